@@ -1,0 +1,224 @@
+//! The module's contract with its host: Fluent Bit's WASM filter (`plugins/filter_wasm/filter_wasm.c`,
+//! `src/wasm/flb_wasm.c`, read at 5.1.1). The only file with pointers and the only one with `unsafe`.
+//!
+//! Per record the host calls `malloc` for the tag, `malloc` for the record, `psexec_filter`, reads the string it returns
+//! up to its NUL, and calls `free` twice; Fluent Bit 4.1 forgets the `free`s (issue 11072). So nothing is ever really
+//! freed here: the copies live in an arena that starts anew with the first `malloc` after a call.
+//!
+//! wasm32 has one thread, so the cells below are never used twice at once.
+
+use crate::filter::Filter;
+use once_cell::unsync::OnceCell;
+use std::alloc::Layout;
+use std::cell::{Cell, UnsafeCell};
+
+/// Room for a policy, in bytes; `psexec-filter pack` refuses a larger one.
+const POLICY_REGION: usize = 128 * 1024;
+
+/// The copies of most calls fit here.
+const SMALL: usize = 128 * 1024;
+
+/// Room behind every copy, so that an alert can be added in place. An alert has at most some 12 KiB.
+const ROOM: usize = 32 * 1024;
+
+/// The largest copy that is given room: the largest record of the policy, its NUL, and a tag.
+const LARGE: usize = 4 * 1024 * 1024 + 64 * 1024;
+
+/// Beyond this much memory no filter is built anew after a call that died: what the dead one held cannot be given back.
+const REBUILD_BELOW_PAGES: usize = 96;
+
+const PAGE: usize = 64 * 1024;
+
+/// A cell that may be a static, because wasm32 has one thread.
+#[repr(C, align(16))]
+struct Global<T>(UnsafeCell<T>);
+
+// SAFETY: this module is only compiled for wasm32-unknown-unknown without atomics, where there is one thread.
+unsafe impl<T> Sync for Global<T> {}
+
+/// Where `pack` puts the policy: 4 bytes of length, then JSON. Exported, so that `pack` finds it.
+#[unsafe(no_mangle)]
+static PSEXEC_FILTER_POLICY: Global<[u8; POLICY_REGION]> = Global(UnsafeCell::new([0; POLICY_REGION]));
+
+static SMALL_ARENA: Global<[u8; SMALL]> = Global(UnsafeCell::new([0; SMALL]));
+
+static MODULE: Global<Module> = Global(UnsafeCell::new(Module {
+    filter: OnceCell::new(),
+    busy: Cell::new(false),
+    restarts: Cell::new(0),
+    arena: Arena { small_used: 0, large: 0, called: true },
+    out: Vec::new(),
+}));
+
+struct Module {
+    filter: OnceCell<Filter>,
+    /// Set while a call is under way. Found set by the next call, it means that the last one died.
+    busy: Cell<bool>,
+    restarts: Cell<u32>,
+    arena: Arena,
+    /// What is returned when it cannot stand in the arena; valid until the next call.
+    out: Vec<u8>,
+}
+
+/// Memory for the host's copies of one call.
+struct Arena {
+    small_used: usize,
+    /// A block for large records, made when first needed and kept.
+    large: usize,
+    /// Whether a call was made since the last copy: what it used may be used again.
+    called: bool,
+}
+
+/// The one instance of everything.
+fn module() -> *mut Module {
+    MODULE.0.get()
+}
+
+/// Gives the host memory for a copy. 0 if there is none.
+#[unsafe(no_mangle)]
+pub extern "C" fn malloc(size: usize) -> usize {
+    // SAFETY: one thread, and no other reference to the arena lives across a call from the host.
+    let arena = unsafe { &mut (*module()).arena };
+    if arena.called {
+        arena.called = false;
+        arena.small_used = 0;
+    }
+    let base = SMALL_ARENA.0.get() as usize;
+    let start = arena.small_used.next_multiple_of(16);
+    let end = start.saturating_add(size);
+    if end.saturating_add(ROOM) <= SMALL {
+        arena.small_used = end;
+        return base.wrapping_add(start);
+    }
+    if size > LARGE {
+        return 0;
+    }
+    if arena.large == 0 {
+        let Ok(layout) = Layout::from_size_align(LARGE.saturating_add(ROOM), 16) else { return 0 };
+        // SAFETY: the layout has a size. Null is handled: it is the 0 that the host understands.
+        arena.large = unsafe { std::alloc::alloc(layout) } as usize;
+    }
+    // A tag that is so large shares the block with its record: nobody reads tags here.
+    arena.large
+}
+
+/// Takes a copy back: nothing to do, see the file's head. Safe to call never, once or twice.
+#[unsafe(no_mangle)]
+pub extern "C" fn free(_address: usize) {}
+
+/// The filter. Returns the record's own address to leave it as it is, or that of a NUL-terminated JSON object.
+#[unsafe(no_mangle)]
+pub extern "C" fn psexec_filter(_tag: usize, _tag_len: usize, seconds: u32, nanoseconds: u32, record: usize, record_len: usize) -> usize {
+    // SAFETY: one thread; the host makes one call at a time and reads the result before the next.
+    let module = unsafe { &mut *module() };
+    module.arena.called = true;
+    let memory = core::arch::wasm32::memory_size(0).saturating_mul(PAGE);
+    if record == 0 || record.saturating_add(record_len) >= memory {
+        // No record came across. Nothing can be passed on; its own address is the least harmful answer.
+        return record;
+    }
+    let Some(filter) = module.filter_for_call() else { return record };
+    // SAFETY: the bytes lie inside this memory (checked above) and nobody writes them while the slice lives.
+    let bytes = unsafe { core::slice::from_raw_parts(record as *const u8, record_len) };
+    let splice = filter.process(bytes, seconds, nanoseconds);
+    module.busy.set(false);
+    let Some(splice) = splice else { return record };
+
+    let (Some(head), Some(tail)) = (bytes.get(..splice.at), bytes.get(splice.at..)) else { return record };
+    let length = record_len.saturating_add(splice.text.len());
+    if module.arena.can_extend(record, length) {
+        // SAFETY: the arena has `length` + 1 bytes from `record` on, and the record is the last copy in it, so nothing
+        // else stands there. The tail moves first (the ranges may overlap), then the text takes its place.
+        unsafe {
+            let at = (record as *mut u8).add(splice.at);
+            core::ptr::copy(at, at.add(splice.text.len()), tail.len());
+            core::ptr::copy_nonoverlapping(splice.text.as_ptr(), at, splice.text.len());
+            (record as *mut u8).add(length).write(0);
+        }
+        return record;
+    }
+    module.out.clear();
+    for part in [head, splice.text.as_bytes(), tail, &[0]] {
+        module.out.extend_from_slice(part);
+    }
+    module.out.as_ptr() as usize
+}
+
+/// Returns the next alert that waits for a record, as NUL-terminated JSON; 0 when there is none. Fluent Bit never calls
+/// this; a host that has an end of input should, until it gets 0.
+#[unsafe(no_mangle)]
+pub extern "C" fn psexec_filter_flush() -> usize {
+    answer(Filter::flush)
+}
+
+/// Returns the counters as NUL-terminated JSON.
+#[unsafe(no_mangle)]
+pub extern "C" fn psexec_filter_stats() -> usize {
+    answer(|filter| Some(filter.stats()))
+}
+
+fn answer(ask: impl FnOnce(&mut Filter) -> Option<String>) -> usize {
+    // SAFETY: as in `psexec_filter`.
+    let module = unsafe { &mut *module() };
+    let Some(filter) = module.filter_for_call() else { return 0 };
+    let text = ask(filter);
+    module.busy.set(false);
+    let Some(text) = text else { return 0 };
+    module.out.clear();
+    module.out.extend_from_slice(text.as_bytes());
+    module.out.push(0);
+    module.out.as_ptr() as usize
+}
+
+impl Module {
+    /// The filter, marked busy. After a call that died its state cannot be trusted: a new filter stands in, and what the
+    /// old one held is lost; when that has cost too much memory there is none, and records just pass.
+    fn filter_for_call(&mut self) -> Option<&mut Filter> {
+        if self.busy.replace(true) {
+            if core::arch::wasm32::memory_size(0) > REBUILD_BELOW_PAGES {
+                return None;
+            }
+            // Not dropped: a structure left half-changed must not be walked.
+            std::mem::forget(std::mem::take(&mut self.filter));
+            std::mem::forget(std::mem::take(&mut self.out));
+            self.restarts.set(self.restarts.get().saturating_add(1));
+        }
+        let restarts = self.restarts.get();
+        self.filter.get_or_init(|| {
+            let mut filter = packed_policy().map_or_else(|| Filter::new(Default::default()), Filter::from_json);
+            (0..restarts).for_each(|_| filter.count_restart());
+            filter
+        });
+        self.filter.get_mut()
+    }
+}
+
+impl Arena {
+    /// Whether `length` bytes and a NUL fit from `address` on, and `address` is the last copy made.
+    fn can_extend(&self, address: usize, length: usize) -> bool {
+        let need = length.saturating_add(1);
+        let small = SMALL_ARENA.0.get() as usize;
+        if address >= small && address < small.wrapping_add(SMALL) {
+            let offset = address.wrapping_sub(small);
+            return offset.saturating_add(need) <= SMALL;
+        }
+        self.large != 0 && address == self.large && need <= LARGE.saturating_add(ROOM)
+    }
+}
+
+/// The policy that `pack` put in, if any.
+fn packed_policy() -> Option<&'static str> {
+    // Read through a volatile copy of its address: to the compiler the region is always zero.
+    let region = PSEXEC_FILTER_POLICY.0.get() as *const u8;
+    // SAFETY: the region is a static of POLICY_REGION bytes that nobody writes after the module was loaded; the length is
+    // held to it. Volatile, because `pack` changes it behind the compiler's back.
+    let json = unsafe {
+        let length = core::ptr::read_volatile(region.cast::<u32>()) as usize;
+        if length == 0 || length > POLICY_REGION.saturating_sub(4) {
+            return None;
+        }
+        core::slice::from_raw_parts(core::hint::black_box(region).add(4), length)
+    };
+    // A policy that is not text is refused, and counted, like one that is not JSON.
+    Some(core::str::from_utf8(json).unwrap_or(""))
+}

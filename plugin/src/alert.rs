@@ -1,0 +1,218 @@
+//! The alert: the JSON object that is added to a record. ECS names where ECS has one.
+
+use crate::counters::Counters;
+use crate::evidence::{Evidence, Fact, Parent, Writer};
+use crate::incident::Incident;
+use crate::normalize::path::PathKey;
+use crate::policy::Severity;
+use serde::Serialize;
+use std::net::IpAddr;
+
+#[derive(Serialize)]
+struct Alert<'a> {
+    kind: &'static str,
+    id: &'a str,
+    revision: u32,
+    severity: Severity,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'a str>,
+    chain: &'a str,
+    lateral: Option<bool>,
+    rule: Named<'a>,
+    threat: Threat<'a>,
+    host: HostName<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    source: Option<Source>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user: Option<User<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file: Option<File<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    process: Option<Process<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    service: Option<Service<'a>>,
+    first_seen: String,
+    last_seen: String,
+    /// Present when the logged times name no zone: they are then the host's local time, as they were written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    time_zone: Option<&'static str>,
+    repeat: u32,
+    missing: &'a [&'static str],
+    evidence: Vec<Piece>,
+}
+
+#[derive(Serialize)]
+struct Named<'a> {
+    id: &'a str,
+    name: &'a str,
+}
+
+#[derive(Serialize)]
+struct Threat<'a> {
+    framework: &'static str,
+    technique: Ids<'a>,
+    tactic: Tactic,
+}
+
+#[derive(Serialize)]
+struct Ids<'a> {
+    id: &'a [&'a str],
+}
+
+#[derive(Serialize)]
+struct Tactic {
+    id: [&'static str; 2],
+    name: [&'static str; 2],
+}
+
+/// The tactics of every technique here: something is executed, and from elsewhere.
+const TACTIC: Tactic = Tactic { id: ["TA0002", "TA0008"], name: ["Execution", "Lateral Movement"] };
+
+#[derive(Serialize)]
+struct HostName<'a> {
+    name: &'a str,
+}
+
+#[derive(Serialize)]
+struct Source {
+    ip: IpAddr,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    port: Option<u16>,
+    /// How many addresses connected within the window, this one included.
+    candidates: usize,
+}
+
+#[derive(Serialize)]
+struct User<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    domain: Option<&'a str>,
+    name: &'a str,
+}
+
+#[derive(Serialize)]
+struct File<'a> {
+    path: &'a str,
+}
+
+#[derive(Serialize)]
+struct Process<'a> {
+    executable: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    command_line: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    entity_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    original_file_name: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hashes: Option<&'a str>,
+    parent: ParentProcess<'a>,
+}
+
+#[derive(Serialize)]
+struct ParentProcess<'a> {
+    executable: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    entity_id: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct Service<'a> {
+    name: &'a str,
+}
+
+#[derive(Serialize)]
+struct Piece {
+    event: u8,
+    time: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    record_id: Option<u64>,
+    summary: String,
+}
+
+/// The alert about an incident on the host of that name, as JSON. At most some 12 KiB: every text in it was cut to
+/// 1 KiB when it was read, and an incident has at most one piece of each kind.
+pub fn write(incident: &Incident, computer: &str) -> String {
+    let (finding, rule) = (&incident.finding, incident.chain.rule());
+    let process = finding.process();
+    let mut pieces: Vec<&Evidence> = finding.pieces.iter().map(|piece| &**piece).collect();
+    pieces.sort_by_key(|piece| (piece.time.ms, piece.shelf() as u8));
+    let zoned = pieces.iter().all(|piece| piece.time.zoned);
+    let alert = Alert {
+        kind: "alert",
+        id: &incident.id,
+        revision: incident.revision,
+        severity: incident.severity,
+        status: incident.allowed.as_ref().map(|_| "allowed"),
+        reason: incident.allowed.as_deref(),
+        chain: rule.chain,
+        lateral: finding.lateral,
+        rule: Named { id: rule.id, name: rule.name },
+        threat: Threat { framework: "MITRE ATT&CK", technique: Ids { id: rule.techniques }, tactic: TACTIC },
+        host: HostName { name: computer },
+        source: finding.connection().map(|connection| Source {
+            ip: connection.remote,
+            port: connection.remote_port,
+            candidates: finding.candidates.len(),
+        }),
+        user: process.and_then(|process| process.user.as_deref()).map(|user| match user.split_once('\\') {
+            Some((domain, name)) => User { domain: Some(domain), name },
+            None => User { domain: None, name: user },
+        }),
+        file: finding.file().map(|file| File { path: &file.path }),
+        process: process.map(|process| Process {
+            executable: &process.image,
+            command_line: process.command_line.as_deref(),
+            entity_id: process.entity_id.as_deref(),
+            original_file_name: process.original_file_name.as_deref(),
+            hashes: process.hashes.as_deref(),
+            parent: ParentProcess { executable: process.parent_image.as_deref(), entity_id: process.parent_entity_id.as_deref() },
+        }),
+        service: finding.service().map(|set| Service { name: &set.service }),
+        first_seen: incident.first_seen.to_string(),
+        last_seen: incident.last_seen.to_string(),
+        time_zone: (!zoned).then_some("unspecified"),
+        repeat: incident.repeat,
+        missing: &finding.missing,
+        evidence: pieces.into_iter().map(piece).collect(),
+    };
+    serde_json::to_string(&alert).unwrap_or_default()
+}
+
+#[derive(Serialize)]
+struct Stats<'a> {
+    kind: &'static str,
+    hosts: usize,
+    state_bytes: usize,
+    counters: &'a Counters,
+}
+
+/// The counters as JSON.
+pub fn write_stats(counters: &Counters, hosts: usize, state_bytes: usize) -> String {
+    serde_json::to_string(&Stats { kind: "stats", hosts, state_bytes, counters }).unwrap_or_default()
+}
+
+fn piece(evidence: &Evidence) -> Piece {
+    let (event, summary) = match &evidence.fact {
+        Fact::Connection(connection) => (3, format!("{} connected to port {}", connection.remote, connection.local_port)),
+        Fact::FileWrite(file) => {
+            let writer = match &file.writer {
+                Writer::System => "System (over SMB)",
+                Writer::Process(image) => image,
+                Writer::Unknown => "an unknown process",
+            };
+            (11, format!("{writer} wrote {}", file.path))
+        }
+        Fact::ProcessStart(start) => {
+            let parent = match start.parent {
+                Parent::Unknown => "an unknown parent".to_owned(),
+                Parent::Services | Parent::Other => PathKey::new(start.parent_image.as_deref().unwrap_or_default()).file_name().to_owned(),
+            };
+            (1, format!("{parent} started {}", start.image))
+        }
+        Fact::ServiceSet(set) => (13, format!("service {} was set to {}", set.service, set.command)),
+        Fact::Pipe(pipe) => (17, format!("pipe {} was opened by {}", pipe.name, pipe.image.as_str())),
+    };
+    Piece { event, time: evidence.time.to_string(), record_id: evidence.record_id, summary }
+}

@@ -1,0 +1,133 @@
+//! Network addresses and CIDR ranges. Always parsed, never compared as text: Sysmon writes IPv6 uncompressed
+//! (`fe80:0:0:0:90e:17af:263c:5209`), others compressed, some as IPv4-mapped.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// Parses an address as producers write it: zone (`%5`) and brackets dropped, IPv4-mapped IPv6 as IPv4.
+pub fn parse(text: &str) -> Option<IpAddr> {
+    let bare = text.trim().trim_start_matches('[').trim_end_matches(']');
+    let bare = bare.split('%').next().unwrap_or(bare);
+    bare.parse::<IpAddr>().ok().map(|ip| ip.to_canonical())
+}
+
+/// Whether `ip` can be the far side of a connection from another machine: not loopback, not unspecified.
+pub fn is_remote(ip: IpAddr) -> bool {
+    !ip.is_loopback() && !ip.is_unspecified()
+}
+
+/// An address range. IPv4 and IPv4-mapped IPv6 are one family here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cidr {
+    network: u128,
+    mask: u128,
+    v4: bool,
+}
+
+impl Cidr {
+    /// Parses `10.0.0.0/8`, `fe80::/10` or a single address. The error says what was expected.
+    pub fn parse(text: &str) -> Result<Cidr, String> {
+        let wrong = |why: &str| {
+            format!("`{text}` is not an address or CIDR range ({why}); expected for example `10.1.2.3`, `10.0.0.0/8` or `2001:db8::/32`")
+        };
+        let (address, prefix) = match text.split_once('/') {
+            Some((address, prefix)) => (address, Some(prefix)),
+            None => (text, None),
+        };
+        let ip: IpAddr = address.trim().parse().map_err(|_| wrong("the address does not parse"))?;
+        let (bits, width, v4) = match ip {
+            IpAddr::V4(v4) => (u128::from(u32::from(v4)), 32u32, true),
+            IpAddr::V6(v6) => (u128::from(v6), 128, false),
+        };
+        let length = match prefix {
+            None => width,
+            Some(digits) => digits.trim().parse::<u32>().map_err(|_| wrong("the prefix length is not a number"))?,
+        };
+        if length > width {
+            return Err(wrong(&format!("the prefix length is at most {width}")));
+        }
+        let mask = low_bits(width) & !low_bits(width.saturating_sub(length));
+        if bits & !mask != 0 {
+            return Err(wrong("bits are set beyond the prefix length"));
+        }
+        // A mapped range such as ::ffff:10.0.0.0/104 means the IPv4 range it maps.
+        match ip {
+            IpAddr::V6(v6) if length >= 96 && v6.to_ipv4_mapped().is_some() => {
+                Ok(Cidr { network: bits & low_bits(32), mask: mask & low_bits(32), v4: true })
+            }
+            _ => Ok(Cidr { network: bits, mask, v4 }),
+        }
+    }
+
+    /// Whether the range holds `ip`.
+    pub fn contains(&self, ip: IpAddr) -> bool {
+        match ip.to_canonical() {
+            IpAddr::V4(v4) => self.v4 && self.holds(u128::from(u32::from(v4))),
+            IpAddr::V6(v6) => !self.v4 && self.holds(u128::from(v6)),
+        }
+    }
+
+    fn holds(&self, bits: u128) -> bool {
+        bits & self.mask == self.network
+    }
+}
+
+/// Prints the range as it would be written in a policy.
+impl std::fmt::Display for Cidr {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let length = self.mask.count_ones();
+        if self.v4 {
+            let bits = u32::try_from(self.network).unwrap_or_default();
+            write!(f, "{}/{length}", Ipv4Addr::from(bits))
+        } else {
+            write!(f, "{}/{length}", Ipv6Addr::from(self.network))
+        }
+    }
+}
+
+/// A number with the lowest `count` bits set.
+fn low_bits(count: u32) -> u128 {
+    match 128u32.checked_sub(count) {
+        Some(0) => u128::MAX,
+        Some(unused) => u128::MAX.checked_shr(unused).unwrap_or(0),
+        None => u128::MAX,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_compared_as_numbers() {
+        assert_eq!(parse("fe80:0:0:0:90e:17af:263c:5209"), parse("fe80::90e:17af:263c:5209%5"));
+        assert_eq!(parse("::ffff:10.0.0.5"), parse("10.0.0.5"));
+        for own in ["127.0.0.1", "0:0:0:0:0:0:0:1", "::ffff:127.0.0.1", "0.0.0.0"] {
+            assert!(!is_remote(parse(own).unwrap()), "{own}");
+        }
+        assert_eq!(parse("-"), None);
+    }
+
+    #[test]
+    fn ranges_hold_what_they_say() {
+        for (range, inside, outside) in [
+            ("10.0.0.0/8", "10.255.0.1", "11.0.0.1"),
+            ("10.1.2.3", "::ffff:10.1.2.3", "10.1.2.4"),
+            ("0.0.0.0/0", "1.2.3.4", "2001:db8::1"),
+            ("fe80::/10", "fe80::1", "fec0::1"),
+            ("::/0", "2001:db8::1", "10.0.0.1"),
+            ("::ffff:10.0.0.0/104", "10.9.9.9", "11.0.0.1"),
+        ] {
+            let cidr = Cidr::parse(range).unwrap();
+            assert!(cidr.contains(inside.parse().unwrap()), "{inside} in {range}");
+            assert!(!cidr.contains(outside.parse().unwrap()), "{outside} not in {range}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_range_says_what_was_expected() {
+        for wrong in ["10.0.0.0/33", "10.0.0.0/x", "10.0.0/8", "10.0.0.1/8", "fe80::/129", "", "host"] {
+            let message = Cidr::parse(wrong).unwrap_err();
+            assert!(message.contains("expected for example"), "{message}");
+        }
+    }
+}

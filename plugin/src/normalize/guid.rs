@@ -1,0 +1,30 @@
+//! Process GUIDs: with or without braces, in either case, all-zero when Sysmon does not know the process.
+
+/// The GUID in lower case without braces; `None` for the empty, null and all-zero forms.
+///
+/// Sysmon writes a zero `ParentProcessGuid` for parents it could not open (protected `services.exe`).
+pub fn normalize(text: &str) -> Option<String> {
+    let bare = text.trim().trim_start_matches('{').trim_end_matches('}');
+    if bare.is_empty() || bare == "-" || bare.bytes().all(|b| matches!(b, b'0' | b'-')) {
+        return None;
+    }
+    Some(bare.to_ascii_lowercase())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_spelling_of_a_guid_is_one() {
+        let one = Some("3f1a2b4c-0a01-66e5-eb03-000000000000".to_owned());
+        for spelling in
+            ["{3f1a2b4c-0a01-66e5-eb03-000000000000}", "{3F1A2B4C-0A01-66E5-EB03-000000000000}", "3F1A2B4C-0A01-66E5-EB03-000000000000"]
+        {
+            assert_eq!(normalize(spelling), one);
+        }
+        for none in ["", "-", "{}", "{00000000-0000-0000-0000-000000000000}"] {
+            assert_eq!(normalize(none), None);
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! Host names: the key under which a host's evidence is kept.
+
+use std::net::IpAddr;
+
+/// The first label of `computer` in lower case (`WS01.corp.example` and `ws01` are one host); an IP literal
+/// is kept whole. `None` when there is no name at all.
+pub fn key(computer: &str) -> Option<String> {
+    let name = computer.trim().trim_end_matches('.');
+    if name.is_empty() || name == "-" {
+        return None;
+    }
+    if name.parse::<IpAddr>().is_ok() {
+        return Some(name.to_ascii_lowercase());
+    }
+    let label = name.split('.').next().unwrap_or(name);
+    if label.is_empty() {
+        return None;
+    }
+    Some(label.to_lowercase())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_has_one_key() {
+        for (computer, want) in [
+            ("WS01.corp.example", Some("ws01")),
+            ("ws01", Some("ws01")),
+            (" WS01. ", Some("ws01")),
+            ("10.0.0.21", Some("10.0.0.21")),
+            ("FE80::1", Some("fe80::1")),
+            ("", None),
+            ("-", None),
+            (".corp", None),
+        ] {
+            assert_eq!(key(computer).as_deref(), want, "{computer:?}");
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! Values that producers and Windows write in several ways, brought to one form before anything is joined on them.
+//!
+//! Nothing here knows of records or techniques; every function takes text and is total: odd input gives an
+//! odd but harmless value or `None`, never a panic.
+
+pub mod address;
+pub mod guid;
+pub mod host;
+pub mod path;
+pub mod time;

@@ -1,0 +1,256 @@
+//! Windows paths, brought to one spelling so that a file that was written and a program that was started can be
+//! recognised as the same thing.
+//!
+//! The spellings are those seen in real logs and in the tools' sources: quotes, `\??\`, `\\?\`, `\SystemRoot\`,
+//! `%SystemRoot%` (also with the percent doubled, as Sysmon writes it in `Details`), `%windir%`,
+//! `\Device\HarddiskVolumeN\`, `\\host\ADMIN$\`, `\\host\C$\`, doubled backslashes (Wazuh), forward slashes,
+//! trailing dots and blanks, `.` and `..`.
+
+/// A path in one spelling.
+///
+/// What a spelling leaves open stays open: `?:\…` is some drive (a device name, ADMIN$, `%SystemRoot%`),
+/// `*\…` is somewhere below a share whose root is not known. [`PathKey::matches`] takes that into account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PathKey(Box<str>);
+
+/// Prefixes that stand for another one. Tried until none applies, at most [`PREFIX_ROUNDS`] times.
+const PREFIXES: [(&str, &str); 12] = [
+    (r"\??\", ""),
+    (r"\\?\unc\", r"\\"),
+    (r"\\?\", ""),
+    (r"\\.\", ""),
+    (r"\device\mup\", r"\\"),
+    (r"\systemroot\", r"?:\windows\"),
+    (r"%systemroot%\", r"?:\windows\"),
+    (r"%windir%\", r"?:\windows\"),
+    (r"%systemdrive%\", r"?:\"),
+    (r"%comspec%", r"?:\windows\system32\cmd.exe"),
+    (r"system32\", r"?:\windows\system32\"),
+    (r"\windows\", r"?:\windows\"),
+];
+
+/// No real spelling nests more than two prefixes.
+const PREFIX_ROUNDS: usize = 4;
+
+impl PathKey {
+    /// Normalises `path`; the result is empty for an empty path.
+    pub fn new(path: &str) -> PathKey {
+        let unquoted = path.trim().trim_matches('"').trim();
+        let mut text = collapse(unquoted);
+        for _ in 0..PREFIX_ROUNDS {
+            let found = PREFIXES.iter().find_map(|(from, to)| text.strip_prefix(from).map(|rest| format!("{to}{rest}")));
+            match found.or_else(|| volume(&text)).or_else(|| share(&text)) {
+                Some(next) => text = next,
+                None => break,
+            }
+        }
+        PathKey(components(&text).into())
+    }
+
+    /// Whether both can name the same file.
+    pub fn matches(&self, other: &PathKey) -> bool {
+        let (a, b) = (&*self.0, &*other.0);
+        if a.is_empty() || b.is_empty() {
+            return false;
+        }
+        a == b || same_below_drive(a, b) || below_share(a, b) || below_share(b, a)
+    }
+
+    /// The normalised text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The last component.
+    pub fn file_name(&self) -> &str {
+        self.0.rsplit('\\').next().unwrap_or(&self.0)
+    }
+
+    /// The extension in lower case without the dot; empty if there is none.
+    pub fn extension(&self) -> &str {
+        match self.file_name().rsplit_once('.') {
+            Some((_, extension)) => extension,
+            None => "",
+        }
+    }
+}
+
+/// The program of a service's `ImagePath` or of a command line: the quoted part, or everything up to the first
+/// `.exe` that ends a word, or the first word. Windows itself tries every blank; the first `.exe` is what that
+/// finds for every path that was not made to deceive. Without an extension `.exe` is added, as CreateProcess does.
+pub fn program(command: &str) -> PathKey {
+    let command = command.trim();
+    let part = match command.strip_prefix('"') {
+        Some(rest) => rest.split('"').next().unwrap_or(rest),
+        None => unquoted_program(command),
+    };
+    let key = PathKey::new(part);
+    if key.0.is_empty() || !key.extension().is_empty() {
+        return key;
+    }
+    PathKey(format!("{}.exe", key.0).into())
+}
+
+fn unquoted_program(command: &str) -> &str {
+    let lower = command.to_ascii_lowercase();
+    for (at, ext) in lower.match_indices(".exe") {
+        let end = at.saturating_add(ext.len());
+        if lower.get(end..).is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '"'])) {
+            return command.get(..end).unwrap_or(command);
+        }
+    }
+    command.split_whitespace().next().unwrap_or(command)
+}
+
+/// Lower case, forward slashes turned, runs of backslashes made one (two at the very start), `%%` made `%`.
+fn collapse(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut slashes = 0usize;
+    let mut percent = false;
+    for c in text.chars() {
+        match c {
+            '\\' | '/' => {
+                slashes = slashes.saturating_add(1);
+                if slashes == 1 || (slashes == 2 && out == "\\") {
+                    out.push('\\');
+                }
+            }
+            '%' if percent => {}
+            _ => out.extend(c.to_lowercase()),
+        }
+        if !matches!(c, '\\' | '/') {
+            slashes = 0;
+        }
+        percent = c == '%' && !percent;
+    }
+    out
+}
+
+/// `\device\harddiskvolume3\x` is `x` on a drive whose letter the log does not tell.
+fn volume(text: &str) -> Option<String> {
+    let rest = text.strip_prefix(r"\device\harddiskvolume")?;
+    let (number, below) = rest.split_once('\\')?;
+    number.bytes().all(|b| b.is_ascii_digit()).then(|| format!(r"?:\{below}"))
+}
+
+/// `\\host\admin$\x`, `\\host\c$\x` and any other share of any host.
+fn share(text: &str) -> Option<String> {
+    let rest = text.strip_prefix(r"\\")?;
+    let (_host, rest) = rest.split_once('\\')?;
+    let (share, below) = rest.split_once('\\')?;
+    match share.as_bytes() {
+        b"admin$" => Some(format!(r"?:\windows\{below}")),
+        [letter @ b'a'..=b'z', b'$'] => Some(format!(r"{}:\{below}", char::from(*letter))),
+        _ => Some(format!(r"*\{below}")),
+    }
+}
+
+/// Drops `.`, resolves `..`, cuts trailing dots and blanks of each component and the name of the default stream.
+fn components(text: &str) -> String {
+    let text = text.strip_suffix("::$data").unwrap_or(text);
+    let mut kept: Vec<&str> = Vec::new();
+    for (index, part) in text.split('\\').enumerate() {
+        let part = if part == ".." { part } else { part.trim_end_matches(['.', ' ']) };
+        match part {
+            ".." if kept.len() > 1 => {
+                kept.pop();
+            }
+            ".." => {}
+            "" if index > 1 => {}
+            _ => kept.push(part),
+        }
+    }
+    kept.join("\\")
+}
+
+fn same_below_drive(a: &str, b: &str) -> bool {
+    let open = a.starts_with("?:\\") || b.starts_with("?:\\");
+    let on_drive = |path: &str| path.as_bytes().get(1) == Some(&b':');
+    open && on_drive(a) && on_drive(b) && a.get(2..) == b.get(2..)
+}
+
+fn below_share(share: &str, path: &str) -> bool {
+    // `*\x` keeps its backslash for the comparison, so that `*\b.exe` is not found in `c:\ab.exe`.
+    share.strip_prefix('*').is_some_and(|below| below.len() > 1 && path.ends_with(below))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_spelling_of_a_dropped_program_is_one_file() {
+        let written = PathKey::new(r"C:\Windows\PSEXESVC.exe");
+        for spelling in [
+            r"c:\windows\psexesvc.EXE",
+            r#""C:\WINDOWS\PSEXESVC.exe""#,
+            r"\??\C:\Windows\PSEXESVC.exe",
+            r"\\?\C:\Windows\PSEXESVC.exe",
+            r"\\.\C:\Windows\PSEXESVC.exe",
+            r"\SystemRoot\PSEXESVC.exe",
+            r"%SystemRoot%\PSEXESVC.exe",
+            r"%%SystemRoot%%\PSEXESVC.exe",
+            r"%windir%\PSEXESVC.exe",
+            r"\Device\HarddiskVolume3\Windows\PSEXESVC.exe",
+            r"\\10.0.0.21\ADMIN$\PSEXESVC.exe",
+            r"\\127.0.0.1\C$\Windows\PSEXESVC.exe",
+            r"\\?\UNC\WS01\ADMIN$\PSEXESVC.exe",
+            r"\Device\Mup\WS01\ADMIN$\PSEXESVC.exe",
+            r"C:\\Windows\\PSEXESVC.exe",
+            r"C:/Windows/PSEXESVC.exe",
+            r"C:\Windows\.\PSEXESVC.exe. ",
+            r"C:\Windows\System32\..\PSEXESVC.exe",
+            r"C:\Windows\PSEXESVC.exe::$DATA",
+            r"\Windows\PSEXESVC.exe",
+        ] {
+            assert!(PathKey::new(spelling).matches(&written), "{spelling}: {:?}", PathKey::new(spelling));
+            assert!(written.matches(&PathKey::new(spelling)), "{spelling}");
+        }
+    }
+
+    #[test]
+    fn different_files_stay_different() {
+        for (a, b) in [
+            (r"C:\Windows\a.exe", r"D:\Windows\a.exe"),
+            (r"C:\Windows\a.exe", r"C:\Windows\aa.exe"),
+            (r"%SystemRoot%\a.exe", r"C:\Windows\System32\a.exe"),
+            (r"\\h\share\b.exe", r"C:\ab.exe"),
+            (r"\\h\share\", r"C:\ab.exe"),
+            ("", ""),
+            ("*", "*a"),
+        ] {
+            assert!(!PathKey::new(a).matches(&PathKey::new(b)), "{a} / {b}");
+        }
+    }
+
+    #[test]
+    fn a_share_of_unknown_root_matches_below_it() {
+        assert!(PathKey::new(r"\\WS01\drop\x\b.exe").matches(&PathKey::new(r"E:\Shares\drop\x\b.exe")));
+    }
+
+    #[test]
+    fn the_program_of_a_service() {
+        for (command, want) in [
+            (r"%%SystemRoot%%\PSEXESVC.exe", r"?:\windows\psexesvc.exe"),
+            (r#""C:\Program Files\A B\c.exe" -service"#, r"c:\program files\a b\c.exe"),
+            (r"C:\Program Files\A B\c.exe -service", r"c:\program files\a b\c.exe"),
+            (r"C:\Windows\PAExec-1-HOST.exe -service", r"c:\windows\paexec-1-host.exe"),
+            (r"%COMSPEC% /Q /c echo cd", r"?:\windows\system32\cmd.exe"),
+            (r"\\127.0.0.1\ADMIN$\a1b2c3d.exe", r"?:\windows\a1b2c3d.exe"),
+            (r"C:\Windows\noext", r"c:\windows\noext.exe"),
+            (r"C:\x.exedir\y.exe", r"c:\x.exedir\y.exe"),
+            ("", ""),
+        ] {
+            assert_eq!(program(command).as_str(), want, "{command}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn normalising_is_total_and_settles(path in "[\\\\/%?.:$ \"a-cA-Cé*]{0,40}") {
+            let once = PathKey::new(&path);
+            let _ = program(&path);
+            proptest::prop_assert!(once.as_str().len() <= path.len() * 3 + 32);
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! Times as producers write them, to milliseconds since 1970 and back to RFC 3339.
+
+/// A point in time as it was logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timestamp {
+    /// Milliseconds since 1970-01-01T00:00:00. In UTC if `zoned`, else in the unknown zone of the host.
+    pub ms: i64,
+    /// Whether the text named its zone. NXLog's `EventTime` does not; such a time is kept as it is and marked.
+    pub zoned: bool,
+}
+
+const DAY_MS: i64 = 86_400_000;
+
+/// Parses the forms that producers are known to write (formats are listed in the tests): a date, `T` or
+/// blank, a time with 0 to 9 decimals, and nothing, `Z`, `UTC` or an offset. `None` for anything else.
+pub fn parse(text: &str) -> Option<Timestamp> {
+    let bytes = text.trim().as_bytes();
+    let year = digits(bytes, 0, 4)?;
+    let month = digits(bytes, 5, 2)?;
+    let day = digits(bytes, 8, 2)?;
+    let hour = digits(bytes, 11, 2)?;
+    let minute = digits(bytes, 14, 2)?;
+    let second = digits(bytes, 17, 2)?;
+    let mark = |at: usize, allowed: &[u8]| bytes.get(at).is_some_and(|b| allowed.contains(b));
+    let shaped = mark(4, b"-/") && mark(7, b"-/") && mark(10, b"T ") && mark(13, b":") && mark(16, b":");
+    let in_range = (1..=12).contains(&month) && (1..=31).contains(&day) && hour < 24 && minute < 60 && second <= 60;
+    if !shaped || !in_range {
+        return None;
+    }
+    let mut at = 19usize;
+    let mut millis = 0i64;
+    if mark(at, b".,") {
+        at = at.saturating_add(1);
+        let mut scale = 100i64;
+        while let Some(digit) = bytes.get(at).filter(|b| b.is_ascii_digit()) {
+            millis = millis.saturating_add(scale.saturating_mul(i64::from(digit & 15)));
+            scale /= 10;
+            at = at.saturating_add(1);
+        }
+    }
+    let offset_minutes = match bytes.get(at..)?.trim_ascii_start() {
+        [] => None,
+        b"Z" | b"z" | b"UTC" => Some(0),
+        [sign @ (b'+' | b'-'), zone @ ..] => {
+            let hours = digits(zone, 0, 2)?;
+            let minutes = match zone.get(2..)? {
+                [] => 0,
+                [b':', rest @ ..] if rest.len() == 2 => digits(rest, 0, 2)?,
+                rest if rest.len() == 2 => digits(rest, 0, 2)?,
+                _ => return None,
+            };
+            let size = hours.saturating_mul(60).saturating_add(minutes);
+            Some(if *sign == b'-' { size.saturating_neg() } else { size })
+        }
+        _ => return None,
+    };
+    let clock = hour.saturating_mul(3600).saturating_add(minute.saturating_mul(60)).saturating_add(second);
+    let ms = days_from_civil(year, month, day)
+        .saturating_mul(DAY_MS)
+        .saturating_add(clock.saturating_mul(1000))
+        .saturating_add(millis)
+        .saturating_sub(offset_minutes.unwrap_or(0).saturating_mul(60_000));
+    Some(Timestamp { ms, zoned: offset_minutes.is_some() })
+}
+
+/// The time a shipper passes beside a record, `None` when it passes nothing (0).
+pub fn from_shipper(seconds: u32, nanoseconds: u32) -> Option<Timestamp> {
+    if seconds == 0 {
+        return None;
+    }
+    let ms = i64::from(seconds).saturating_mul(1000).saturating_add(i64::from(nanoseconds / 1_000_000));
+    Some(Timestamp { ms, zoned: true })
+}
+
+/// RFC 3339 with milliseconds; without the `Z` when the zone is not known.
+impl std::fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (days, in_day) = (self.ms.div_euclid(DAY_MS), self.ms.rem_euclid(DAY_MS));
+        let (year, month, day) = civil_from_days(days);
+        let (hour, minute) = (in_day / 3_600_000, in_day / 60_000 % 60);
+        let (second, ms) = (in_day / 1000 % 60, in_day % 1000);
+        let zone = if self.zoned { "Z" } else { "" };
+        write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{ms:03}{zone}")
+    }
+}
+
+/// `count` ASCII digits at `at` as a number.
+fn digits(bytes: &[u8], at: usize, count: usize) -> Option<i64> {
+    let mut value = 0i64;
+    for byte in bytes.get(at..at.checked_add(count)?)? {
+        if !byte.is_ascii_digit() {
+            return None;
+        }
+        value = value.wrapping_mul(10).wrapping_add(i64::from(byte & 15));
+    }
+    Some(value)
+}
+
+/// Days since 1970-01-01 of a civil date, after Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms".
+/// Exact for the four-digit years that `parse` admits.
+#[allow(clippy::arithmetic_side_effects)] // all terms stay far below 2^31 for years 0..=9999
+fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
+    let year = if month <= 2 { year - 1 } else { year };
+    let era = year.div_euclid(400);
+    let of_era = year.rem_euclid(400);
+    let of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468
+}
+
+/// The inverse of [`days_from_civil`].
+#[allow(clippy::arithmetic_side_effects)] // days of an i64 of milliseconds are below 2^37
+fn civil_from_days(days: i64) -> (i64, i64, i64) {
+    let days = days + 719_468;
+    let era = days.div_euclid(146_097);
+    let of_era = days.rem_euclid(146_097);
+    let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * shifted + 2) / 5 + 1;
+    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
+    (year_of_era + era * 400 + i64::from(month <= 2), month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_forms_of_all_producers() {
+        let utc = "2024-09-14T09:52:33.118Z";
+        for (text, want) in [
+            ("2024-09-14T09:52:33.1184532Z", utc),                        // evtx, winlogbeat, Vector
+            ("2024-09-14 09:52:33.118 UTC", utc),                         // Hayabusa in UTC
+            ("2024-09-14 11:52:33.118 +02:00", utc),                      // Hayabusa in local time
+            ("2024-09-14 11:52:33 +0200", "2024-09-14T09:52:33.000Z"),    // Fluent Bit winevtlog
+            ("2024-09-14T04:52:33-05", "2024-09-14T09:52:33.000Z"),       // ISO 8601, hours only
+            ("2024-09-14 11:52:33", "2024-09-14T11:52:33.000"),           // NXLog EventTime
+            ("2024-09-14 09:52:33.118", "2024-09-14T09:52:33.118"),       // UtcTime, NXLog TimeCreated
+            ("2025/09/07 07:37:43.913943200", "2025-09-07T07:37:43.913"), // Fluentd
+            ("1601-01-01T00:00:00Z", "1601-01-01T00:00:00.000Z"),
+            ("2000-02-29T23:59:60Z", "2000-03-01T00:00:00.000Z"),
+            ("9999-12-31T23:59:59.999Z", "9999-12-31T23:59:59.999Z"),
+        ] {
+            assert_eq!(parse(text).map(|t| t.to_string()).as_deref(), Some(want), "{text}");
+        }
+        for wrong in ["", "-", "yesterday", "2024-13-01 00:00:00", "2024-09-14", "2024-09-14 09:52:33 CEST", "2024-09-14T09:52:33+2:00"] {
+            assert_eq!(parse(wrong), None, "{wrong}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn printing_and_parsing_agree(ms in -11_644_473_600_000i64..253_402_300_800_000, zoned: bool) {
+            let time = Timestamp { ms, zoned };
+            proptest::prop_assert_eq!(parse(&time.to_string()), Some(time));
+        }
+    }
+}

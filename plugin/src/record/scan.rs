@@ -1,0 +1,367 @@
+//! Finding the ends of things in JSON bytes, a word at a time.
+//!
+//! Fluent Bit's interpreter pays for every instruction, so a string is skipped in steps of 32 bytes and only the
+//! step with a quote is looked at more closely. Works on any byte order: a word is always read as little-endian.
+
+use super::Fault;
+
+/// Containers nested deeper than this are not looked into; real records have at most ten levels.
+pub const MAX_DEPTH: u32 = 128;
+
+const LOW: u64 = 0x0101_0101_0101_0101;
+const HIGH: u64 = 0x8080_8080_8080_8080;
+const QUOTES: u64 = LOW.wrapping_mul(b'"' as u64);
+const BACKSLASHES: u64 = LOW.wrapping_mul(b'\\' as u64);
+
+/// The eight bytes at `at` as a little-endian word; bytes past the end read as 0.
+#[inline(always)]
+pub fn word(bytes: &[u8], at: usize) -> u64 {
+    match bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
+        Some(chunk) => u64::from_le_bytes(*chunk),
+        None => word_at_end(bytes, at),
+    }
+}
+
+#[cold]
+fn word_at_end(bytes: &[u8], at: usize) -> u64 {
+    let mut chunk = [0u8; 8];
+    for (to, from) in chunk.iter_mut().zip(bytes.get(at..).unwrap_or_default()) {
+        *to = *from;
+    }
+    u64::from_le_bytes(chunk)
+}
+
+/// A high bit for each byte of `word` that is a quote; exact up to and including the first one.
+#[inline(always)]
+pub fn quotes(word: u64) -> u64 {
+    zero_bytes(word ^ QUOTES)
+}
+
+/// Whether any byte of `word` is a backslash.
+#[inline(always)]
+pub fn has_backslash(word: u64) -> bool {
+    zero_bytes(word ^ BACKSLASHES) != 0
+}
+
+#[inline(always)]
+fn zero_bytes(x: u64) -> u64 {
+    x.wrapping_sub(LOW) & !x & HIGH
+}
+
+/// The offset of the quote that ends the string whose first character is at `start`.
+#[inline]
+pub fn string_end(bytes: &[u8], start: usize) -> Result<usize, Fault> {
+    let mut at = start;
+    loop {
+        let rest = bytes.get(at..).ok_or(Fault::Truncated)?;
+        let quote = at.wrapping_add(quote_offset(rest).ok_or(Fault::Truncated)?);
+        if !is_escaped(bytes, start, quote) {
+            return Ok(quote);
+        }
+        at = quote.wrapping_add(1);
+    }
+}
+
+/// The offset of the first quote in `bytes`.
+#[inline]
+fn quote_offset(bytes: &[u8]) -> Option<usize> {
+    let mut rest = bytes;
+    while let Some((chunk, after)) = rest.split_first_chunk::<32>() {
+        let [a, b, c, d] = words(chunk);
+        // Also true for some bytes above 0x7f; then the exact search below finds none and the loop goes on.
+        let maybe = (a ^ QUOTES).wrapping_sub(LOW)
+            | (b ^ QUOTES).wrapping_sub(LOW)
+            | (c ^ QUOTES).wrapping_sub(LOW)
+            | (d ^ QUOTES).wrapping_sub(LOW);
+        if maybe & HIGH != 0 {
+            let here = bytes.len().wrapping_sub(rest.len());
+            for (index, word) in [a, b, c, d].into_iter().enumerate() {
+                let found = quotes(word);
+                if found != 0 {
+                    return Some(here.wrapping_add(index.wrapping_mul(8)).wrapping_add(first_byte(found)));
+                }
+            }
+        }
+        rest = after;
+    }
+    let here = bytes.len().wrapping_sub(rest.len());
+    rest.iter().position(|b| *b == b'"').map(|at| here.wrapping_add(at))
+}
+
+#[inline(always)]
+fn words(chunk: &[u8; 32]) -> [u64; 4] {
+    let (pairs, _) = chunk.as_chunks::<8>();
+    match pairs {
+        [a, b, c, d] => [u64::from_le_bytes(*a), u64::from_le_bytes(*b), u64::from_le_bytes(*c), u64::from_le_bytes(*d)],
+        _ => [0; 4],
+    }
+}
+
+/// The index of the first byte marked by [`quotes`].
+#[inline(always)]
+pub fn first_byte(found: u64) -> usize {
+    (found.trailing_zeros() >> 3) as usize
+}
+
+/// Whether the byte at `at` has an odd number of backslashes right before it, not looking past `start`.
+#[inline]
+fn is_escaped(bytes: &[u8], start: usize, at: usize) -> bool {
+    let before = bytes.get(start..at).unwrap_or_default();
+    let backslashes = before.iter().rev().take_while(|b| **b == b'\\').count();
+    backslashes & 1 == 1
+}
+
+/// The offset behind the container that opens at `open`.
+pub fn container_end(bytes: &[u8], open: usize) -> Result<usize, Fault> {
+    let mut at = open;
+    let mut depth = 0u32;
+    loop {
+        match bytes.get(at).ok_or(Fault::Truncated)? {
+            b'"' => at = string_end(bytes, at.wrapping_add(1))?,
+            b'{' | b'[' => {
+                depth = depth.wrapping_add(1);
+                if depth > MAX_DEPTH {
+                    return Err(Fault::TooDeep);
+                }
+            }
+            b'}' | b']' => {
+                depth = depth.wrapping_sub(1);
+                if depth == 0 {
+                    return Ok(at.wrapping_add(1));
+                }
+            }
+            _ => {}
+        }
+        at = at.wrapping_add(1);
+    }
+}
+
+/// The offset of the first byte at or after `at` that ends a number or literal.
+#[inline]
+pub fn scalar_end(bytes: &[u8], at: usize) -> usize {
+    let rest = bytes.get(at..).unwrap_or_default();
+    let length = rest.iter().position(|b| matches!(b, b',' | b'}' | b']' | b' ' | b'\t' | b'\n' | b'\r' | b'"' | b'{' | b'['));
+    at.wrapping_add(length.unwrap_or(rest.len()))
+}
+
+/// The offset of the first byte at or after `at` that is not JSON white space.
+#[inline(always)]
+pub fn skip_blank(bytes: &[u8], at: usize) -> usize {
+    let mut at = at;
+    while matches!(bytes.get(at), Some(b' ' | b'\t' | b'\n' | b'\r')) {
+        at = at.wrapping_add(1);
+    }
+    at
+}
+
+/// Checks that `bytes` is one JSON object with nothing but blanks behind it, as strictly as any JSON parser except
+/// for the digits of numbers, and tells where its last brace is, whether it has members, and which of `keys` its
+/// root has. Only done when something is about to be added to a record, so it need not be fast, only iterative.
+pub fn check_object<const N: usize>(bytes: &[u8], keys: [&str; N]) -> Result<Object<N>, Fault> {
+    let mut at = skip_blank(bytes, 0);
+    if bytes.get(at) != Some(&b'{') {
+        return Err(Fault::NotObject);
+    }
+    let mut object = Object { last_brace: 0, empty: true, has: [false; N] };
+    // One bit a level: 1 = object, 0 = array. 128 levels fit.
+    let (mut kinds, mut depth) = (0u128, 0u32);
+    loop {
+        at = skip_blank(bytes, at);
+        // A value stands at `at`.
+        let mut closed = match bytes.get(at).ok_or(Fault::Truncated)? {
+            open @ (b'{' | b'[') => {
+                depth = depth.wrapping_add(1);
+                if depth > MAX_DEPTH {
+                    return Err(Fault::TooDeep);
+                }
+                kinds = (kinds << 1) | u128::from(*open == b'{');
+                at = skip_blank(bytes, at.wrapping_add(1));
+                let close = if *open == b'{' { b'}' } else { b']' };
+                if bytes.get(at) == Some(&close) {
+                    true // falls through to the closing below
+                } else {
+                    if *open == b'{' {
+                        at = member_key(bytes, at, depth, keys, &mut object)?;
+                    }
+                    continue;
+                }
+            }
+            b'"' => {
+                let start = at.wrapping_add(1);
+                at = string_end(bytes, start)?;
+                check_string(bytes.get(start..at).unwrap_or_default())?;
+                at = at.wrapping_add(1);
+                false
+            }
+            _ => {
+                let end = scalar_end(bytes, at);
+                check_scalar(bytes.get(at..end).unwrap_or_default())?;
+                at = end;
+                false
+            }
+        };
+        // Behind a value: close what ends here, then a comma leads to the next one.
+        loop {
+            if !closed {
+                at = skip_blank(bytes, at);
+            }
+            let in_object = kinds & 1 == 1;
+            match bytes.get(at).ok_or(Fault::Truncated)? {
+                b',' if !closed => {
+                    at = skip_blank(bytes, at.wrapping_add(1));
+                    if in_object {
+                        at = member_key(bytes, at, depth, keys, &mut object)?;
+                    }
+                    break;
+                }
+                b'}' if in_object => {}
+                b']' if !in_object => {}
+                _ => return Err(Fault::Malformed),
+            }
+            closed = false;
+            kinds >>= 1;
+            depth = depth.wrapping_sub(1);
+            if depth == 0 {
+                object.last_brace = at;
+                let behind = skip_blank(bytes, at.wrapping_add(1));
+                return if behind == bytes.len() { Ok(object) } else { Err(Fault::Malformed) };
+            }
+            at = at.wrapping_add(1);
+        }
+    }
+}
+
+/// What [`check_object`] found.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Object<const N: usize> {
+    /// Offset of the brace that closes the root.
+    pub last_brace: usize,
+    /// Whether the root has no members.
+    pub empty: bool,
+    /// For each key asked for, whether the root has it.
+    pub has: [bool; N],
+}
+
+/// Reads a key and its colon; returns the offset of the value.
+fn member_key<const N: usize>(bytes: &[u8], at: usize, depth: u32, keys: [&str; N], object: &mut Object<N>) -> Result<usize, Fault> {
+    if bytes.get(at).ok_or(Fault::Truncated)? != &b'"' {
+        return Err(Fault::Malformed);
+    }
+    let start = at.wrapping_add(1);
+    let end = string_end(bytes, start)?;
+    let raw = bytes.get(start..end).unwrap_or_default();
+    check_string(raw)?;
+    if depth == 1 {
+        object.empty = false;
+        let key = super::text::unescape(raw, usize::MAX);
+        for (wanted, has) in keys.iter().zip(object.has.iter_mut()) {
+            *has |= key == *wanted;
+        }
+    }
+    let colon = skip_blank(bytes, end.wrapping_add(1));
+    match bytes.get(colon).ok_or(Fault::Truncated)? {
+        b':' => Ok(colon.wrapping_add(1)),
+        _ => Err(Fault::Malformed),
+    }
+}
+
+/// No raw control characters and no unknown escapes. (Not UTF-8: Fluent Bit itself passes bytes through.)
+fn check_string(raw: &[u8]) -> Result<(), Fault> {
+    let mut rest = raw;
+    while let Some((byte, after)) = rest.split_first() {
+        rest = match byte {
+            0 => return Err(Fault::Nul),
+            ..0x20 => return Err(Fault::Malformed),
+            b'\\' => match after {
+                [b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't', tail @ ..] => tail,
+                [b'u', a, b, c, d, tail @ ..] if [a, b, c, d].iter().all(|h| h.is_ascii_hexdigit()) => tail,
+                _ => return Err(Fault::Malformed),
+            },
+            _ => after,
+        };
+    }
+    Ok(())
+}
+
+fn check_scalar(text: &[u8]) -> Result<(), Fault> {
+    match text {
+        b"true" | b"false" | b"null" => Ok(()),
+        [b'-' | b'0'..=b'9', rest @ ..] if rest.iter().all(|b| matches!(b, b'0'..=b'9' | b'.' | b'e' | b'E' | b'+' | b'-')) => Ok(()),
+        _ if text.contains(&0) => Err(Fault::Nul),
+        _ => Err(Fault::Malformed),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strings_end_at_the_first_bare_quote() {
+        for (text, want) in [
+            (r#"abc" tail"#, Ok(3)),
+            (r#"" tail"#, Ok(0)),
+            (r#"a\"b" tail"#, Ok(4)),
+            (r#"a\\" tail"#, Ok(3)),
+            (r#"a\\\"b" tail"#, Ok(6)),
+            ("no end", Err(Fault::Truncated)),
+            (r#"ends in an escaped quote\""#, Err(Fault::Truncated)),
+        ] {
+            // At every alignment within a step of the scanner.
+            for lead in 0..70 {
+                let padded = format!("{}{text}", "é".repeat(lead));
+                let start = lead * 2;
+                assert_eq!(string_end(padded.as_bytes(), start), want.map(|at| at + start), "{lead} {text}");
+            }
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn string_end_agrees_with_a_byte_walk(text in "[a\"\\\\é]{0,200}") {
+            let bytes = text.as_bytes();
+            let mut at = 0;
+            let slow = loop {
+                match bytes.get(at) {
+                    None => break Err(Fault::Truncated),
+                    Some(b'"') => break Ok(at),
+                    Some(b'\\') => at += 2,
+                    Some(_) => at += 1,
+                }
+            };
+            proptest::prop_assert_eq!(string_end(bytes, 0), slow);
+        }
+
+        #[test]
+        fn check_object_agrees_with_serde_json(text in r#"([{}\[\],: ]|"[a-c\\]{0,2}"|1|null|true){0,24}"#) {
+            let ours = check_object(text.as_bytes(), ["a"]);
+            let theirs = serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(&text);
+            proptest::prop_assert_eq!(ours.is_ok(), theirs.is_ok(), "{:?} {:?}", ours, theirs);
+            if let (Ok(ours), Ok(theirs)) = (ours, theirs) {
+                proptest::prop_assert_eq!(ours.has, [theirs.contains_key("a")]);
+                proptest::prop_assert_eq!(ours.empty, theirs.is_empty());
+                proptest::prop_assert_eq!(text.as_bytes()[ours.last_brace], b'}');
+            }
+        }
+    }
+
+    #[test]
+    fn check_object_names_the_fault() {
+        let deep = format!("{{\"a\":{}1{}}}", "[".repeat(127), "]".repeat(127));
+        assert!(check_object(deep.as_bytes(), ["a"]).is_ok());
+        let deeper = format!("{{\"a\":{}1{}}}", "[".repeat(128), "]".repeat(128));
+        for (text, want) in [
+            (deeper.as_str(), Fault::TooDeep),
+            ("", Fault::NotObject),
+            ("[1]", Fault::NotObject),
+            ("{\"a\":1", Fault::Truncated),
+            ("{\"a\":1}x", Fault::Malformed),
+            ("{\"a\":1}{}", Fault::Malformed),
+            ("{\"a\":\"\u{0}\"}", Fault::Nul),
+            ("{\"a\":\"\\x\"}", Fault::Malformed),
+            ("{\"a\":nope}", Fault::Malformed),
+        ] {
+            assert_eq!(check_object(text.as_bytes(), ["a"]), Err(want), "{text}");
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! Turning the raw bytes of a JSON string, or of XML text, into text.
+
+/// The text of a JSON string's raw bytes, cut at a character boundary to at most `limit` bytes.
+///
+/// Total: an unknown escape is kept as it stands, a lone surrogate and invalid UTF-8 become U+FFFD.
+pub fn unescape(raw: &[u8], limit: usize) -> String {
+    let plain = raw.get(..raw.len().min(limit)).unwrap_or(raw);
+    if !plain.contains(&b'\\') {
+        return cut(String::from_utf8_lossy(plain).into_owned(), limit);
+    }
+    let mut out: Vec<u8> = Vec::with_capacity(raw.len().min(limit));
+    let mut rest = raw;
+    while let Some((byte, after)) = rest.split_first() {
+        if out.len() >= limit {
+            break;
+        }
+        rest = after;
+        if *byte != b'\\' {
+            out.push(*byte);
+            continue;
+        }
+        let Some((escape, after)) = rest.split_first() else {
+            out.push(b'\\');
+            break;
+        };
+        rest = after;
+        match escape {
+            b'n' => out.push(b'\n'),
+            b'r' => out.push(b'\r'),
+            b't' => out.push(b'\t'),
+            b'b' => out.push(8),
+            b'f' => out.push(12),
+            b'"' | b'\\' | b'/' => out.push(*escape),
+            b'u' => {
+                let (c, after) = unicode_escape(rest);
+                rest = after;
+                out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
+            }
+            _ => out.extend_from_slice(&[b'\\', *escape]),
+        }
+    }
+    let text = match String::from_utf8(out) {
+        Ok(text) => text,
+        Err(error) => String::from_utf8_lossy(error.as_bytes()).into_owned(),
+    };
+    cut(text, limit)
+}
+
+/// The character behind `\u` and what follows it; surrogate pairs are joined.
+fn unicode_escape(rest: &[u8]) -> (char, &[u8]) {
+    let Some((first, after)) = hex4(rest) else {
+        return (char::REPLACEMENT_CHARACTER, rest);
+    };
+    if let Some(c) = char::from_u32(first) {
+        return (c, after);
+    }
+    if let (0xd800..=0xdbff, Some(tail)) = (first, after.strip_prefix(b"\\u"))
+        && let Some((second @ 0xdc00..=0xdfff, behind)) = hex4(tail)
+    {
+        let joined = ((first & 0x3ff) << 10 | second & 0x3ff).wrapping_add(0x1_0000);
+        return (char::from_u32(joined).unwrap_or(char::REPLACEMENT_CHARACTER), behind);
+    }
+    (char::REPLACEMENT_CHARACTER, after)
+}
+
+fn hex4(bytes: &[u8]) -> Option<(u32, &[u8])> {
+    let (digits, after) = bytes.split_first_chunk::<4>()?;
+    let text = std::str::from_utf8(digits).ok()?;
+    if text.starts_with('+') {
+        return None;
+    }
+    Some((u32::from_str_radix(text, 16).ok()?, after))
+}
+
+/// `text` cut to at most `limit` bytes at a character boundary.
+pub fn cut(mut text: String, limit: usize) -> String {
+    text.truncate(text.floor_char_boundary(limit));
+    text
+}
+
+/// Resolves the five named XML entities and numeric ones; anything else stays as it is.
+pub fn unentity(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once('&') {
+        out.push_str(before);
+        // The longest entity of use is `&#1114111;`.
+        let end = after.bytes().take(9).position(|b| b == b';');
+        let resolved = end.and_then(|end| Some((entity(after.get(..end)?)?, after.get(end..)?.get(1..)?)));
+        match resolved {
+            Some((c, behind)) => {
+                out.push(c);
+                rest = behind;
+            }
+            None => {
+                out.push('&');
+                rest = after;
+            }
+        }
+    }
+    out.push_str(rest);
+    out
+}
+
+fn entity(name: &str) -> Option<char> {
+    match name {
+        "amp" => Some('&'),
+        "lt" => Some('<'),
+        "gt" => Some('>'),
+        "quot" => Some('"'),
+        "apos" => Some('\''),
+        _ => {
+            let number = name.strip_prefix('#')?;
+            let code = match number.strip_prefix(['x', 'X']) {
+                Some(hex) => u32::from_str_radix(hex, 16).ok()?,
+                None => number.parse().ok()?,
+            };
+            char::from_u32(code)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escapes_that_hide_a_value() {
+        for (raw, want) in [
+            (r"\u0053ysmon", "Sysmon"),
+            (r"C:\\Windows\/x", r"C:\Windows/x"),
+            (r"\ud83d\ude00!", "😀!"),
+            (r"\ud83d!", "\u{fffd}!"),
+            (r"\u00", "\u{fffd}00"),
+            (r"a\q", r"a\q"),
+            ("end\\", "end\\"),
+            ("", ""),
+        ] {
+            assert_eq!(unescape(raw.as_bytes(), 100), want, "{raw}");
+        }
+        assert_eq!(unescape(b"caf\xe9", 100), "caf\u{fffd}");
+        assert_eq!(unescape("éé".as_bytes(), 3), "é");
+    }
+
+    #[test]
+    fn entities() {
+        assert_eq!(unentity("1&gt; a &amp;&amp; b &#39;&#x41; &nope; & &"), "1> a && b 'A &nope; & &");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn unescape_undoes_serde_json(text: String) {
+            let json = serde_json::to_string(&text).unwrap();
+            let raw = &json.as_bytes()[1..json.len() - 1];
+            proptest::prop_assert_eq!(unescape(raw, usize::MAX), text);
+        }
+
+        #[test]
+        fn both_are_total_and_keep_the_limit(raw: Vec<u8>, limit in 0usize..40) {
+            let text = unescape(&raw, limit);
+            proptest::prop_assert!(text.len() <= limit);
+            let _ = unentity(&text);
+        }
+    }
+}

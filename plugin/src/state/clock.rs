@@ -1,0 +1,70 @@
+//! Whether a piece of evidence is too old to matter, by the times that the host itself logs.
+//!
+//! Joins compare logged times pairwise and need no clock. This only decides what may be forgotten, and must not be
+//! fooled: one record from the year 2100 must neither wipe what is kept (all would seem old) nor freeze it. So
+//! a host has two tracks of time; a record moves the track it is near to, and one that is near to neither
+//! starts a new track in place of the staler one. Only what is old on both tracks is forgotten.
+
+/// The tracks of one host, in milliseconds.
+#[derive(Debug, Default)]
+pub struct Clock {
+    tracks: [Option<i64>; 2],
+}
+
+/// A step further than this starts a new track: longer than any window of the default policy.
+const NEAR_MS: i64 = 900_000;
+
+impl Clock {
+    /// Takes note of a logged time; tells whether it was a jump.
+    pub fn observe(&mut self, ms: i64) -> bool {
+        let near = |track: &Option<i64>| track.is_some_and(|now| now.abs_diff(ms) <= NEAR_MS.unsigned_abs());
+        let [current, other] = &mut self.tracks;
+        if near(current) {
+            *current = (*current).max(Some(ms));
+            return false;
+        }
+        if near(other) {
+            *other = (*other).max(Some(ms));
+            // The track in use stands first.
+            self.tracks.swap(0, 1);
+            return false;
+        }
+        let first = current.is_none();
+        *other = Some(ms);
+        self.tracks.swap(0, 1);
+        !first
+    }
+
+    /// Whether a time is further than `keep` from both tracks.
+    pub fn is_past(&self, ms: i64, keep: i64) -> bool {
+        self.tracks.iter().flatten().all(|now| now.saturating_sub(ms) > keep || ms.saturating_sub(*now) > NEAR_MS)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_wild_time_neither_wipes_nor_freezes() {
+        let mut clock = Clock::default();
+        assert!(!clock.observe(1_000_000));
+        assert!(clock.observe(4_000_000_000_000));
+        assert!(!clock.is_past(1_000_000, 120_000), "not wiped");
+        assert!(!clock.observe(1_200_000));
+        assert!(clock.is_past(1_000_000, 120_000), "not frozen");
+        assert!(!clock.is_past(1_190_000, 120_000));
+        // A second wild time takes the place of the first, not of the track in use.
+        assert!(clock.observe(-5_000_000_000));
+        assert!(!clock.is_past(1_190_000, 120_000));
+    }
+
+    #[test]
+    fn a_quiet_host_starts_anew() {
+        let mut clock = Clock::default();
+        clock.observe(0);
+        assert!(clock.observe(40_000_000));
+        assert!(!clock.is_past(39_999_000, 120_000));
+        assert!(clock.is_past(20_000_000, 120_000));
+    }
+}

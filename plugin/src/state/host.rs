@@ -1,0 +1,43 @@
+//! One host: its clock, its own addresses, its evidence, its incidents, and alerts waiting for a record.
+
+use super::clock::Clock;
+use super::locker::Locker;
+use crate::evidence::{ALLOCATION, OwnAddresses};
+use crate::incident::Incident;
+use std::collections::VecDeque;
+
+/// Everything remembered about one host.
+#[derive(Debug, Default)]
+pub struct Host {
+    /// Its clock.
+    pub clock: Clock,
+    /// Its own addresses.
+    pub own: OwnAddresses,
+    /// Its evidence.
+    pub locker: Locker,
+    /// Its open incidents, oldest first.
+    pub incidents: Vec<Incident>,
+    /// Alerts that found no record to ride on yet, oldest first.
+    pub pending: VecDeque<String>,
+}
+
+impl Host {
+    /// Memory held, in bytes.
+    pub fn bytes(&self) -> usize {
+        let incidents = self.incidents.iter().map(Incident::bytes).fold(0, usize::saturating_add);
+        let pending = self.pending.iter().map(|alert| alert.len().saturating_add(ALLOCATION)).fold(0, usize::saturating_add);
+        size_of::<Host>().saturating_add(self.locker.bytes()).saturating_add(incidents).saturating_add(pending)
+    }
+
+    /// Gives up its least valuable piece, then its oldest waiting alert, then its oldest incident; false if nothing is left.
+    pub fn evict_one(&mut self) -> bool {
+        if self.locker.evict_one() || self.pending.pop_front().is_some() {
+            return true;
+        }
+        if self.incidents.is_empty() {
+            return false;
+        }
+        self.incidents.remove(0);
+        true
+    }
+}

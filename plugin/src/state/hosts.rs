@@ -1,0 +1,122 @@
+//! All hosts, within a number of hosts and a number of bytes.
+
+use super::host::Host;
+use crate::counters::{Counters, add};
+use crate::evidence::ALLOCATION;
+use crate::policy::Limits;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Hosts looked at for one without an open incident, when one must be forgotten.
+const LOOK_BACK: usize = 16;
+
+/// Memory of a host's entries in the maps below beside the host itself.
+const ENTRY: usize = 128;
+
+/// All hosts. Ordered maps, so that nothing depends on hashing and hostile names cost no more than others.
+#[derive(Debug, Default)]
+pub struct Hosts {
+    by_name: BTreeMap<Box<str>, Entry>,
+    /// Use number to name, the longest unused first.
+    by_use: BTreeMap<u64, Box<str>>,
+    /// Size and use number, the largest last.
+    by_size: BTreeSet<(usize, u64)>,
+    uses: u64,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+struct Entry {
+    host: Host,
+    used: u64,
+    bytes: usize,
+}
+
+impl Hosts {
+    /// How many hosts are remembered.
+    pub fn len(&self) -> usize {
+        self.by_name.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.by_name.is_empty()
+    }
+
+    /// Memory held, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Works on the host of that name (made if need be), then sees to it that the bounds hold.
+    pub fn with<T>(&mut self, name: &str, limits: &Limits, counters: &mut Counters, work: impl FnOnce(&mut Host, &mut Counters) -> T) -> T {
+        let mut host = match self.take(name) {
+            Some(host) => host,
+            None => {
+                while self.len() >= limits.hosts.get() && self.forget_one() {
+                    add(&mut counters.evicted_hosts);
+                }
+                Host::default()
+            }
+        };
+        let result = work(&mut host, counters);
+        self.give(name, host);
+        while self.bytes > limits.state_bytes.get() && self.shrink_largest() {
+            add(&mut counters.evicted_bytes);
+        }
+        result
+    }
+
+    /// Takes the oldest waiting alert of any host, with the host's name.
+    pub fn pop_pending(&mut self) -> Option<String> {
+        let (name, entry) = self.by_name.iter_mut().find(|(_, entry)| !entry.host.pending.is_empty())?;
+        let name = name.clone();
+        let alert = entry.host.pending.pop_front();
+        let host = self.take(&name)?;
+        self.give(&name, host);
+        alert
+    }
+
+    fn take(&mut self, name: &str) -> Option<Host> {
+        let entry = self.by_name.remove(name)?;
+        self.by_use.remove(&entry.used);
+        self.by_size.remove(&(entry.bytes, entry.used));
+        self.bytes = self.bytes.saturating_sub(entry.bytes);
+        Some(entry.host)
+    }
+
+    fn give(&mut self, name: &str, host: Host) {
+        self.uses = self.uses.saturating_add(1);
+        self.insert(name, host, self.uses);
+    }
+
+    fn insert(&mut self, name: &str, host: Host, used: u64) {
+        let names = name.len().saturating_add(ALLOCATION).saturating_mul(2);
+        let bytes = host.bytes().saturating_add(names).saturating_add(ENTRY);
+        self.bytes = self.bytes.saturating_add(bytes);
+        self.by_use.insert(used, name.into());
+        self.by_size.insert((bytes, used));
+        self.by_name.insert(name.into(), Entry { host, used, bytes });
+    }
+
+    /// Forgets the host that was longest unused, if possible one without an open incident.
+    fn forget_one(&mut self) -> bool {
+        let idle = |name: &&Box<str>| self.by_name.get(*name).is_some_and(|entry| entry.host.incidents.is_empty());
+        let found = self.by_use.values().take(LOOK_BACK).find(idle).or_else(|| self.by_use.values().next());
+        match found.cloned() {
+            Some(name) => self.take(&name).is_some(),
+            None => false,
+        }
+    }
+
+    /// Makes the host that holds the most give up its least valuable piece; a host with nothing left goes whole.
+    fn shrink_largest(&mut self) -> bool {
+        let Some(name) = self.by_size.last().and_then(|(_, used)| self.by_use.get(used)).cloned() else { return false };
+        let Some(used) = self.by_name.get(&name).map(|entry| entry.used) else { return false };
+        let Some(mut host) = self.take(&name) else { return false };
+        if host.evict_one() {
+            // Its place in the order of use stays.
+            self.insert(&name, host, used);
+        }
+        true
+    }
+}

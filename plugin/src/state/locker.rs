@@ -1,0 +1,236 @@
+//! The recent evidence of one host, each kind on a shelf of its own.
+//!
+//! Every shelf has a fixed share of the host's places, so that a flood of one kind (connections to a busy server,
+//! files copied to a share) can never push out another kind. On a shelf the least valuable goes first: what is past
+//! every window, then what joined to nothing, and of that the cheapest and oldest.
+
+use super::clock::Clock;
+use crate::evidence::{Evidence, Shelf};
+use std::rc::Rc;
+
+/// Each shelf's part of the host's places, in 64ths.
+const SHARES: [usize; Shelf::COUNT] = {
+    let mut shares = [0; Shelf::COUNT];
+    shares[Shelf::Connection as usize] = 24;
+    shares[Shelf::FileWrite as usize] = 16;
+    shares[Shelf::ProcessStart as usize] = 12;
+    shares[Shelf::ServiceSet as usize] = 6;
+    shares[Shelf::Pipe as usize] = 6;
+    shares
+};
+
+/// Pieces that join to the same things are kept this often: an attack may use one path twice within a window.
+const ALIKE: usize = 4;
+
+/// Memory of one place on a shelf beside the evidence itself.
+const PLACE: usize = size_of::<Slot>();
+
+/// The evidence of one host.
+#[derive(Debug, Default)]
+pub struct Locker {
+    shelves: [Vec<Slot>; Shelf::COUNT],
+    bytes: usize,
+}
+
+#[derive(Debug)]
+struct Slot {
+    piece: Rc<Evidence>,
+    /// Whether it supports an incident.
+    joined: bool,
+}
+
+/// What became of a piece.
+pub enum Put {
+    /// It is kept; so many others went for it.
+    Kept {
+        /// How many.
+        evicted: usize,
+    },
+    /// One like it, at the same time, is kept already.
+    Duplicate,
+}
+
+impl Locker {
+    /// The pieces on a shelf, oldest arrival first.
+    pub fn shelf(&self, shelf: Shelf) -> impl Iterator<Item = &Rc<Evidence>> {
+        self.slots(shelf).iter().map(|slot| &slot.piece)
+    }
+
+    fn slots(&self, shelf: Shelf) -> &[Slot] {
+        self.shelves.get(shelf as usize).map_or(&[], Vec::as_slice)
+    }
+
+    /// Memory held, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// How many pieces there are.
+    pub fn len(&self) -> usize {
+        self.shelves.iter().map(Vec::len).fold(0, usize::saturating_add)
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Keeps a piece. `places` is the number for the whole host, `keep` how long a piece can matter, `tolerance` within
+    /// which two alike are one; all times in milliseconds.
+    pub fn put(&mut self, piece: &Rc<Evidence>, places: usize, clock: &Clock, keep: i64, tolerance: i64) -> Put {
+        let shelf = piece.shelf();
+        let alike = |slot: &&Slot| slot.piece.joins_like(piece);
+        let near = |slot: &Slot| slot.piece.time.ms.abs_diff(piece.time.ms) <= tolerance.unsigned_abs();
+        let same = self.slots(shelf).iter().filter(alike);
+        if same.clone().any(|slot| near(slot) || slot.piece.record_id.is_some() && slot.piece.record_id == piece.record_id) {
+            return Put::Duplicate;
+        }
+        let full_of_alike = same.count() >= ALIKE;
+        let oldest_alike = if full_of_alike { self.slots(shelf).iter().position(|slot| slot.piece.joins_like(piece)) } else { None };
+        if let Some(index) = oldest_alike {
+            self.remove(shelf, index);
+        }
+        self.forget_past(shelf, clock, keep);
+        let share = SHARES.get(shelf as usize).copied().unwrap_or(1);
+        let room = (places.saturating_mul(share) / 64).max(1);
+        let mut evicted = 0usize;
+        while self.slots(shelf).len() >= room {
+            let Some(index) = self.cheapest(shelf) else { break };
+            self.remove(shelf, index);
+            evicted = evicted.saturating_add(1);
+        }
+        self.bytes = self.bytes.saturating_add(piece.bytes()).saturating_add(PLACE);
+        if let Some(slots) = self.shelves.get_mut(shelf as usize) {
+            slots.push(Slot { piece: Rc::clone(piece), joined: false });
+        }
+        Put::Kept { evicted }
+    }
+
+    /// Marks a piece as part of an incident: it goes last.
+    pub fn join(&mut self, piece: &Rc<Evidence>) {
+        let slots = self.shelves.get_mut(piece.shelf() as usize).into_iter().flatten();
+        for slot in slots.filter(|slot| Rc::ptr_eq(&slot.piece, piece)) {
+            slot.joined = true;
+        }
+    }
+
+    /// Gives up the least valuable piece of all; false if there is none.
+    pub fn evict_one(&mut self) -> bool {
+        let order = [Shelf::Connection, Shelf::Pipe, Shelf::FileWrite, Shelf::ServiceSet, Shelf::ProcessStart];
+        for joined in [false, true] {
+            for shelf in order {
+                let found = self.cheapest(shelf);
+                if let Some(index) = found.filter(|index| self.slots(shelf).get(*index).is_some_and(|slot| slot.joined == joined)) {
+                    self.remove(shelf, index);
+                    return true;
+                }
+            }
+        }
+        false
+    }
+
+    fn cheapest(&self, shelf: Shelf) -> Option<usize> {
+        let worth = |slot: &Slot| (slot.joined, slot.piece.value());
+        self.slots(shelf).iter().enumerate().min_by_key(|(index, slot)| (worth(slot), *index)).map(|(index, _)| index)
+    }
+
+    fn forget_past(&mut self, shelf: Shelf, clock: &Clock, keep: i64) {
+        let Some(slots) = self.shelves.get_mut(shelf as usize) else { return };
+        let mut freed = 0usize;
+        slots.retain(|slot| {
+            let past = clock.is_past(slot.piece.time.ms, keep);
+            if past {
+                freed = freed.saturating_add(slot.piece.bytes()).saturating_add(PLACE);
+            }
+            !past
+        });
+        self.bytes = self.bytes.saturating_sub(freed);
+    }
+
+    fn remove(&mut self, shelf: Shelf, index: usize) {
+        if let Some(slots) = self.shelves.get_mut(shelf as usize)
+            && index < slots.len()
+        {
+            let slot = slots.remove(index);
+            self.bytes = self.bytes.saturating_sub(slot.piece.bytes()).saturating_sub(PLACE);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::evidence::{Connection, Fact, FileWrite, Writer};
+    use crate::normalize::path::PathKey;
+    use crate::normalize::time::Timestamp;
+
+    fn at(ms: i64, fact: Fact) -> Rc<Evidence> {
+        Rc::new(Evidence { time: Timestamp { ms, zoned: true }, record_id: None, fact })
+    }
+
+    fn connection(ms: i64, last: u8) -> Rc<Evidence> {
+        at(ms, Fact::Connection(Connection { remote: [10, 0, 0, last].into(), remote_port: None, local_port: 445 }))
+    }
+
+    fn file(ms: i64, path: &str, writer: Writer) -> Rc<Evidence> {
+        at(ms, Fact::FileWrite(FileWrite { path: path.into(), key: PathKey::new(path), writer }))
+    }
+
+    fn put(locker: &mut Locker, piece: &Rc<Evidence>) -> Put {
+        let mut clock = Clock::default();
+        clock.observe(piece.time.ms);
+        locker.put(piece, 64, &clock, 120_000, 2_000)
+    }
+
+    #[test]
+    fn a_flood_of_one_kind_leaves_the_others_and_what_joined() {
+        let mut locker = Locker::default();
+        let dropped = file(0, r"C:\Windows\a.exe", Writer::System);
+        let joined = connection(0, 250);
+        put(&mut locker, &dropped);
+        put(&mut locker, &joined);
+        locker.join(&joined);
+        for n in 0..200 {
+            put(&mut locker, &connection(i64::from(n) * 10, n));
+        }
+        assert_eq!(locker.shelf(Shelf::Connection).count(), 24);
+        assert!(locker.shelf(Shelf::Connection).any(|piece| Rc::ptr_eq(piece, &joined)));
+        assert!(locker.shelf(Shelf::FileWrite).any(|piece| Rc::ptr_eq(piece, &dropped)));
+    }
+
+    #[test]
+    fn worthless_files_go_before_programs_that_came_over_smb() {
+        let mut locker = Locker::default();
+        let dropped = file(0, r"C:\Windows\a.exe", Writer::System);
+        put(&mut locker, &dropped);
+        for n in 0..100 {
+            put(&mut locker, &file(n * 10, &format!(r"C:\share\{n}.txt"), Writer::System));
+            put(&mut locker, &file(n * 10, &format!(r"C:\app\{n}.dll"), Writer::Process("x".into())));
+        }
+        assert_eq!(locker.len(), 16);
+        assert!(locker.shelf(Shelf::FileWrite).any(|piece| Rc::ptr_eq(piece, &dropped)));
+    }
+
+    #[test]
+    fn bytes_are_given_back() {
+        let mut locker = Locker::default();
+        for n in 0..100 {
+            put(&mut locker, &connection(n * 5_000, (n % 7) as u8));
+            put(&mut locker, &file(n * 5_000, &format!(r"C:\{n}.exe"), Writer::System));
+        }
+        assert!(locker.bytes() > 0);
+        while locker.evict_one() {}
+        assert_eq!((locker.bytes(), locker.len()), (0, 0));
+    }
+
+    #[test]
+    fn the_same_thing_at_the_same_time_is_one_piece() {
+        let mut locker = Locker::default();
+        assert!(matches!(put(&mut locker, &connection(0, 1)), Put::Kept { .. }));
+        assert!(matches!(put(&mut locker, &connection(1_500, 1)), Put::Duplicate));
+        for n in 1..10 {
+            assert!(matches!(put(&mut locker, &connection(n * 3_000, 1)), Put::Kept { .. }));
+        }
+        assert_eq!(locker.len(), ALIKE);
+    }
+}
