@@ -6,10 +6,10 @@ fn main() {
         return;
     }
     // The most memory the module can ever have is part of the module itself, so that no shipper has to set it: 16 MiB.
-    println!("cargo:rustc-link-arg-cdylib=--max-memory=16777216");
+    println!("cargo:rustc-link-arg=--max-memory=16777216");
     // Shadow stack. No code of ours recurses on input and 32 KiB is ample, but Fluent Bit on Linux builds WAMR with its
     // thread manager, which gives the one thread only a fifth (wasm_cluster_create): 256 KiB leaves 51.
     // Stack first means an overflow traps instead of overwriting data.
-    println!("cargo:rustc-link-arg-cdylib=-zstack-size=262144");
-    println!("cargo:rustc-link-arg-cdylib=--stack-first");
+    println!("cargo:rustc-link-arg=-zstack-size=262144");
+    println!("cargo:rustc-link-arg=--stack-first");
 }

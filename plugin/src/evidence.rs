@@ -205,7 +205,7 @@ impl Evidence {
                 (Some(a), Some(b)) => a == b,
                 _ => a.key == b.key && self.record_id == other.record_id,
             },
-            (Fact::ServiceSet(a), Fact::ServiceSet(b)) => a.service == b.service && a.command == b.command,
+            (Fact::ServiceSet(a), Fact::ServiceSet(b)) => a.service.eq_ignore_ascii_case(&b.service) && a.command == b.command,
             (Fact::Pipe(a), Fact::Pipe(b)) => a.key == b.key && a.entity_id == b.entity_id,
             _ => false,
         }
@@ -389,11 +389,22 @@ fn process_start(event: &Event<'_>) -> Found {
     }))))
 }
 
+/// Services stand under `HKLM\System\CurrentControlSet\Services\` or, in old Sysmon, `\REGISTRY\MACHINE\…\services\`.
+const SERVICES: &str = r"\services\";
+
+/// The value that names a service's program.
+const IMAGE_PATH: &str = r"\imagepath";
+
 fn service_set(event: &Event<'_>) -> Found {
     let target = required(event, Field::TargetObject)?;
-    let folded = target.to_lowercase();
-    let Some((_, below)) = folded.split_once(r"\services\") else { return Ok(None) };
-    let Some(service) = below.strip_suffix(r"\imagepath").filter(|service| !service.contains('\\')) else { return Ok(None) };
+    // ASCII folding keeps offsets: the name is shown as it was written.
+    let folded = target.to_ascii_lowercase();
+    let Some(at) = folded.find(SERVICES).map(|at| at.saturating_add(SERVICES.len())) else { return Ok(None) };
+    let end = target.len().saturating_sub(IMAGE_PATH.len());
+    if !folded.ends_with(IMAGE_PATH) {
+        return Ok(None);
+    }
+    let Some(service) = target.get(at..end).filter(|service| !service.contains('\\')) else { return Ok(None) };
     let command = required(event, Field::Details)?;
     Ok(Some(Fact::ServiceSet(ServiceSet { service: service.into(), program: path::program(&command), command })))
 }

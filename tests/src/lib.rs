@@ -1,0 +1,170 @@
+//! Helpers for the end-to-end tests: engines, records, and the alerts that come of them.
+
+use psexec_filter::engine::{Answer, Engine, Options, Wasmtime};
+use psexec_filter::replay::added;
+use psexec_filter_plugin::policy::Policy;
+use serde_json::{Map, Value, json};
+use std::path::PathBuf;
+
+/// All engines this was built with, by name, each with a fresh instance of `module`.
+pub fn engines(module: &[u8]) -> Vec<(&'static str, Box<dyn Engine>)> {
+    engines_with(module, Options::default())
+}
+
+/// The same, driven as `options` say.
+pub fn engines_with(module: &[u8], options: Options<'_>) -> Vec<(&'static str, Box<dyn Engine>)> {
+    vec![
+        ("wasmtime", Box::new(Wasmtime::new(module, options).expect("wasmtime takes the module")) as Box<dyn Engine>),
+        #[cfg(feature = "wamr")]
+        ("wamr", Box::new(psexec_filter::engine::Wamr::new(module, options).expect("WAMR takes the module"))),
+    ]
+}
+
+/// The module with a policy given as TOML.
+pub fn module_with(policy: &str) -> Vec<u8> {
+    let policy: Policy = psexec_filter_pack::policy_from_toml(policy, "test policy").expect("a good policy");
+    psexec_filter_pack::pack(psexec_filter::module::EMBEDDED, &policy).expect("it packs")
+}
+
+/// The module with the default policy.
+pub fn module() -> &'static [u8] {
+    psexec_filter::module::EMBEDDED
+}
+
+/// Puts records through an engine and holds each answer to the contract (the record, or the record with one object
+/// added); returns all alerts in order, those that waited for a record last.
+pub fn alerts(engine: &mut dyn Engine, records: &[String]) -> Vec<Value> {
+    let mut alerts = Vec::new();
+    for record in records {
+        alerts.extend(call(engine, record));
+    }
+    for alert in engine.flush().expect("flush") {
+        alerts.push(serde_json::from_str(&alert).expect("an alert is JSON"));
+    }
+    alerts
+}
+
+/// Puts one record through an engine; returns the object that was added, if any.
+pub fn call(engine: &mut dyn Engine, record: &str) -> Option<Value> {
+    match engine.call("test", 0, 0, record.as_bytes()).expect("the module answers") {
+        Answer::Unchanged => None,
+        Answer::Changed(changed) => {
+            serde_json::from_slice::<Map<String, Value>>(&changed).expect("the record is still a JSON object");
+            Some(Value::Object(added(record.as_bytes(), &changed).expect("one object was added and nothing else changed")))
+        }
+    }
+}
+
+/// A counter of the module.
+pub fn counter(engine: &mut dyn Engine, name: &str) -> u64 {
+    let stats: Value = serde_json::from_str(&engine.stats().expect("stats").expect("some")).expect("JSON");
+    stats["counters"][name].as_u64().unwrap_or_else(|| panic!("no counter {name}"))
+}
+
+/// The logs that are shared beside the project, where they exist. Tests that need them say when they skip.
+pub fn corpus() -> Option<PathBuf> {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/corpus");
+    if !path.is_dir() {
+        eprintln!("skipped: ../shared/corpus is not here");
+        return None;
+    }
+    Some(path)
+}
+
+/// All logs of the corpus.
+pub fn corpus_files() -> Vec<PathBuf> {
+    let Some(path) = corpus() else { return Vec::new() };
+    let mut files: Vec<PathBuf> = std::fs::read_dir(path).expect("readable").map(|entry| entry.expect("readable").path()).collect();
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "ndjson"));
+    files.sort();
+    files
+}
+
+/// Writes records of one host in NXLog's shape. Times are milliseconds after 2024-09-14T09:00:00Z.
+#[derive(Clone)]
+pub struct Host {
+    /// Its name.
+    pub name: String,
+}
+
+impl Host {
+    /// A host of that name.
+    pub fn new(name: &str) -> Host {
+        Host { name: name.to_owned() }
+    }
+
+    /// Any Sysmon event.
+    pub fn event(&self, id: u32, ms: i64, data: Value) -> String {
+        let start = psexec_filter_plugin::normalize::time::parse("2024-09-14T09:00:00Z").expect("a time").ms;
+        let time = psexec_filter_plugin::normalize::time::Timestamp { ms: start + ms, zoned: true };
+        let mut record = json!({
+            "EventTime": time.to_string(), "Hostname": self.name, "EventID": id, "SourceName": "Microsoft-Windows-Sysmon",
+            "Channel": "Microsoft-Windows-Sysmon/Operational",
+        });
+        let fields = record.as_object_mut().expect("an object");
+        fields.extend(data.as_object().expect("an object").clone());
+        record.to_string()
+    }
+
+    /// Event 3: `source` (address, port) to `destination`, inbound.
+    pub fn inbound(&self, ms: i64, source: (&str, u16), destination: (&str, u16)) -> String {
+        self.event(
+            3,
+            ms,
+            json!({"Image": "System", "Protocol": "tcp", "Initiated": "false", "SourceIp": source.0, "SourcePort": source.1.to_string(),
+                "DestinationIp": destination.0, "DestinationPort": destination.1.to_string()}),
+        )
+    }
+
+    /// Event 3: `remote` connects to port 445 of 10.0.0.21.
+    pub fn connection(&self, ms: i64, remote: &str) -> String {
+        self.inbound(ms, (remote, 50_211), ("10.0.0.21", 445))
+    }
+
+    /// Event 11.
+    pub fn file(&self, ms: i64, writer: &str, path: &str) -> String {
+        self.event(11, ms, json!({"Image": writer, "TargetFilename": path}))
+    }
+
+    /// Event 13 on ImagePath.
+    pub fn service(&self, ms: i64, name: &str, command: &str) -> String {
+        let target = format!(r"HKLM\System\CurrentControlSet\Services\{name}\ImagePath");
+        self.event(
+            13,
+            ms,
+            json!({"Image": r"C:\Windows\system32\services.exe", "EventType": "SetValue", "TargetObject": target, "Details": command}),
+        )
+    }
+
+    /// Event 1 under services.exe; `process` makes its GUID.
+    pub fn start(&self, ms: i64, process: u32, image: &str) -> String {
+        self.event(
+            1,
+            ms,
+            json!({"Image": image, "CommandLine": image, "ProcessGuid": guid(process), "User": r"NT AUTHORITY\SYSTEM",
+                "ParentImage": r"C:\Windows\System32\services.exe", "ParentProcessGuid": guid(1)}),
+        )
+    }
+
+    /// Event 17 by the process of that number.
+    pub fn pipe(&self, ms: i64, process: u32, image: &str, name: &str) -> String {
+        self.event(17, ms, json!({"Image": image, "ProcessGuid": guid(process), "PipeName": name}))
+    }
+
+    /// A whole PsExec execution from `remote` at `ms`, in the order in which Sysmon writes it.
+    pub fn psexec(&self, ms: i64, process: u32, remote: &str) -> Vec<String> {
+        const IMAGE: &str = r"C:\Windows\PSEXESVC.exe";
+        vec![
+            self.file(ms, "System", IMAGE),
+            self.service(ms + 40, "PSEXESVC", r"%%SystemRoot%%\PSEXESVC.exe"),
+            self.start(ms + 80, process, IMAGE),
+            self.pipe(ms + 120, process, IMAGE, r"\PSEXESVC"),
+            self.connection(ms + 1_500, remote),
+        ]
+    }
+}
+
+/// A process GUID.
+pub fn guid(process: u32) -> String {
+    format!("{{3f1a2b4c-0a01-66e5-eb03-{process:012x}}}")
+}
