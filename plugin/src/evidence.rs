@@ -5,6 +5,7 @@ use crate::normalize::path::{self, PathKey};
 use crate::normalize::time::Timestamp;
 use crate::normalize::{address, guid};
 use crate::policy::{ConnectionPolicy, Policy};
+use crate::record::Fields;
 use crate::record::shapes::Field;
 use std::net::IpAddr;
 
@@ -168,6 +169,26 @@ impl Shelf {
 /// Extensions of files that Windows runs as programs. A file that came over SMB is kept whatever its name.
 const PROGRAMS: [&str; 5] = ["exe", "com", "scr", "dll", "pif"];
 
+/// The same, and what may stand behind them without changing the file (see [`PathKey`]).
+const PROGRAM_ENDINGS: [&str; 9] = ["exe", "com", "scr", "dll", "pif", ".", " ", "\"", "$data"];
+
+/// Whether the fields known so far already make an event of this kind [irrelevant](Outcome::Irrelevant). Most events are,
+/// and this is known long before they are read to the end. `false` when in doubt.
+pub fn is_surely_irrelevant(kind: Kind, so_far: &Fields<'_>) -> bool {
+    match kind {
+        Kind::ProcessCreate => {
+            // Whatever does not end like this has a parent, and another one. ("?" is how old Sysmon writes none.)
+            so_far.ends_with(Field::ParentImage, &["services.exe", "?", "-", "null", "(null)"]) == Some(false)
+        }
+        Kind::FileCreate => {
+            so_far.ends_with(Field::Image, &["system"]) == Some(false)
+                && so_far.ends_with(Field::TargetFilename, &PROGRAM_ENDINGS) == Some(false)
+        }
+        Kind::RegistryValueSet => so_far.ends_with(Field::TargetObject, &["imagepath"]) == Some(false),
+        Kind::NetworkConnect | Kind::PipeCreated | Kind::PipeConnected => false,
+    }
+}
+
 impl Evidence {
     /// Reads the fact out of an event. `own` tells the host's own addresses.
     pub fn from_event(event: &Event<'_>, own: &OwnAddresses, policy: &Policy) -> Outcome {
@@ -285,7 +306,7 @@ impl OwnAddresses {
         if self.contains(ip) {
             return;
         }
-        let slot = usize::from(self.next) % self.known.len();
+        let slot = usize::from(self.next).checked_rem(self.known.len()).unwrap_or_default();
         if let Some(place) = self.known.get_mut(slot) {
             *place = Some(ip);
         }

@@ -4,12 +4,12 @@ use crate::alert;
 use crate::chain::{CHAINS, Chain};
 use crate::counters::{Counters, add};
 use crate::event::{Event, Kind, Reject};
-use crate::evidence::{Evidence, Outcome, Shelf};
+use crate::evidence::{self, Evidence, Outcome, Shelf};
 use crate::incident;
 use crate::normalize::time;
 use crate::policy::Policy;
 use crate::record::shapes::{PRODUCERS, PathTable};
-use crate::record::{self, Fault, Reading, scan};
+use crate::record::{self, Fault, Fields, Interest, scan};
 use crate::state::host::Host;
 use crate::state::hosts::Hosts;
 use crate::state::locker::Put;
@@ -25,6 +25,24 @@ pub struct Filter {
     hosts: Hosts,
     counters: Counters,
     stats_at: Option<i64>,
+}
+
+/// What the chains in use are interested in.
+struct Wanted {
+    /// Bit n: Sysmon event n.
+    ids: u32,
+    /// Whether events that are no evidence matter too.
+    all: bool,
+}
+
+impl Interest for Wanted {
+    fn wants(&self, event_id: u32) -> bool {
+        self.ids.checked_shr(event_id).is_some_and(|bits| bits & 1 == 1)
+    }
+
+    fn is_hopeless(&self, event_id: u32, so_far: &Fields<'_>) -> bool {
+        !self.all && Kind::of(event_id).is_some_and(|kind| evidence::is_surely_irrelevant(kind, so_far))
+    }
 }
 
 /// Text to add to a record.
@@ -78,10 +96,11 @@ impl Filter {
             self.counters.fault(Fault::TooLarge);
             return None;
         }
-        let wanted = self.wanted;
-        let fields = match record::read(record, &self.table, |id| wanted.checked_shr(id).is_some_and(|bits| bits & 1 == 1)) {
-            Ok(Reading::Event(fields)) => fields,
-            Ok(Reading::Unwanted) => return None,
+        // While an alert waits for a record, every event with a wanted id may carry it.
+        let interest = Wanted { ids: self.wanted, all: self.hosts.pending() > 0 };
+        let fields = match record::read(record, &self.table, &interest) {
+            Ok(Some(fields)) => fields,
+            Ok(None) => return None,
             Err(fault) => {
                 self.counters.fault(fault);
                 return None;
@@ -90,7 +109,7 @@ impl Filter {
         self.process_event(record, &fields, time::from_shipper(seconds, nanoseconds))
     }
 
-    fn process_event(&mut self, record: &[u8], fields: &record::Fields<'_>, shipper_time: Option<time::Timestamp>) -> Option<Splice> {
+    fn process_event(&mut self, record: &[u8], fields: &Fields<'_>, shipper_time: Option<time::Timestamp>) -> Option<Splice> {
         let event = match Event::new(fields, shipper_time) {
             Ok(event) => event,
             Err(reject) => {

@@ -39,16 +39,17 @@ pub const MAX_TEXT: usize = 1024;
 /// Longest XML rendering that is looked into, in bytes. Sysmon's are 2 to 4 KiB; a command line can hold 32 KiB.
 const MAX_XML: usize = 96 * 1024;
 
-/// Where a value stands and how it is written.
+/// Where a value stands and how it is written. Without padding, so that an array of them is zeroed in one go.
 #[derive(Clone, Copy, Debug, Default)]
 struct Place {
     start: u32,
     end: u32,
     kind: Kind,
-    rank: u8,
+    rank: u16,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u16)]
 enum Kind {
     #[default]
     Absent,
@@ -70,32 +71,31 @@ pub struct Fields<'a> {
     pub duplicates: u32,
 }
 
-/// The outcome of [`read`].
-pub enum Reading<'a> {
-    /// An event that may matter.
-    Event(Fields<'a>),
-    /// Has an event id that nobody wants, or none at all.
-    Unwanted,
+/// What the reader's caller is interested in. It is asked as early as possible, so that the rest need not be read.
+pub trait Interest {
+    /// Whether events of this id matter.
+    fn wants(&self, event_id: u32) -> bool;
+
+    /// Whether what is known of an event with a wanted id so far already rules it out. Asked whenever a field that
+    /// [decides](Field::decides) was found; `false` when in doubt.
+    fn is_hopeless(&self, event_id: u32, so_far: &Fields<'_>) -> bool;
 }
 
-/// Walks `record`. `wanted` decides on the event id, as early as it is known.
-pub fn read<'a>(record: &'a [u8], table: &PathTable, wanted: impl Fn(u32) -> bool) -> Result<Reading<'a>, Fault> {
+/// Walks `record`, as far as `interest` goes. `None`: it has an event id that nobody wants, or none at all.
+pub fn read<'a>(record: &'a [u8], table: &PathTable, interest: &impl Interest) -> Result<Option<Fields<'a>>, Fault> {
     let mut fields = Fields::new(std::borrow::Cow::Borrowed(record));
-    if !fields.walk(record, table, &wanted)? {
-        return Ok(Reading::Unwanted);
+    if !fields.walk(record, table, interest)? {
+        return Ok(None);
     }
     if fields.place(Field::EventId).kind == Kind::Absent {
         // Nothing but, perhaps, a rendering of the whole event inside a string.
-        let Some(raw) = fields.raw(Field::Xml) else { return Ok(Reading::Unwanted) };
-        return Ok(match xml::read(raw, &wanted) {
-            Some(fields) => Reading::Event(fields),
-            None => Reading::Unwanted,
-        });
+        let Some(raw) = fields.raw(Field::Xml) else { return Ok(None) };
+        return Ok(xml::read(raw, &|id| interest.wants(id)));
     }
     if fields.place(Field::Image).kind == Kind::Absent {
         positional::name_inserts(&mut fields);
     }
-    Ok(Reading::Event(fields))
+    Ok(Some(fields))
 }
 
 impl<'a> Fields<'a> {
@@ -103,8 +103,8 @@ impl<'a> Fields<'a> {
         Fields { bytes, places: [Place::default(); Field::COUNT], duplicates: 0 }
     }
 
-    /// Returns false as soon as the event id is one that nobody wants.
-    fn walk(&mut self, bytes: &[u8], table: &PathTable, wanted: &impl Fn(u32) -> bool) -> Result<bool, Fault> {
+    /// Returns false as soon as it is certain that nobody wants the record.
+    fn walk(&mut self, bytes: &[u8], table: &PathTable, interest: &impl Interest) -> Result<bool, Fault> {
         let mut at = skip_blank(bytes, 0);
         if bytes.get(at) != Some(&b'{') {
             return Err(if at == bytes.len() { Fault::Empty } else { Fault::NotObject });
@@ -132,32 +132,28 @@ impl<'a> Fields<'a> {
                 _ => return Err(Fault::Malformed),
             }
             let start = at.wrapping_add(1);
-            let (prefix, quote, escaped) = KeyPrefix::read(bytes, start)?;
-            let key = bytes.get(start..quote).unwrap_or_default();
-            let entry = if escaped { table.find_text(node, &text::unescape(key, MAX_TEXT)) } else { table.find(node, prefix, key) };
+            let (entry, quote) = match KeyPrefix::read(bytes, start) {
+                Some((prefix, quote)) => (table.find(node, prefix, &[]), quote),
+                None => find_long(bytes, start, table, node)?,
+            };
             at = skip_blank(bytes, quote.wrapping_add(1));
             if bytes.get(at) != Some(&b':') {
                 return Err(Fault::Malformed);
             }
             at = skip_blank(bytes, at.wrapping_add(1));
-            let value = bytes.get(at).ok_or(Fault::Truncated)?;
-            let Some(entry) = entry else {
-                at = match value {
-                    b'"' => string_end(bytes, at.wrapping_add(1))?.wrapping_add(1),
-                    b'{' | b'[' => container_end(bytes, at)?,
-                    _ => non_empty_scalar(bytes, at)?,
-                };
-                continue;
-            };
-            let (field, from, to, kind) = match value {
+            let value = *bytes.get(at).ok_or(Fault::Truncated)?;
+            let from;
+            let to;
+            let kind;
+            match value {
                 b'"' => {
-                    let from = at.wrapping_add(1);
-                    let to = string_end(bytes, from)?;
+                    from = at.wrapping_add(1);
+                    to = string_end(bytes, from)?;
+                    kind = Kind::String;
                     at = to.wrapping_add(1);
-                    (entry.scalar, from, to, Kind::String)
                 }
                 b'{' => {
-                    let Some(child) = entry.child else {
+                    let Some(child) = entry.and_then(|entry| entry.child) else {
                         at = container_end(bytes, at)?;
                         continue;
                     };
@@ -169,24 +165,43 @@ impl<'a> Fields<'a> {
                     continue;
                 }
                 b'[' => {
-                    let from = at;
-                    at = container_end(bytes, at)?;
-                    (entry.array, from, at, Kind::Array)
+                    from = at;
+                    to = container_end(bytes, at)?;
+                    kind = Kind::Array;
+                    at = to;
                 }
                 _ => {
-                    let from = at;
-                    at = non_empty_scalar(bytes, at)?;
-                    (entry.scalar, from, at, Kind::Scalar)
+                    from = at;
+                    to = scalar_end(bytes, at);
+                    kind = Kind::Scalar;
+                    if to == from || to == bytes.len() {
+                        return Err(bad_scalar(value, to == from));
+                    }
+                    at = to;
                 }
-            };
-            let Some(field) = field else { continue };
+            }
+            // The usual comma, without another turn.
+            if bytes.get(at) == Some(&b',') {
+                at = at.wrapping_add(1);
+            }
+            let Some(entry) = entry else { continue };
+            let Some(field) = (if kind == Kind::Array { entry.array } else { entry.scalar }) else { continue };
             let new = self.put(field, Place { start: from as u32, end: to as u32, kind, rank: entry.rank });
-            if new && field == Field::EventId && !self.number(Field::EventId).is_some_and(wanted) {
+            if new && field.decides() && self.is_hopeless(field, interest) {
                 return Ok(false);
             }
-            if new && field == Field::Xml && xml::is_surely_unwanted(self.raw(Field::Xml).unwrap_or_default(), wanted) {
-                return Ok(false);
-            }
+        }
+    }
+
+    /// Whether, with `field` just found, it is certain that nobody wants the record.
+    fn is_hopeless(&self, field: Field, interest: &impl Interest) -> bool {
+        match field {
+            Field::Xml => xml::is_surely_unwanted(self.raw(Field::Xml).unwrap_or_default(), &|id| interest.wants(id)),
+            _ => match self.number(Field::EventId) {
+                Some(id) => !interest.wants(id) || interest.is_hopeless(id, self),
+                // Not known yet, unless it was just found and is no number.
+                None => field == Field::EventId,
+            },
         }
     }
 
@@ -235,11 +250,28 @@ impl<'a> Fields<'a> {
     /// The value as a number, whether it was written as one or as a string of digits.
     pub fn number(&self, field: Field) -> Option<u32> {
         let raw = self.raw(field)?;
-        // Values that go through `text` only if they have escapes.
-        match std::str::from_utf8(raw) {
-            Ok(digits) if !digits.contains('\\') => digits.trim().parse().ok(),
-            _ => self.text(field)?.trim().parse().ok(),
+        let mut value = 0u32;
+        for byte in raw {
+            if !byte.is_ascii_digit() {
+                return self.text(field)?.trim().parse().ok();
+            }
+            value = value.checked_mul(10)?.checked_add(u32::from(byte & 15))?;
         }
+        (!raw.is_empty()).then_some(value)
+    }
+
+    /// Whether the raw value ends with one of `endings` (lower case), whatever its case; `None` if there is no value or
+    /// escapes in it could hide the answer.
+    pub fn ends_with(&self, field: Field, endings: &[&str]) -> Option<bool> {
+        let raw = self.raw(field).filter(|raw| !raw.is_empty())?;
+        if endings.iter().any(|ending| tail(raw, ending.len()).eq_ignore_ascii_case(ending.as_bytes())) {
+            return Some(true);
+        }
+        // An escaped character takes up to six bytes; no ending asked for is longer than 16.
+        let end = tail(raw, 96);
+        let unicode_escape = |at: usize| end.get(at..).is_some_and(|rest| rest.starts_with(b"\\u0") || rest.starts_with(b"\\u1"));
+        let doubtful = self.place(field).kind == Kind::XmlText || (0..end.len()).any(unicode_escape);
+        (!doubtful).then_some(false)
     }
 
     /// The value as a number of up to 64 bits.
@@ -274,15 +306,31 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// The end of a scalar that must have at least one byte.
-fn non_empty_scalar(bytes: &[u8], at: usize) -> Result<usize, Fault> {
-    let end = scalar_end(bytes, at);
-    match bytes.get(at) {
-        Some(0) => Err(Fault::Nul),
-        _ if end == at => Err(Fault::Malformed),
-        _ if end == bytes.len() => Err(Fault::Truncated),
-        _ => Ok(end),
+/// Looks up a key that is long or has escapes; returns what stands under it and where it ends.
+fn find_long<'t>(
+    bytes: &[u8],
+    start: usize,
+    table: &'t PathTable,
+    node: shapes::Node,
+) -> Result<(Option<&'t shapes::Entry>, usize), Fault> {
+    let (prefix, quote, escaped) = KeyPrefix::read_long(bytes, start)?;
+    let key = bytes.get(start..quote).unwrap_or_default();
+    let entry = if escaped { table.find_text(node, &text::unescape(key, MAX_TEXT)) } else { table.find(node, prefix, key) };
+    Ok((entry, quote))
+}
+
+/// Why no scalar can stand where `first` is the first byte.
+fn bad_scalar(first: u8, empty: bool) -> Fault {
+    match (first, empty) {
+        (0, _) => Fault::Nul,
+        (_, true) => Fault::Malformed,
+        (_, false) => Fault::Truncated,
     }
+}
+
+/// The last `count` bytes.
+fn tail(bytes: &[u8], count: usize) -> &[u8] {
+    bytes.get(bytes.len().saturating_sub(count)..).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -290,16 +338,28 @@ mod tests {
     use super::*;
     use shapes::PRODUCERS;
 
+    struct Only11;
+
+    impl Interest for Only11 {
+        fn wants(&self, event_id: u32) -> bool {
+            event_id == 11
+        }
+
+        fn is_hopeless(&self, _: u32, so_far: &Fields<'_>) -> bool {
+            so_far.ends_with(Field::TargetFilename, &["hopeless"]) == Some(true)
+        }
+    }
+
     fn fields(record: &str) -> Fields<'_> {
-        match read(record.as_bytes(), &PathTable::new(PRODUCERS), |id| id == 11) {
-            Ok(Reading::Event(fields)) => fields,
-            Ok(Reading::Unwanted) => panic!("unwanted: {record}"),
+        match read(record.as_bytes(), &PathTable::new(PRODUCERS), &Only11) {
+            Ok(Some(fields)) => fields,
+            Ok(None) => panic!("unwanted: {record}"),
             Err(fault) => panic!("{fault:?}: {record}"),
         }
     }
 
     fn outcome(record: &[u8]) -> Result<bool, Fault> {
-        read(record, &PathTable::new(PRODUCERS), |id| id == 11).map(|reading| matches!(reading, Reading::Event(_)))
+        read(record, &PathTable::new(PRODUCERS), &Only11).map(|reading| reading.is_some())
     }
 
     #[test]
@@ -333,6 +393,10 @@ mod tests {
     fn the_walk_ends_at_an_unwanted_id() {
         // What follows is not even JSON; nobody looks at it.
         assert_eq!(outcome(br#"{"EventID":5,!!!"#), Ok(false));
+        // The same when both the id and what rules it out are known, in either order.
+        assert_eq!(outcome(br#"{"EventID":11,"TargetFilename":"c:\\Hopeless",!!!"#), Ok(false));
+        assert_eq!(outcome(br#"{"TargetFilename":"hopeless","EventID":11,!!!"#), Ok(false));
+        assert_eq!(outcome(br#"{"TargetFilename":"hope","EventID":11}"#), Ok(true));
     }
 
     #[test]
@@ -366,7 +430,7 @@ mod tests {
 
         #[test]
         fn reading_json_like_text_is_total(text in r##"\{("EventID":(11|"11"|\{"#text":11\})|"System":"<Event><EventID>11|"StringInserts":\["[0-9:. {}-]{0,24}"|"[a-zEI\\\\]{0,20}"|[{}\[\],:0-9])*"##) {
-            if let Ok(Reading::Event(fields)) = read(text.as_bytes(), &PathTable::new(PRODUCERS), |id| id == 11) {
+            if let Ok(Some(fields)) = read(text.as_bytes(), &PathTable::new(PRODUCERS), &Only11) {
                 proptest::prop_assert_eq!(fields.number(Field::EventId), Some(11));
             }
         }

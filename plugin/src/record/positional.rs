@@ -14,7 +14,7 @@ use crate::normalize::address;
 const MAX_VALUES: usize = 32;
 
 /// A name in the record is always believed over a position.
-const RANK: u8 = u8::MAX;
+const RANK: u16 = u16::MAX;
 
 /// Gives the values of [`Field::Inserts`] their names, if their forms bear them out.
 pub fn name_inserts(fields: &mut Fields<'_>) {
@@ -199,12 +199,24 @@ fn is_registry_path(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use crate::record::shapes::{Field, PRODUCERS, PathTable};
-    use crate::record::{Reading, read};
+    use crate::record::{Fields, Interest, read};
+
+    struct All;
+
+    impl Interest for All {
+        fn wants(&self, _: u32) -> bool {
+            true
+        }
+
+        fn is_hopeless(&self, _: u32, _: &Fields<'_>) -> bool {
+            false
+        }
+    }
 
     fn text(id: u32, values: &str, field: Field) -> Option<String> {
         let record = format!(r#"{{"EventID":{id},"StringInserts":[{values}]}}"#);
-        match read(record.as_bytes(), &PathTable::new(PRODUCERS), |_| true) {
-            Ok(Reading::Event(fields)) => fields.text(field),
+        match read(record.as_bytes(), &PathTable::new(PRODUCERS), &All) {
+            Ok(Some(fields)) => fields.text(field),
             _ => panic!("not an event: {record}"),
         }
     }

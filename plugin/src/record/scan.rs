@@ -49,13 +49,32 @@ fn zero_bytes(x: u64) -> u64 {
 }
 
 /// The offset of the quote that ends the string whose first character is at `start`.
-#[inline]
+#[inline(always)]
 pub fn string_end(bytes: &[u8], start: usize) -> Result<usize, Fault> {
-    let mut at = start;
+    // Most strings end within two words.
+    let first = quotes(word(bytes, start));
+    let quote = if first != 0 {
+        start.wrapping_add(first_byte(first))
+    } else {
+        let second = quotes(word(bytes, start.wrapping_add(8)));
+        if second == 0 {
+            return long_string_end(bytes, start, start.wrapping_add(16));
+        }
+        start.wrapping_add(8).wrapping_add(first_byte(second))
+    };
+    if quote > start && bytes.get(quote.wrapping_sub(1)) == Some(&b'\\') {
+        return long_string_end(bytes, start, quote);
+    }
+    Ok(quote)
+}
+
+/// The same from `at` on, before which there is no bare quote.
+fn long_string_end(bytes: &[u8], start: usize, at: usize) -> Result<usize, Fault> {
+    let mut at = at;
     loop {
         let rest = bytes.get(at..).ok_or(Fault::Truncated)?;
         let quote = at.wrapping_add(quote_offset(rest).ok_or(Fault::Truncated)?);
-        if !is_escaped(bytes, start, quote) {
+        if bytes.get(quote.wrapping_sub(1)) != Some(&b'\\') || !is_escaped(bytes, start, quote) {
             return Ok(quote);
         }
         at = quote.wrapping_add(1);
@@ -137,16 +156,30 @@ pub fn container_end(bytes: &[u8], open: usize) -> Result<usize, Fault> {
 }
 
 /// The offset of the first byte at or after `at` that ends a number or literal.
-#[inline]
+#[inline(always)]
 pub fn scalar_end(bytes: &[u8], at: usize) -> usize {
-    let rest = bytes.get(at..).unwrap_or_default();
-    let length = rest.iter().position(|b| matches!(b, b',' | b'}' | b']' | b' ' | b'\t' | b'\n' | b'\r' | b'"' | b'{' | b'['));
-    at.wrapping_add(length.unwrap_or(rest.len()))
+    let mut at = at;
+    // `]` and `}` differ in one bit; nothing up to the blank belongs to a scalar.
+    while let Some(byte) = bytes.get(at)
+        && *byte > b' '
+        && *byte != b','
+        && *byte | 0x20 != b'}'
+    {
+        at = at.wrapping_add(1);
+    }
+    at
 }
 
 /// The offset of the first byte at or after `at` that is not JSON white space.
 #[inline(always)]
 pub fn skip_blank(bytes: &[u8], at: usize) -> usize {
+    match bytes.get(at) {
+        Some(byte) if *byte <= b' ' => skip_blanks(bytes, at),
+        _ => at,
+    }
+}
+
+fn skip_blanks(bytes: &[u8], at: usize) -> usize {
     let mut at = at;
     while matches!(bytes.get(at), Some(b' ' | b'\t' | b'\n' | b'\r')) {
         at = at.wrapping_add(1);

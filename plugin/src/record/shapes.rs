@@ -56,6 +56,18 @@ impl Field {
     /// How many fields there are.
     pub const COUNT: usize = Field::Inserts as usize + 1;
 
+    /// Whether the field can rule an event out by itself (with the event's id).
+    #[inline(always)]
+    pub fn decides(self) -> bool {
+        const DECIDING: u32 = 1 << Field::EventId as u32
+            | 1 << Field::Xml as u32
+            | 1 << Field::Image as u32
+            | 1 << Field::ParentImage as u32
+            | 1 << Field::TargetFilename as u32
+            | 1 << Field::TargetObject as u32;
+        DECIDING.wrapping_shr(self as u32) & 1 == 1
+    }
+
     /// The field a name inside `EventData` stands for.
     pub fn of_event_data(name: &str) -> Option<Field> {
         EVENT_DATA.iter().find(|(known, _)| *known == name).map(|(_, field)| *field)
@@ -187,7 +199,7 @@ pub struct Entry {
     /// Node that an object here opens.
     pub child: Option<Node>,
     /// The smaller, the more it is believed.
-    pub rank: u8,
+    pub rank: u16,
 }
 
 /// The first 16 bytes of a key as two words, and its length: all of it for most keys.
@@ -199,37 +211,37 @@ pub struct KeyPrefix {
 }
 
 impl KeyPrefix {
-    /// Reads the key whose first character is at `start`; returns it with the offset of its closing quote and
-    /// whether it has an escape, so that its text is not what its bytes say.
+    /// Reads the key whose first character is at `start`; returns it with the offset of its closing quote, or
+    /// `None` if it is longer than 15 bytes or may hold an escape, and needs [`KeyPrefix::read_long`].
     #[inline(always)]
-    pub fn read(bytes: &[u8], start: usize) -> Result<(KeyPrefix, usize, bool), super::Fault> {
+    pub fn read(bytes: &[u8], start: usize) -> Option<(KeyPrefix, usize)> {
         let first = scan::word(bytes, start);
         let end = scan::quotes(first);
         if end != 0 {
             let length = scan::first_byte(end);
-            let first = low_bytes(first, length);
-            if !scan::has_backslash(first) {
-                return Ok((KeyPrefix { first, second: 0, length }, start.wrapping_add(length), false));
-            }
+            let first = first & below(end);
+            return (!scan::has_backslash(first)).then_some((KeyPrefix { first, second: 0, length }, start.wrapping_add(length)));
         }
-        Self::read_long(bytes, start, first)
+        let second = scan::word(bytes, start.wrapping_add(8));
+        let end = scan::quotes(second);
+        let second = second & below(end);
+        if end == 0 || scan::has_backslash(first) || scan::has_backslash(second) {
+            return None;
+        }
+        let length = scan::first_byte(end).wrapping_add(8);
+        Some((KeyPrefix { first, second, length }, start.wrapping_add(length)))
     }
 
-    #[inline]
-    fn read_long(bytes: &[u8], start: usize, first: u64) -> Result<(KeyPrefix, usize, bool), super::Fault> {
-        let second = scan::word(bytes, start.wrapping_add(8));
-        let found = scan::quotes(second);
-        let quote = if scan::has_backslash(first) || scan::has_backslash(second) || found == 0 {
-            scan::string_end(bytes, start)?
-        } else {
-            start.wrapping_add(8).wrapping_add(scan::first_byte(found))
-        };
-        let length = quote.wrapping_sub(start);
-        let first = low_bytes(first, length);
-        let second = low_bytes(second, length.saturating_sub(8));
-        let tail = bytes.get(start.wrapping_add(16)..quote).unwrap_or_default();
-        let escaped = scan::has_backslash(first) || scan::has_backslash(second) || tail.contains(&b'\\');
-        Ok((KeyPrefix { first, second, length }, quote, escaped))
+    /// Reads any key; returns it with the offset of its closing quote and whether it has an escape, so that its text
+    /// is not what its bytes say.
+    #[inline(never)]
+    pub fn read_long(bytes: &[u8], start: usize) -> Result<(KeyPrefix, usize, bool), super::Fault> {
+        let quote = scan::string_end(bytes, start)?;
+        let key = bytes.get(start..quote).unwrap_or_default();
+        let length = key.len();
+        let first = low_bytes(scan::word(bytes, start), length);
+        let second = low_bytes(scan::word(bytes, start.wrapping_add(8)), length.saturating_sub(8));
+        Ok((KeyPrefix { first, second, length }, quote, key.contains(&b'\\')))
     }
 
     fn of(key: &str) -> KeyPrefix {
@@ -248,8 +260,14 @@ impl KeyPrefix {
     }
 }
 
-/// The lowest `count` bytes of `word`.
+/// Ones in all bytes below the first one that [`scan::quotes`] marked in `end`.
 #[inline(always)]
+fn below(end: u64) -> u64 {
+    // The mark is the high bit of its byte: what is below the lowest mark, less seven bits of that byte itself.
+    (end & end.wrapping_neg()).wrapping_sub(1) >> 7
+}
+
+/// The lowest `count` bytes of `word`.
 fn low_bytes(word: u64, count: usize) -> u64 {
     match count {
         0 => 0,
@@ -281,7 +299,7 @@ impl PathTable {
     pub fn new(producers: &'static [Producer]) -> PathTable {
         let mut table = PathTable { rows: Vec::new(), slots: vec![0; SLOTS], nodes: 1 };
         for (index, producer) in producers.iter().enumerate() {
-            let rank = u8::try_from(index).unwrap_or(u8::MAX);
+            let rank = u16::try_from(index).unwrap_or(u16::MAX);
             for (path, field) in producer.envelope {
                 let (parent, key) = path.rsplit_once('.').unwrap_or(("", path));
                 let node = table.open(parent, rank);
@@ -304,7 +322,7 @@ impl PathTable {
     }
 
     /// The node of a path of objects, made if need be.
-    fn open(&mut self, path: &'static str, rank: u8) -> Node {
+    fn open(&mut self, path: &'static str, rank: u16) -> Node {
         let mut node = ROOT;
         for key in path.split('.').filter(|key| !key.is_empty()) {
             let fresh = self.nodes;
@@ -318,14 +336,14 @@ impl PathTable {
     }
 
     /// Notes what a key states, unless an earlier producer already said so.
-    fn state(&mut self, node: Node, key: &'static str, field: Field, rank: u8) {
+    fn state(&mut self, node: Node, key: &'static str, field: Field, rank: u16) {
         if let Some(entry) = self.entry(node, key, rank) {
             let place = if field == Field::Inserts { &mut entry.array } else { &mut entry.scalar };
             place.get_or_insert(field);
         }
     }
 
-    fn entry(&mut self, node: Node, key: &'static str, rank: u8) -> Option<&mut Entry> {
+    fn entry(&mut self, node: Node, key: &'static str, rank: u16) -> Option<&mut Entry> {
         let known = self.rows.iter().position(|row| row.node == node && row.key == key);
         let at = known.unwrap_or_else(|| {
             self.rows.push(Row { node, prefix: KeyPrefix::of(key), key, entry: Entry { rank, ..Entry::default() } });
@@ -345,7 +363,7 @@ impl PathTable {
     }
 
     /// What stands under a key as read from a record (`prefix`, with all its bytes in `key`).
-    #[inline]
+    #[inline(always)]
     pub fn find(&self, node: Node, prefix: KeyPrefix, key: &[u8]) -> Option<&Entry> {
         let mut at = prefix.slot(node);
         loop {

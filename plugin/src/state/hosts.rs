@@ -22,6 +22,7 @@ pub struct Hosts {
     by_size: BTreeSet<(usize, u64)>,
     uses: u64,
     bytes: usize,
+    pending: usize,
 }
 
 #[derive(Debug)]
@@ -47,6 +48,11 @@ impl Hosts {
         self.bytes
     }
 
+    /// How many alerts wait for a record.
+    pub fn pending(&self) -> usize {
+        self.pending
+    }
+
     /// Works on the host of that name (made if need be), then sees to it that the bounds hold.
     pub fn with<T>(&mut self, name: &str, limits: &Limits, counters: &mut Counters, work: impl FnOnce(&mut Host, &mut Counters) -> T) -> T {
         let mut host = match self.take(name) {
@@ -66,12 +72,11 @@ impl Hosts {
         result
     }
 
-    /// Takes the oldest waiting alert of any host, with the host's name.
+    /// Takes the oldest waiting alert of the first host that has one.
     pub fn pop_pending(&mut self) -> Option<String> {
-        let (name, entry) = self.by_name.iter_mut().find(|(_, entry)| !entry.host.pending.is_empty())?;
-        let name = name.clone();
-        let alert = entry.host.pending.pop_front();
-        let host = self.take(&name)?;
+        let name = self.by_name.iter().find(|(_, entry)| !entry.host.pending.is_empty())?.0.clone();
+        let mut host = self.take(&name)?;
+        let alert = host.pending.pop_front();
         self.give(&name, host);
         alert
     }
@@ -81,6 +86,7 @@ impl Hosts {
         self.by_use.remove(&entry.used);
         self.by_size.remove(&(entry.bytes, entry.used));
         self.bytes = self.bytes.saturating_sub(entry.bytes);
+        self.pending = self.pending.saturating_sub(entry.host.pending.len());
         Some(entry.host)
     }
 
@@ -93,6 +99,7 @@ impl Hosts {
         let names = name.len().saturating_add(ALLOCATION).saturating_mul(2);
         let bytes = host.bytes().saturating_add(names).saturating_add(ENTRY);
         self.bytes = self.bytes.saturating_add(bytes);
+        self.pending = self.pending.saturating_add(host.pending.len());
         self.by_use.insert(used, name.into());
         self.by_size.insert((bytes, used));
         self.by_name.insert(name.into(), Entry { host, used, bytes });
@@ -100,12 +107,10 @@ impl Hosts {
 
     /// Forgets the host that was longest unused, if possible one without an open incident.
     fn forget_one(&mut self) -> bool {
-        let idle = |name: &&Box<str>| self.by_name.get(*name).is_some_and(|entry| entry.host.incidents.is_empty());
-        let found = self.by_use.values().take(LOOK_BACK).find(idle).or_else(|| self.by_use.values().next());
-        match found.cloned() {
-            Some(name) => self.take(&name).is_some(),
-            None => false,
-        }
+        let idle = |name: &str| self.by_name.get(name).is_some_and(|entry| entry.host.incidents.is_empty());
+        let mut names = self.by_use.values().take(LOOK_BACK);
+        let found = names.find(|name| idle(name)).or_else(|| self.by_use.values().next()).cloned();
+        found.is_some_and(|name| self.take(&name).is_some())
     }
 
     /// Makes the host that holds the most give up its least valuable piece; a host with nothing left goes whole.

@@ -9,15 +9,14 @@ use crate::evidence::{Evidence, Shelf};
 use std::rc::Rc;
 
 /// Each shelf's part of the host's places, in 64ths.
-const SHARES: [usize; Shelf::COUNT] = {
-    let mut shares = [0; Shelf::COUNT];
-    shares[Shelf::Connection as usize] = 24;
-    shares[Shelf::FileWrite as usize] = 16;
-    shares[Shelf::ProcessStart as usize] = 12;
-    shares[Shelf::ServiceSet as usize] = 6;
-    shares[Shelf::Pipe as usize] = 6;
-    shares
-};
+const fn share(shelf: Shelf) -> usize {
+    match shelf {
+        Shelf::Connection => 24,
+        Shelf::FileWrite => 16,
+        Shelf::ProcessStart => 12,
+        Shelf::ServiceSet | Shelf::Pipe => 6,
+    }
+}
 
 /// Pieces that join to the same things are kept this often: an attack may use one path twice within a window.
 const ALIKE: usize = 4;
@@ -91,8 +90,7 @@ impl Locker {
             self.remove(shelf, index);
         }
         self.forget_past(shelf, clock, keep);
-        let share = SHARES.get(shelf as usize).copied().unwrap_or(1);
-        let room = (places.saturating_mul(share) / 64).max(1);
+        let room = (places.saturating_mul(share(shelf)) / 64).max(1);
         let mut evicted = 0usize;
         while self.slots(shelf).len() >= room {
             let Some(index) = self.cheapest(shelf) else { break };

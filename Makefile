@@ -1,0 +1,58 @@
+# `make run` and `make test` are all that is needed on a fresh machine; the other targets are their parts.
+
+# cargo by its full path even where the shell's profile has not been read.
+CARGO ?= $(firstword $(wildcard $(HOME)/.cargo/bin/cargo) cargo)
+WASM := wasm32-unknown-unknown
+MODULE := target/psexec_filter.wasm
+BINARY := target/release/psexec-filter
+BASELINE := target/baseline/$(WASM)/wasm/psexec_filter_baseline.wasm
+INPUT ?=
+
+.PHONY: run test build lint bench setup setup-wamr clean
+
+## Find PsExec in a log: make run INPUT=FILE. Without INPUT, in a small story that is built in.
+run: build
+	$(BINARY) replay $(if $(INPUT),"$(INPUT)")
+
+## Everything that proves it works, on wasmtime and on the interpreter that Fluent Bit uses.
+test: setup setup-wamr
+	$(CARGO) test --package psexec-filter-plugin --package psexec-filter-pack
+	$(CARGO) test --release --package psexec-filter --package psexec-filter-tests --features psexec-filter-tests/wamr
+
+## The module and the host program.
+build: setup
+	$(CARGO) build --release --package psexec-filter
+	$(BINARY) pack --out $(MODULE)
+
+## Formatting, and clippy with warnings denied, on both targets.
+lint: setup setup-wamr
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --features psexec-filter-tests/wamr -- -D warnings
+	$(CARGO) clippy --package psexec-filter-plugin --package psexec-filter-baseline --target $(WASM) -- -D warnings
+
+## What a record costs, as ratios against a module that does nothing and one that parses everything.
+bench: setup setup-wamr
+	$(CARGO) rustc --quiet --package psexec-filter-baseline --lib --crate-type cdylib --profile wasm --target $(WASM) --target-dir target/baseline
+	BASELINE_MODULE="$(CURDIR)/$(BASELINE)" $(CARGO) bench --quiet --package psexec-filter-tests --features wamr --bench engines
+
+## The Rust toolchain of rust-toolchain.toml with its wasm target.
+setup:
+	@command -v $(CARGO) >/dev/null || { echo "error: cargo is missing. Install Rust's rustup with: curl https://sh.rustup.rs -sSf | sh" >&2; exit 1; }
+	@if command -v rustup >/dev/null; then rustup target add $(WASM) >/dev/null 2>&1 \
+	  || { echo "error: the target $(WASM) could not be installed. Install it with: rustup target add $(WASM)" >&2; exit 1; }; \
+	elif ! test -d "$$(rustc --print sysroot)/lib/rustlib/$(WASM)"; then \
+	  echo "error: this Rust lacks the target $(WASM) and there is no rustup to add it. On Debian: apt-get install libstd-rust-dev-wasm32" >&2; exit 1; fi
+
+## cmake, a C compiler and libclang, which the interpreter is built with. Installed where that can be done without asking.
+setup-wamr:
+	@missing=""; command -v cmake >/dev/null || missing="cmake"; command -v cc >/dev/null || missing="$$missing gcc libc6-dev"; \
+	{ ls /usr/lib/llvm-*/lib/libclang*.so* /usr/lib/*/libclang*.so* /usr/lib64/libclang*.so* /usr/lib/libclang*.so* 2>/dev/null | grep -q .; } \
+	  || test -n "$$LIBCLANG_PATH" || command -v brew >/dev/null || missing="$$missing libclang-dev"; \
+	test -z "$$missing" && exit 0; \
+	if command -v apt-get >/dev/null && test "$$(id -u)" = 0; then \
+	  echo "installing$$missing"; apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $$missing >/dev/null && exit 0; fi; \
+	echo "error: missing: $$missing. The tests run the module on Fluent Bit's interpreter too, which is built from C." >&2; \
+	echo "Install with: sudo apt-get install -y cmake gcc libc6-dev libclang-dev   (Fedora: sudo dnf install cmake gcc clang-devel)" >&2; exit 1
+
+clean:
+	$(CARGO) clean
