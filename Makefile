@@ -46,7 +46,7 @@ setup:
 ## cmake, a C compiler and libclang, which the interpreter is built with. Installed where that can be done without asking.
 setup-wamr:
 	@missing=""; command -v cmake >/dev/null || missing="cmake"; command -v cc >/dev/null || missing="$$missing gcc libc6-dev"; \
-	{ ls /usr/lib/llvm-*/lib/libclang*.so* /usr/lib/*/libclang*.so* /usr/lib64/libclang*.so* /usr/lib/libclang*.so* 2>/dev/null | grep -q .; } \
+	{ ls /usr/lib/llvm-*/lib /usr/lib/*-linux-gnu /usr/lib64 /usr/lib 2>/dev/null | grep -Eq '^libclang(-[0-9.]+)?\.so'; } \
 	  || test -n "$$LIBCLANG_PATH" || command -v brew >/dev/null || missing="$$missing libclang-dev"; \
 	test -z "$$missing" && exit 0; \
 	if command -v apt-get >/dev/null && test "$$(id -u)" = 0; then \

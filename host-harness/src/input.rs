@@ -21,7 +21,8 @@ pub fn read(path: &Path, take: &mut dyn FnMut(Item) -> bool) -> Result<(), Strin
     let name = path.display();
     let cannot = |error: io::Error| format!("{name}: cannot be read: {error}");
     if path.as_os_str() == "-" {
-        return lines(io::stdin().lock(), take).map_err(cannot);
+        lines(io::stdin().lock(), take);
+        return Ok(());
     }
     let mut file = BufReader::new(File::open(path).map_err(cannot)?);
     let head = file.fill_buf().map_err(cannot)?;
@@ -32,20 +33,25 @@ pub fn read(path: &Path, take: &mut dyn FnMut(Item) -> bool) -> Result<(), Strin
         return read_evtx(path, take);
     }
     if head.starts_with(GZIP) {
-        return lines(BufReader::new(flate2::bufread::MultiGzDecoder::new(file)), take).map_err(cannot);
+        lines(BufReader::new(flate2::bufread::MultiGzDecoder::new(file)), take);
+    } else {
+        lines(file, take);
     }
-    lines(file, take).map_err(cannot)
+    Ok(())
 }
 
-/// The same for lines from anywhere.
-pub fn lines(mut from: impl BufRead, take: &mut dyn FnMut(Item) -> bool) -> io::Result<()> {
-    let mut number = 0u64;
-    loop {
+/// The same for lines from anywhere. Where reading fails, as in a gzip that was cut, is a fault of the line it fails in.
+pub fn lines(mut from: impl BufRead, take: &mut dyn FnMut(Item) -> bool) {
+    for number in 1u64.. {
         let mut line = Vec::new();
-        if from.by_ref().read_until(b'\n', &mut line)? == 0 {
-            return Ok(());
+        match from.read_until(b'\n', &mut line) {
+            Ok(0) => return,
+            Ok(_) => {}
+            Err(error) => {
+                take(Item::Fault(number, format!("cannot be read any further: {error}")));
+                return;
+            }
         }
-        number += 1;
         if number == 1 && line.starts_with(BOM) {
             line.drain(..BOM.len());
         }
@@ -58,7 +64,7 @@ pub fn lines(mut from: impl BufRead, take: &mut dyn FnMut(Item) -> bool) -> io::
             Some(fault) => Item::Fault(number, fault),
         };
         if !take(item) {
-            return Ok(());
+            return;
         }
     }
 }

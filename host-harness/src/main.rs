@@ -10,6 +10,7 @@ use psexec_filter_plugin::policy::Policy;
 use std::io::{self, BufReader, BufWriter, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Finds PsExec-like remote execution in Sysmon records.
 #[derive(Parser)]
@@ -159,7 +160,8 @@ fn execute(command: Command) -> Result<bool, String> {
         }
         Command::Pack { policy, module, out } => {
             let bytes = module::load(module.as_deref(), None)?;
-            let policy = policy.as_deref().map(module::read_policy).transpose()?.unwrap_or_default();
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis() as i64);
+            let policy = policy.as_deref().map(|path| module::read_policy_to_pack(path, now)).transpose()?.unwrap_or_default();
             let packed = pack(&bytes, &policy).map_err(|error| error.to_string())?;
             std::fs::write(&out, &packed).map_err(|error| format!("{}: cannot be written: {error}", out.display()))?;
             eprintln!("{}: {} bytes, policy inside", out.display(), packed.len());

@@ -34,7 +34,10 @@ pub fn replay(
 ) -> io::Result<bool> {
     let mut replay = Replay { engine, format, out, complaints, incidents: Vec::new(), records: 0, faults: 0, error: None };
     if files.is_empty() {
-        replay.source("the built-in story", |take| input::lines(STORY, take).map_err(|error| error.to_string()));
+        replay.source("the built-in story", |take| {
+            input::lines(STORY, take);
+            Ok(())
+        });
     }
     for path in files {
         replay.source(&path.display().to_string(), |take| input::read(path, take));
@@ -145,7 +148,7 @@ impl Replay<'_> {
         }
         if self.faults > SHOWN_FAULTS {
             let more = self.faults - SHOWN_FAULTS;
-            writeln!(self.complaints, "{more} more faults of this kind are not shown")?;
+            writeln!(self.complaints, "{more} more faults are not shown")?;
         }
         match self.error.take() {
             Some(error) => Err(error),

@@ -3,6 +3,7 @@
 use crate::engine::{Answer, Engine};
 use crate::replay::added;
 use serde_json::Value;
+use std::fmt;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -41,13 +42,14 @@ pub fn run(
 ) -> io::Result<Totals> {
     let mut totals = Totals::default();
     let mut line = Vec::new();
+    // Whether what was written last still lacks its newline, as the last line of the input may.
+    let mut open = false;
     loop {
         line.clear();
         if input.by_ref().read_until(b'\n', &mut line)? == 0 {
             break;
         }
         totals.lines += 1;
-        let ended = line.last() == Some(&b'\n');
         let record = line.strip_suffix(b"\n").unwrap_or(&line);
         let record = record.strip_suffix(b"\r").unwrap_or(record);
         let ending = &line[record.len()..];
@@ -72,14 +74,12 @@ pub fn run(
         if emit != Emit::Alerts {
             out.write_all(changed.as_ref().map_or(record, |(changed, _)| changed))?;
             out.write_all(ending)?;
+            open = !ending.ends_with(b"\n");
         }
         if let Some((_, object)) = changed {
             totals.alerts += 1;
             if emit != Emit::Records {
-                if emit == Emit::Both && !ended {
-                    out.write_all(b"\n")?;
-                }
-                writeln!(out, "{}", Value::Object(object))?;
+                write_line(out, &mut open, format_args!("{}", Value::Object(object)))?;
             }
         }
         // Nothing more at hand: what is done so far must not wait in a buffer.
@@ -93,8 +93,8 @@ pub fn run(
                 totals.alerts += 1;
                 match emit {
                     // A record of its own: there is none left to ride on.
-                    Emit::Records => writeln!(out, "{{\"{key}\":{alert}}}")?,
-                    Emit::Alerts | Emit::Both => writeln!(out, "{alert}")?,
+                    Emit::Records => write_line(out, &mut open, format_args!("{{\"{key}\":{alert}}}"))?,
+                    Emit::Alerts | Emit::Both => write_line(out, &mut open, format_args!("{alert}"))?,
                 }
             }
         }
@@ -105,4 +105,12 @@ pub fn run(
     }
     out.flush()?;
     Ok(totals)
+}
+
+/// Writes a line of our own, behind the newline that what stands before it may lack.
+fn write_line(out: &mut dyn Write, open: &mut bool, text: fmt::Arguments<'_>) -> io::Result<()> {
+    if std::mem::take(open) {
+        out.write_all(b"\n")?;
+    }
+    writeln!(out, "{text}")
 }

@@ -21,20 +21,21 @@ pub fn tell(alert: &Value) -> String {
         (None, Some(name)) => name.to_owned(),
         _ => "not told".to_owned(),
     };
-    line("who", format!("{who} (the account the program ran as)"));
+    line("who", who);
 
     let origin = match alert["lateral"].as_bool() {
         Some(true) => "another machine",
         Some(false) => "this machine itself",
         None => "not told",
     };
+    let machine = text("/source/domain").map(|name| format!(" ({name})")).unwrap_or_default();
     line(
         "from",
         match (text("/source/ip"), alert.pointer("/source/candidates").and_then(Value::as_u64)) {
-            (Some(ip), Some(1)) => ip.to_owned(),
-            (Some(ip), Some(count)) => format!("{ip} (the best fit of {count} addresses that connected at the time)"),
-            (Some(ip), None) => ip.to_owned(),
-            (None, _) => format!("{origin}; no connection was logged"),
+            (Some(ip), Some(1)) => format!("{ip}{machine}"),
+            (Some(ip), Some(count)) => format!("{ip}{machine} (the best fit of {count} addresses that connected at the time)"),
+            (Some(ip), None) => format!("{ip}{machine}"),
+            (None, _) => format!("{origin}{machine}; no connection was logged"),
         },
     );
     line("onto", text("/host/name").unwrap_or("?").to_owned());
@@ -46,6 +47,9 @@ pub fn tell(alert: &Value) -> String {
         let _ = write!(ran, "  as service {service}");
     }
     line("ran", ran);
+    for child in alert.pointer("/process/children").and_then(Value::as_array).into_iter().flatten() {
+        line("", format!("which started {}", child["command_line"].as_str().or(child["executable"].as_str()).unwrap_or("?")));
+    }
     let zone = if text("/time_zone").is_some() { " (the host's local time; its zone was not logged)" } else { "" };
     line("when", format!("{} to {}{zone}", text("/first_seen").unwrap_or("?"), text("/last_seen").unwrap_or("?")));
     if let Some(repeat) = alert["repeat"].as_u64().filter(|repeat| *repeat > 0) {
@@ -57,11 +61,12 @@ pub fn tell(alert: &Value) -> String {
         (_, false) => format!("not seen: {}", missing.join(", ")),
     };
     line("how sure", format!("{}; {sure}", severity.to_lowercase()));
-    line("evidence", String::new());
+    out.push_str("  evidence\n");
     for piece in alert["evidence"].as_array().into_iter().flatten() {
         let field = |name: &str| piece[name].as_str().unwrap_or("?");
         let record = piece["record_id"].as_u64().map(|id| format!("  [record {id}]")).unwrap_or_default();
-        let _ = writeln!(out, "    {}  event {:<3} {}{record}", field("time"), piece["event"], field("summary"));
+        let event = piece["event"].as_u64().unwrap_or_default();
+        let _ = writeln!(out, "    {}  event {event:<4} {}{record}", field("time"), field("summary"));
     }
     let title = text("/rule/name").unwrap_or("?");
     let techniques: Vec<&str> =

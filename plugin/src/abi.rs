@@ -5,11 +5,17 @@
 //! up to its NUL, and calls `free` twice; Fluent Bit 4.1 forgets the `free`s (issue 11072). So nothing is ever really
 //! freed here: the copies live in an arena that starts anew with the first `malloc` after a call.
 //!
+//! After a trap the host goes on with the same instance. Whatever the call was at, it may have left half done, the
+//! allocator's own lists included: so the heap is started anew with the filter (see [`Heap`]), and nothing that the dead call
+//! held is looked at again. Only the stack it used cannot be had back (Rust has no way to set the stack pointer): when too
+//! much of it is gone, records pass unexamined rather than be lost.
+//!
 //! wasm32 has one thread, so the cells below are never used twice at once.
 
 use crate::filter::Filter;
+use dlmalloc::Dlmalloc;
 use once_cell::unsync::OnceCell;
-use std::alloc::Layout;
+use std::alloc::{GlobalAlloc, Layout};
 use std::cell::{Cell, UnsafeCell};
 
 /// Room for a policy, in bytes; `psexec-filter pack` refuses a larger one.
@@ -24,10 +30,11 @@ const ROOM: usize = 32 * 1024;
 /// The largest copy that is given room: the largest record of the policy, its NUL, and a tag.
 const LARGE: usize = 4 * 1024 * 1024 + 64 * 1024;
 
-/// Beyond this much memory no filter is built anew after a call that died: what the dead one held cannot be given back.
-const REBUILD_BELOW_PAGES: usize = 96;
-
 const PAGE: usize = 64 * 1024;
+
+/// How much of the stack calls that died may have kept. Of the 512 KiB that `build.rs` asks for Fluent Bit on Linux leaves
+/// 102; a call needs less than 32.
+const STACK_LOST: usize = 64 * 1024;
 
 /// A cell that may be a static, because wasm32 has one thread.
 #[repr(C, align(16))]
@@ -46,6 +53,7 @@ static MODULE: Global<Module> = Global(UnsafeCell::new(Module {
     filter: OnceCell::new(),
     busy: Cell::new(false),
     restarts: Cell::new(0),
+    stack: Cell::new(0),
     arena: Arena { small_used: 0, large: 0, called: true },
     out: Vec::new(),
 }));
@@ -55,6 +63,8 @@ struct Module {
     /// Set while a call is under way. Found set by the next call, it means that the last one died.
     busy: Cell<bool>,
     restarts: Cell<u32>,
+    /// Where the stack stood in the first call; 0 before it.
+    stack: Cell<usize>,
     arena: Arena,
     /// What is returned when it cannot stand in the arena; valid until the next call.
     out: Vec<u8>,
@@ -77,12 +87,15 @@ fn module() -> *mut Module {
 /// Gives the host memory for a copy. 0 if there is none.
 #[unsafe(no_mangle)]
 pub extern "C" fn malloc(size: usize) -> usize {
-    // SAFETY: one thread, and no other reference to the arena lives across a call from the host.
-    let arena = unsafe { &mut (*module()).arena };
-    if arena.called {
-        arena.called = false;
-        arena.small_used = 0;
+    // SAFETY: one thread, and no other reference to the module lives across a call from the host.
+    let module = unsafe { &mut *module() };
+    if module.arena.called {
+        module.arena.called = false;
+        module.arena.small_used = 0;
+        // Before the copies are made, because a large one stands in the heap.
+        module.revive();
     }
+    let arena = &mut module.arena;
     let base = SMALL_ARENA.0.get() as usize;
     let start = arena.small_used.next_multiple_of(16);
     let end = start.saturating_add(size);
@@ -171,25 +184,124 @@ fn answer(ask: impl FnOnce(&mut Filter) -> Option<String>) -> usize {
 }
 
 impl Module {
-    /// The filter, marked busy. After a call that died its state cannot be trusted: a new filter stands in, and what the
-    /// old one held is lost; when that has cost too much memory there is none, and records just pass.
+    /// The filter, marked busy until the call is through. `None` if there is too little stack left for it.
     fn filter_for_call(&mut self) -> Option<&mut Filter> {
-        if self.busy.replace(true) {
-            if core::arch::wasm32::memory_size(0) > REBUILD_BELOW_PAGES {
-                return None;
-            }
-            // Not dropped: a structure left half-changed must not be walked.
-            std::mem::forget(std::mem::take(&mut self.filter));
-            std::mem::forget(std::mem::take(&mut self.out));
-            self.restarts.set(self.restarts.get().saturating_add(1));
+        let here = 0u8;
+        let stack = core::hint::black_box(&raw const here) as usize;
+        if self.stack.get() == 0 {
+            self.stack.set(stack);
         }
+        if self.stack.get().saturating_sub(stack) > STACK_LOST {
+            return None;
+        }
+        self.revive();
+        self.busy.set(true);
         let restarts = self.restarts.get();
         self.filter.get_or_init(|| {
             let mut filter = packed_policy().map_or_else(|| Filter::new(Default::default()), Filter::from_json);
-            (0..restarts).for_each(|_| filter.count_restart());
+            filter.set_restarts(restarts);
             filter
         });
         self.filter.get_mut()
+    }
+
+    /// If the last call died: a new heap, and with the next call a new filter. What the old one held is lost.
+    fn revive(&mut self) {
+        if !self.busy.replace(false) {
+            return;
+        }
+        // Not dropped: what was left half-changed must not be walked.
+        std::mem::forget(std::mem::take(&mut self.filter));
+        std::mem::forget(std::mem::take(&mut self.out));
+        self.arena.large = 0;
+        self.restarts.set(self.restarts.get().saturating_add(1));
+        // SAFETY: one thread; everything that pointed into the heap (filter, answer, large copy) was just forgotten.
+        unsafe { *HEAP.0.0.get() = Dlmalloc::new_with_allocator(Pages::all_unused()) };
+    }
+}
+
+/// The heap: the standard library's allocator for wasm32, but one that can be started anew in the same memory.
+struct Heap(Global<Dlmalloc<Pages>>);
+
+#[global_allocator]
+static HEAP: Heap = Heap(Global(UnsafeCell::new(Dlmalloc::new_with_allocator(Pages::all_unused()))));
+
+// SAFETY: one thread, and dlmalloc keeps the contract of each function; no reference to it outlives a line.
+unsafe impl GlobalAlloc for Heap {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: see the impl.
+        unsafe { (*self.0.0.get()).malloc(layout.size(), layout.align()) }
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        // SAFETY: see the impl.
+        unsafe { (*self.0.0.get()).free(block, layout.size(), layout.align()) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: see the impl.
+        unsafe { (*self.0.0.get()).calloc(layout.size(), layout.align()) }
+    }
+
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        // SAFETY: see the impl.
+        unsafe { (*self.0.0.get()).realloc(block, layout.size(), layout.align(), size) }
+    }
+}
+
+/// Where the heap gets its memory: first all there is behind the module's data, then by growing it.
+struct Pages {
+    unused: Cell<bool>,
+}
+
+unsafe extern "C" {
+    /// The end of the module's data; the linker's.
+    static __heap_base: u8;
+}
+
+impl Pages {
+    const fn all_unused() -> Pages {
+        Pages { unused: Cell::new(true) }
+    }
+}
+
+// SAFETY: hands out memory that nobody else has: what it grew, or once what lies behind the module's data.
+unsafe impl dlmalloc::Allocator for Pages {
+    fn alloc(&self, size: usize) -> (*mut u8, usize, u32) {
+        const NONE: (*mut u8, usize, u32) = (core::ptr::null_mut(), 0, 0);
+        let end = core::arch::wasm32::memory_size(0).saturating_mul(PAGE);
+        let start = if self.unused.replace(false) { (&raw const __heap_base as usize).next_multiple_of(16) } else { end };
+        let lacking = size.saturating_sub(end.saturating_sub(start)).div_ceil(PAGE);
+        if lacking > 0 && core::arch::wasm32::memory_grow(0, lacking) == usize::MAX {
+            return NONE;
+        }
+        let end = core::arch::wasm32::memory_size(0).saturating_mul(PAGE);
+        (start as *mut u8, end.saturating_sub(start), 0)
+    }
+
+    fn remap(&self, _: *mut u8, _: usize, _: usize, _: bool) -> *mut u8 {
+        core::ptr::null_mut()
+    }
+
+    fn free_part(&self, _: *mut u8, _: usize, _: usize) -> bool {
+        false
+    }
+
+    fn free(&self, _: *mut u8, _: usize) -> bool {
+        false
+    }
+
+    fn can_release_part(&self, _: u32) -> bool {
+        false
+    }
+
+    fn allocates_zeros(&self) -> bool {
+        // Not after a restart.
+        false
+    }
+
+    fn page_size(&self) -> usize {
+        PAGE
     }
 }
 

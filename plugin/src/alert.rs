@@ -7,6 +7,7 @@ use crate::normalize::path::PathKey;
 use crate::policy::Severity;
 use serde::Serialize;
 use std::net::IpAddr;
+use std::rc::Rc;
 
 #[derive(Serialize)]
 struct Alert<'a> {
@@ -24,7 +25,7 @@ struct Alert<'a> {
     threat: Threat<'a>,
     host: HostName<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    source: Option<Source>,
+    source: Option<Source<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     user: Option<User<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -76,12 +77,16 @@ struct HostName<'a> {
 }
 
 #[derive(Serialize)]
-struct Source {
-    ip: IpAddr,
+struct Source<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ip: Option<IpAddr>,
     #[serde(skip_serializing_if = "Option::is_none")]
     port: Option<u16>,
     /// How many addresses connected within the window, this one included.
     candidates: usize,
+    /// Name of the machine, where a pipe, a file or the logon gives it away.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    domain: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -108,6 +113,18 @@ struct Process<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     hashes: Option<&'a str>,
     parent: ParentProcess<'a>,
+    /// What it started; at most eight.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    children: Vec<Child<'a>>,
+}
+
+#[derive(Serialize)]
+struct Child<'a> {
+    executable: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    command_line: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user: Option<User<'a>>,
 }
 
 #[derive(Serialize)]
@@ -124,18 +141,19 @@ struct Service<'a> {
 
 #[derive(Serialize)]
 struct Piece {
-    event: u8,
+    event: u16,
     time: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     record_id: Option<u64>,
     summary: String,
 }
 
-/// The alert about an incident on the host of that name, as JSON. At most some 12 KiB: every text in it was cut to
-/// 1 KiB when it was read, and an incident has at most one piece of each kind.
+/// The alert about an incident on the host of that name, as JSON. Bounded: every text in it was cut to 1 KiB when it was read,
+/// and an incident has at most one piece of each kind and eight children.
 pub fn write(incident: &Incident, computer: &str) -> String {
     let (finding, rule) = (&incident.finding, incident.chain.rule());
     let process = finding.process();
+    let account = finding.user();
     let mut pieces: Vec<&Evidence> = finding.pieces.iter().map(|piece| &**piece).collect();
     pieces.sort_by_key(|piece| (piece.time.ms, piece.shelf() as u8));
     let zoned = pieces.iter().all(|piece| piece.time.zoned);
@@ -151,15 +169,13 @@ pub fn write(incident: &Incident, computer: &str) -> String {
         rule: Named { id: rule.id, name: rule.name },
         threat: Threat { framework: "MITRE ATT&CK", technique: Ids { id: rule.techniques }, tactic: TACTIC },
         host: HostName { name: computer },
-        source: finding.connection().map(|connection| Source {
-            ip: connection.remote,
-            port: connection.remote_port,
-            candidates: finding.candidates.len(),
+        source: (finding.source.ip.is_some() || finding.source.domain.is_some()).then(|| Source {
+            ip: finding.source.ip,
+            port: finding.source.port(),
+            candidates: finding.source.candidates.len(),
+            domain: finding.source.domain.as_deref().or_else(|| finding.logon().and_then(|logon| logon.workstation.as_deref())),
         }),
-        user: process.and_then(|process| process.user.as_deref()).map(|user| match user.split_once('\\') {
-            Some((domain, name)) => User { domain: Some(domain), name },
-            None => User { domain: None, name: user },
-        }),
+        user: account.as_deref().map(user),
         file: finding.file().map(|file| File { path: &file.path }),
         process: process.map(|process| Process {
             executable: &process.image,
@@ -168,6 +184,7 @@ pub fn write(incident: &Incident, computer: &str) -> String {
             original_file_name: process.original_file_name.as_deref(),
             hashes: process.hashes.as_deref(),
             parent: ParentProcess { executable: process.parent_image.as_deref(), entity_id: process.parent_entity_id.as_deref() },
+            children: finding.children.iter().filter_map(child).collect(),
         }),
         service: finding.service().map(|set| Service { name: &set.service }),
         first_seen: incident.first_seen.to_string(),
@@ -193,6 +210,19 @@ pub fn write_stats(counters: &Counters, hosts: usize, state_bytes: usize) -> Str
     serde_json::to_string(&Stats { kind: "stats", hosts, state_bytes, counters }).unwrap_or_default()
 }
 
+/// `domain\name`, or a name alone.
+fn user(account: &str) -> User<'_> {
+    match account.split_once('\\') {
+        Some((domain, name)) => User { domain: Some(domain), name },
+        None => User { domain: None, name: account },
+    }
+}
+
+fn child(piece: &Rc<Evidence>) -> Option<Child<'_>> {
+    let Fact::ProcessStart(start) = &piece.fact else { return None };
+    Some(Child { executable: &start.image, command_line: start.command_line.as_deref(), user: start.user.as_deref().map(user) })
+}
+
 fn piece(evidence: &Evidence) -> Piece {
     let (event, summary) = match &evidence.fact {
         Fact::Connection(connection) => (3, format!("{} connected to port {}", connection.remote, connection.local_port)),
@@ -207,11 +237,13 @@ fn piece(evidence: &Evidence) -> Piece {
         Fact::ProcessStart(start) => {
             let parent = match start.parent {
                 Parent::Unknown => "an unknown parent".to_owned(),
-                Parent::Services | Parent::Other => PathKey::new(start.parent_image.as_deref().unwrap_or_default()).file_name().to_owned(),
+                _ => PathKey::new(start.parent_image.as_deref().unwrap_or_default()).file_name().to_owned(),
             };
             (1, format!("{parent} started {}", start.image))
         }
         Fact::ServiceSet(set) => (13, format!("service {} was set to {}", set.service, set.command)),
+        Fact::ServiceMark(mark) => (13, format!("service {}: {:?}", mark.service, mark.mark)),
+        Fact::Logon(logon) => (4624, format!("{} logged on from {}", logon.user, logon.remote)),
         Fact::Pipe(pipe) => (17, format!("pipe {} was opened by {}", pipe.name, pipe.image.as_str())),
     };
     Piece { event, time: evidence.time.to_string(), record_id: evidence.record_id, summary }

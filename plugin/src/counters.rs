@@ -28,18 +28,26 @@ counters! {
     revisions,
     /// Repeats and changes of an incident that raised no revision of their own.
     suppressed,
-    /// Revisions that an allow-list entry made informational.
+    /// Alerts that an allow-list entry made informational, or kept from being raised (`alert.allowed`).
     allowed,
+    /// Incidents that waited for a late connection because an allow-list entry asks for their source.
+    held,
     /// Incidents below the policy's `min_severity`.
     below_min_severity,
     /// Revisions not raised because the incident had reached `limits.revisions`.
     revisions_over_limit,
-    /// Evidence given up for room on its own host (`limits.evidence_per_host`).
+    /// Evidence given up for room on its own host (`limits.evidence_per_host`), or for the fifth that joins to the same.
     evicted_evidence,
     /// Evidence or incidents given up because all hosts together held too much (`limits.state_bytes`).
     evicted_bytes,
     /// Hosts forgotten for room (`limits.hosts`).
     evicted_hosts,
+    /// Anchors of an incident forgotten for room (16 are recognised again); one that comes back counts as a repeat.
+    evicted_anchors,
+    /// Own addresses of a host forgotten for room (four are remembered).
+    evicted_addresses,
+    /// Processes whose children are no longer looked at, for newer ones (256 are watched).
+    evicted_watched,
     /// Incidents forgotten for room on their host (`limits.incidents_per_host`); a further piece opens a new one.
     evicted_incidents,
     /// Alerts that waited for a record to ride on and were given up (`limits.pending_per_host`).
@@ -48,8 +56,8 @@ counters! {
     key_taken,
     /// Alerts put off to the host's next record because this one could not take an object.
     put_off,
-    /// Events whose provider and channel are not Sysmon's.
-    not_sysmon,
+    /// Events whose provider and channel are neither Sysmon's nor, for logons, the Security channel's.
+    wrong_provider,
     /// Events without a host name.
     no_host,
     /// Events without a time that can be used.
@@ -60,6 +68,8 @@ counters! {
     invalid_utf8,
     /// Events that stated a field twice; examined, the first one holds.
     duplicate_keys,
+    /// Events with a text of more than 1 KiB; examined by its first KiB.
+    text_cut,
     /// Empty records.
     unparsed_empty,
     /// Records longer than `limits.max_record_bytes`.

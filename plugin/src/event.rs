@@ -5,7 +5,7 @@ use crate::record::Fields;
 use crate::record::shapes::Field;
 use time::Timestamp;
 
-/// The Sysmon events that chains are made of.
+/// The events that chains are made of: Sysmon's, and the Security channel's logon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Event 1.
@@ -20,10 +20,12 @@ pub enum Kind {
     PipeCreated,
     /// Event 18.
     PipeConnected,
+    /// Security event 4624.
+    Logon,
 }
 
 impl Kind {
-    /// The kind of a Sysmon event id; `None` for ids that no chain wants.
+    /// The kind of an event id; `None` for ids that no chain wants.
     pub fn of(event_id: u32) -> Option<Kind> {
         Some(match event_id {
             1 => Kind::ProcessCreate,
@@ -32,6 +34,7 @@ impl Kind {
             13 => Kind::RegistryValueSet,
             17 => Kind::PipeCreated,
             18 => Kind::PipeConnected,
+            4624 => Kind::Logon,
             _ => return None,
         })
     }
@@ -47,7 +50,7 @@ pub struct Event<'a> {
     pub computer: String,
     /// When it was logged.
     pub time: Timestamp,
-    /// Its number in the host's Sysmon channel.
+    /// Its number in its channel on the host.
     pub record_id: Option<u64>,
     /// Its fields.
     pub fields: &'a Fields<'a>,
@@ -56,8 +59,8 @@ pub struct Event<'a> {
 /// Why a record is no event of use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reject {
-    /// Its provider is not Sysmon.
-    NotSysmon,
+    /// Its provider is not the one whose event of that id is meant: Sysmon, or the Security channel's for logons.
+    WrongProvider,
     /// It names no host.
     NoHost,
     /// It has no time that can be used.
@@ -70,9 +73,9 @@ impl<'a> Event<'a> {
     /// The clock is the logged time, else the shipper's, else `UtcTime`; but never the `UtcTime` of event 3, which on
     /// some hosts is hours off (measured on the OTRF LSASS campaign logs: up to 5.8 days).
     pub fn new(fields: &'a Fields<'a>, shipper_time: Option<Timestamp>) -> Result<Event<'a>, Reject> {
-        let kind = fields.number(Field::EventId).and_then(Kind::of).ok_or(Reject::NotSysmon)?;
-        if !is_sysmon(fields) {
-            return Err(Reject::NotSysmon);
+        let kind = fields.number(Field::EventId).and_then(Kind::of).ok_or(Reject::WrongProvider)?;
+        if !is_provided(kind, fields) {
+            return Err(Reject::WrongProvider);
         }
         let computer = fields.text(Field::Computer).ok_or(Reject::NoHost)?;
         let host = host::key(&computer).ok_or(Reject::NoHost)?;
@@ -86,12 +89,15 @@ impl<'a> Event<'a> {
     }
 }
 
-/// Ids 1, 3, 11, … exist in many channels: the provider must be Sysmon, or, where a producer leaves it out, the channel.
-fn is_sysmon(fields: &Fields<'_>) -> bool {
-    const PROVIDER: &str = "Microsoft-Windows-Sysmon";
+/// Ids 1, 3, 11, … exist in many channels: the provider must be the right one, or, where a producer leaves it out, the channel.
+fn is_provided(kind: Kind, fields: &Fields<'_>) -> bool {
+    let (provider, channel) = match kind {
+        Kind::Logon => ("Microsoft-Windows-Security-Auditing", "Security"),
+        _ => ("Microsoft-Windows-Sysmon", "Microsoft-Windows-Sysmon"),
+    };
     match (fields.text(Field::Provider), fields.text(Field::Channel)) {
-        (Some(provider), _) => provider.eq_ignore_ascii_case(PROVIDER),
-        (None, Some(channel)) => channel.get(..PROVIDER.len()).is_some_and(|start| start.eq_ignore_ascii_case(PROVIDER)),
+        (Some(stated), _) => stated.eq_ignore_ascii_case(provider),
+        (None, Some(stated)) => stated.get(..channel.len()).is_some_and(|start| start.eq_ignore_ascii_case(channel)),
         (None, None) => false,
     }
 }

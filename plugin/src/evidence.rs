@@ -4,9 +4,11 @@ use crate::event::{Event, Kind};
 use crate::normalize::path::{self, PathKey};
 use crate::normalize::time::Timestamp;
 use crate::normalize::{address, guid};
-use crate::policy::{ConnectionPolicy, Policy};
-use crate::record::Fields;
+use crate::policy::{Match, Policy};
 use crate::record::shapes::Field;
+use crate::record::{Fields, text};
+use crate::state::watch::Watch;
+use std::cell::Cell;
 use std::net::IpAddr;
 
 /// One fact, with when and where it was logged.
@@ -14,7 +16,7 @@ use std::net::IpAddr;
 pub struct Evidence {
     /// When it was logged.
     pub time: Timestamp,
-    /// Its number in the host's Sysmon channel.
+    /// Its number in its channel on the host.
     pub record_id: Option<u64>,
     /// What happened.
     pub fact: Fact,
@@ -31,8 +33,12 @@ pub enum Fact {
     ProcessStart(Box<ProcessStart>),
     /// A service's program was set in the registry (event 13 on `ImagePath`).
     ServiceSet(ServiceSet),
+    /// Another value of a service was set, which tells what was done to it (event 13).
+    ServiceMark(ServiceMark),
     /// A named pipe was made or connected to (events 17 and 18).
     Pipe(Pipe),
+    /// Somebody logged on over the network (Security event 4624, logon type 3).
+    Logon(Box<Logon>),
 }
 
 /// See [`Fact::Connection`]. Sides are already told apart, whichever way round Sysmon wrote them.
@@ -44,6 +50,10 @@ pub struct Connection {
     pub remote_port: Option<u16>,
     /// The port it came to.
     pub local_port: u16,
+    /// File name of the program that it came to, lower case.
+    pub program: Box<str>,
+    /// ProcessGuid of that program, normalised.
+    pub entity_id: Option<Box<str>>,
 }
 
 /// See [`Fact::FileWrite`].
@@ -81,6 +91,8 @@ pub struct ProcessStart {
     pub entity_id: Option<Box<str>>,
     /// Account it runs as.
     pub user: Option<Box<str>>,
+    /// Its logon session.
+    pub logon_id: Option<u64>,
     /// `OriginalFileName` of its version resource.
     pub original_file_name: Option<Box<str>>,
     /// `Hashes` as Sysmon writes them.
@@ -100,6 +112,12 @@ pub enum Parent {
     Services,
     /// Sysmon could not tell (protected `services.exe`, old versions).
     Unknown,
+    /// WMI's provider host.
+    Wmi,
+    /// A program that can be told over DCOM to start others (`dcomexec.programs`).
+    Dcom,
+    /// A process that an incident is about.
+    Watched,
     /// Some other program.
     Other,
 }
@@ -113,6 +131,54 @@ pub struct ServiceSet {
     pub command: Box<str>,
     /// The program in it.
     pub program: PathKey,
+    /// How the service came to it, as far as is known: the other values stand in events of their own, before and after.
+    pub change: Cell<Change>,
+}
+
+/// How a service came to its command. Ordered by how much is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Change {
+    /// Only the command was written: it existed before.
+    Changed,
+    /// `Start` was written with it. CreateService does that, and so may a change.
+    PerhapsCreated,
+    /// It is new: what only CreateService writes stands beside the command.
+    Created,
+}
+
+/// See [`Fact::ServiceMark`].
+#[derive(Debug, PartialEq)]
+pub struct ServiceMark {
+    /// Name of the service.
+    pub service: Box<str>,
+    /// What its value says.
+    pub mark: Mark,
+}
+
+/// What a value of a service says about what was done to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mark {
+    /// `Type`, `ObjectName` or `DisplayName`: written when a service is created.
+    Created,
+    /// `Start`: written when it is created, and by some ways to change it.
+    Start,
+    /// `DeleteFlag`, or `Start` set to disabled, as DeleteService does.
+    Gone,
+}
+
+/// See [`Fact::Logon`].
+#[derive(Debug, PartialEq)]
+pub struct Logon {
+    /// Where from.
+    pub remote: IpAddr,
+    /// The account.
+    pub user: Box<str>,
+    /// Its domain.
+    pub domain: Option<Box<str>>,
+    /// Its logon session.
+    pub logon_id: Option<u64>,
+    /// The name that the other machine gave itself.
+    pub workstation: Option<Box<str>>,
 }
 
 /// See [`Fact::Pipe`].
@@ -141,27 +207,35 @@ pub enum Outcome {
 /// The kinds of facts: a host keeps each on a shelf of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-#[allow(missing_docs)] // one for one the variants of Fact
+#[allow(missing_docs)] // the variants of Fact, process starts by their parent
 pub enum Shelf {
     Connection,
     FileWrite,
+    /// By the service controller, or by nobody knows whom.
     ProcessStart,
+    /// By WMI, or a program that takes orders over DCOM.
+    ComStart,
+    /// By a process that an incident is about.
+    Child,
     ServiceSet,
+    ServiceMark,
     Pipe,
+    Logon,
 }
 
 impl Shelf {
     /// How many shelves there are.
-    pub const COUNT: usize = Shelf::Pipe as usize + 1;
+    pub const COUNT: usize = Shelf::Logon as usize + 1;
 
-    /// The shelf of the facts that events of a kind hold.
-    pub fn of(kind: Kind) -> Shelf {
-        match kind {
-            Kind::NetworkConnect => Shelf::Connection,
-            Kind::FileCreate => Shelf::FileWrite,
-            Kind::ProcessCreate => Shelf::ProcessStart,
-            Kind::RegistryValueSet => Shelf::ServiceSet,
-            Kind::PipeCreated | Kind::PipeConnected => Shelf::Pipe,
+    /// The kinds of events whose facts stand on it.
+    pub fn kinds(self) -> &'static [Kind] {
+        match self {
+            Shelf::Connection => &[Kind::NetworkConnect],
+            Shelf::FileWrite => &[Kind::FileCreate],
+            Shelf::ProcessStart | Shelf::ComStart | Shelf::Child => &[Kind::ProcessCreate],
+            Shelf::ServiceSet | Shelf::ServiceMark => &[Kind::RegistryValueSet],
+            Shelf::Pipe => &[Kind::PipeCreated, Kind::PipeConnected],
+            Shelf::Logon => &[Kind::Logon],
         }
     }
 }
@@ -172,32 +246,66 @@ const PROGRAMS: [&str; 5] = ["exe", "com", "scr", "dll", "pif"];
 /// The same, and what may stand behind them without changing the file (see [`PathKey`]).
 const PROGRAM_ENDINGS: [&str; 9] = ["exe", "com", "scr", "dll", "pif", ".", " ", "\"", "$data"];
 
-/// Whether the fields known so far already make an event of this kind [irrelevant](Outcome::Irrelevant). Most events are,
-/// and this is known long before they are read to the end. `false` when in doubt.
-pub fn is_surely_irrelevant(kind: Kind, so_far: &Fields<'_>) -> bool {
-    match kind {
-        Kind::ProcessCreate => {
-            // Whatever does not end like this has a parent, and another one. ("?" is how old Sysmon writes none.)
-            so_far.ends_with(Field::ParentImage, &["services.exe", "?", "-", "null", "(null)"]) == Some(false)
+/// Ends of the `TargetObject` of values that matter.
+const SERVICE_VALUES: [&str; 6] = ["\\imagepath", "\\start", "\\type", "\\objectname", "\\displayname", "\\deleteflag"];
+
+/// What can be said of events by a look at a few of their fields, which is long before they are read to the end.
+pub struct Sieve {
+    /// Ends of the `ParentImage` of processes that matter.
+    parents: Vec<String>,
+    /// Whether processes matter whoever their parent is.
+    any_parent: bool,
+}
+
+impl Sieve {
+    /// What the policy makes of it.
+    pub fn new(policy: &Policy) -> Sieve {
+        // "?" is how old Sysmon writes that there is none.
+        let mut parents: Vec<String> = ["services.exe", "wmiprvse.exe", "?", "-", "null", "(null)"].map(str::to_owned).to_vec();
+        if policy.dcomexec.enabled {
+            parents.extend(policy.dcomexec.programs.iter().cloned());
         }
-        Kind::FileCreate => {
-            so_far.ends_with(Field::Image, &["system"]) == Some(false)
-                && so_far.ends_with(Field::TargetFilename, &PROGRAM_ENDINGS) == Some(false)
+        Sieve { parents, any_parent: policy.psexec.enabled && policy.psexec.r#match == Match::DistinctCodes }
+    }
+
+    /// Whether the fields known so far already make an event of this kind [irrelevant](Outcome::Irrelevant). Most are.
+    /// `false` when in doubt.
+    pub fn rules_out(&self, kind: Kind, so_far: &Fields<'_>, watch: &Watch) -> bool {
+        match kind {
+            Kind::ProcessCreate => {
+                if self.any_parent || so_far.ends_with(Field::ParentImage, &self.parents) != Some(false) {
+                    return false;
+                }
+                // A child of a watched process is wanted; which its parent is may be still to come.
+                watch.is_empty()
+                    || so_far
+                        .text(Field::ParentProcessGuid)
+                        .is_some_and(|parent| guid::normalize(&parent).is_none_or(|parent| !watch.holds(&parent)))
+            }
+            Kind::FileCreate => {
+                so_far.ends_with(Field::Image, &["system"]) == Some(false)
+                    && so_far.ends_with(Field::TargetFilename, &PROGRAM_ENDINGS) == Some(false)
+            }
+            Kind::RegistryValueSet => so_far.ends_with(Field::TargetObject, &SERVICE_VALUES) == Some(false),
+            Kind::Logon => so_far.number(Field::LogonType).is_some_and(|logon_type| logon_type != NETWORK_LOGON),
+            Kind::NetworkConnect | Kind::PipeCreated | Kind::PipeConnected => false,
         }
-        Kind::RegistryValueSet => so_far.ends_with(Field::TargetObject, &["imagepath"]) == Some(false),
-        Kind::NetworkConnect | Kind::PipeCreated | Kind::PipeConnected => false,
     }
 }
 
+/// Logon type of a 4624 that comes over the network.
+const NETWORK_LOGON: u32 = 3;
+
 impl Evidence {
-    /// Reads the fact out of an event. `own` tells the host's own addresses.
-    pub fn from_event(event: &Event<'_>, own: &OwnAddresses, policy: &Policy) -> Outcome {
+    /// Reads the fact out of an event. `own` tells the host's own addresses, `watch` whose children matter.
+    pub fn from_event(event: &Event<'_>, own: &OwnAddresses, watch: &Watch, policy: &Policy) -> Outcome {
         let fact = match event.kind {
-            Kind::NetworkConnect => connection(event, own, &policy.connection),
+            Kind::NetworkConnect => connection(event, own, policy),
             Kind::FileCreate => file_write(event),
-            Kind::ProcessCreate => process_start(event),
+            Kind::ProcessCreate => process_start(event, watch, policy),
             Kind::RegistryValueSet => service_set(event),
             Kind::PipeCreated | Kind::PipeConnected => pipe(event),
+            Kind::Logon => logon(event, own),
         };
         match fact {
             Ok(Some(fact)) => Outcome::Fact(Evidence { time: event.time, record_id: event.record_id, fact }),
@@ -208,26 +316,34 @@ impl Evidence {
 
     /// The shelf it stands on.
     pub fn shelf(&self) -> Shelf {
-        match self.fact {
+        match &self.fact {
             Fact::Connection(_) => Shelf::Connection,
             Fact::FileWrite(_) => Shelf::FileWrite,
-            Fact::ProcessStart(_) => Shelf::ProcessStart,
+            Fact::ProcessStart(start) => match start.parent {
+                Parent::Services | Parent::Unknown | Parent::Other => Shelf::ProcessStart,
+                Parent::Wmi | Parent::Dcom => Shelf::ComStart,
+                Parent::Watched => Shelf::Child,
+            },
             Fact::ServiceSet(_) => Shelf::ServiceSet,
+            Fact::ServiceMark(_) => Shelf::ServiceMark,
             Fact::Pipe(_) => Shelf::Pipe,
+            Fact::Logon(_) => Shelf::Logon,
         }
     }
 
     /// Whether a chain would join both to the same things.
     pub fn joins_like(&self, other: &Evidence) -> bool {
         match (&self.fact, &other.fact) {
-            (Fact::Connection(a), Fact::Connection(b)) => a.remote == b.remote,
+            (Fact::Connection(a), Fact::Connection(b)) => a.remote == b.remote && a.program == b.program,
             (Fact::FileWrite(a), Fact::FileWrite(b)) => a.key == b.key && (a.writer == Writer::System) == (b.writer == Writer::System),
             (Fact::ProcessStart(a), Fact::ProcessStart(b)) => match (&a.entity_id, &b.entity_id) {
                 (Some(a), Some(b)) => a == b,
                 _ => a.key == b.key && self.record_id == other.record_id,
             },
             (Fact::ServiceSet(a), Fact::ServiceSet(b)) => a.service.eq_ignore_ascii_case(&b.service) && a.command == b.command,
+            (Fact::ServiceMark(a), Fact::ServiceMark(b)) => a.mark == b.mark && a.service.eq_ignore_ascii_case(&b.service),
             (Fact::Pipe(a), Fact::Pipe(b)) => a.key == b.key && a.entity_id == b.entity_id,
+            (Fact::Logon(a), Fact::Logon(b)) => a.remote == b.remote && a.user == b.user && a.logon_id == b.logon_id,
             _ => false,
         }
     }
@@ -242,8 +358,12 @@ impl Evidence {
                 (_, false) => 1,
             },
             Fact::Pipe(_) => 3,
-            Fact::ServiceSet(_) => 4,
-            Fact::ProcessStart(_) => 5,
+            Fact::ServiceSet(_) | Fact::ServiceMark(_) => 4,
+            Fact::Logon(_) => 1,
+            Fact::ProcessStart(start) => match start.parent {
+                Parent::Dcom | Parent::Other => 4,
+                _ => 5,
+            },
         }
     }
 
@@ -252,7 +372,7 @@ impl Evidence {
         let text = |text: &str| text.len().saturating_add(ALLOCATION);
         let option = |value: &Option<Box<str>>| value.as_deref().map_or(0, text);
         let more = match &self.fact {
-            Fact::Connection(_) => 0,
+            Fact::Connection(connection) => text(&connection.program).saturating_add(option(&connection.entity_id)),
             Fact::FileWrite(file) => {
                 let writer = if let Writer::Process(image) = &file.writer { text(image) } else { 0 };
                 text(&file.path).saturating_add(text(file.key.as_str())).saturating_add(writer)
@@ -272,6 +392,10 @@ impl Evidence {
             .into_iter()
             .fold(0, usize::saturating_add),
             Fact::ServiceSet(set) => text(&set.service).saturating_add(text(&set.command)).saturating_add(text(set.program.as_str())),
+            Fact::ServiceMark(mark) => text(&mark.service),
+            Fact::Logon(logon) => [size_of::<Logon>(), text(&logon.user), option(&logon.domain), option(&logon.workstation)]
+                .into_iter()
+                .fold(0, usize::saturating_add),
             Fact::Pipe(pipe) => text(&pipe.name)
                 .saturating_add(text(&pipe.key))
                 .saturating_add(text(pipe.image.as_str()))
@@ -297,20 +421,19 @@ impl OwnAddresses {
         self.known.contains(&Some(ip))
     }
 
-    /// Learns from an event in which the near side is certain: an outbound connection, whose source it is.
-    pub fn learn(&mut self, event: &Event<'_>) {
+    /// Learns from an event in which the near side is certain: an outbound connection, whose source it is. Tells whether
+    /// an older address was forgotten for it.
+    pub fn learn(&mut self, event: &Event<'_>) -> bool {
         if event.kind != Kind::NetworkConnect || event.fields.truth(Field::Initiated) != Some(true) {
-            return;
+            return false;
         }
-        let Some(ip) = event.fields.address(Field::SourceIp).filter(|ip| address::is_remote(*ip)) else { return };
+        let Some(ip) = event.fields.address(Field::SourceIp).filter(|ip| address::is_remote(*ip)) else { return false };
         if self.contains(ip) {
-            return;
+            return false;
         }
         let slot = usize::from(self.next).checked_rem(self.known.len()).unwrap_or_default();
-        if let Some(place) = self.known.get_mut(slot) {
-            *place = Some(ip);
-        }
         self.next = self.next.wrapping_add(1);
+        self.known.get_mut(slot).and_then(|place| place.replace(ip)).is_some()
     }
 }
 
@@ -335,7 +458,7 @@ fn port(event: &Event<'_>, field: Field) -> Option<u16> {
     u16::try_from(event.fields.number(field)?).ok()
 }
 
-fn connection(event: &Event<'_>, own: &OwnAddresses, policy: &ConnectionPolicy) -> Found {
+fn connection(event: &Event<'_>, own: &OwnAddresses, policy: &Policy) -> Found {
     let fields = event.fields;
     match fields.truth(Field::Initiated) {
         Some(true) => return Ok(None),
@@ -349,7 +472,7 @@ fn connection(event: &Event<'_>, own: &OwnAddresses, policy: &ConnectionPolicy) 
     let destination = (fields.address(Field::DestinationIp).ok_or(Missing)?, port(event, Field::DestinationPort).ok_or(Missing)?);
     // Before about 2020 Sysmon wrote the local side of inbound connections as the source. The service port tells the
     // sides apart; where none is a service port, the host's own address does; else the new order is assumed.
-    let service = |port: u16| policy.ports.contains(&port);
+    let service = |port: u16| policy.connection.ports.contains(&port);
     let swapped = match (service(source.1), service(destination.1)) {
         (true, false) => true,
         (false, false) => own.contains(source.0) && !own.contains(destination.0),
@@ -357,17 +480,18 @@ fn connection(event: &Event<'_>, own: &OwnAddresses, policy: &ConnectionPolicy) 
     };
     let (remote, local) = if swapped { (destination, source) } else { (source, destination) };
     let from_elsewhere = address::is_remote(remote.0) && remote.0 != local.0 && !own.contains(remote.0);
-    let dynamic = || {
-        local.1 >= policy.dynamic_from
-            && fields.text(Field::Image).is_some_and(|image| {
-                let image = PathKey::new(&image);
-                policy.dynamic_programs.iter().any(|program| program == image.file_name())
-            })
-    };
+    let program = fields.text(Field::Image).map(|image| PathKey::new(&image).file_name().to_owned()).unwrap_or_default();
+    let dynamic = || local.1 >= policy.connection.dynamic_from && policy.dynamic_programs().any(|name| name == program);
     if !from_elsewhere || !(service(local.1) || dynamic()) {
         return Ok(None);
     }
-    Ok(Some(Fact::Connection(Connection { remote: remote.0, remote_port: Some(remote.1), local_port: local.1 })))
+    Ok(Some(Fact::Connection(Connection {
+        remote: remote.0,
+        remote_port: Some(remote.1),
+        local_port: local.1,
+        program: program.into(),
+        entity_id: entity_id(event, Field::ProcessGuid),
+    })))
 }
 
 fn file_write(event: &Event<'_>) -> Found {
@@ -384,50 +508,88 @@ fn file_write(event: &Event<'_>) -> Found {
     Ok(Some(Fact::FileWrite(FileWrite { path, key, writer })))
 }
 
-fn process_start(event: &Event<'_>) -> Found {
+fn process_start(event: &Event<'_>, watch: &Watch, policy: &Policy) -> Found {
     let image = required(event, Field::Image)?;
     let parent_image = optional(event, Field::ParentImage).filter(|image| &**image != "?");
-    let parent_key = parent_image.as_deref().map(PathKey::new);
-    let parent = match &parent_key {
-        None => Parent::Unknown,
+    let parent_entity_id = entity_id(event, Field::ParentProcessGuid);
+    let parent = match parent_image.as_deref().map(PathKey::new) {
         Some(key) if key.matches(&PathKey::new(r"%SystemRoot%\System32\services.exe")) => Parent::Services,
+        _ if parent_entity_id.as_deref().is_some_and(|parent| watch.holds(parent)) => Parent::Watched,
+        None => Parent::Unknown,
+        Some(key) if key.file_name() == "wmiprvse.exe" => Parent::Wmi,
+        Some(key) if policy.dcomexec.programs.iter().any(|program| program == key.file_name()) => Parent::Dcom,
         Some(_) => Parent::Other,
     };
-    if parent == Parent::Other {
-        return Ok(None);
-    }
     Ok(Some(Fact::ProcessStart(Box::new(ProcessStart {
         key: PathKey::new(&image),
         image,
-        command_line: optional(event, Field::CommandLine),
+        // Some producers (Wazuh, a few exports) leave XML's entities in.
+        command_line: optional(event, Field::CommandLine).map(|line| if line.contains('&') { text::unentity(&line).into() } else { line }),
         entity_id: entity_id(event, Field::ProcessGuid),
         user: optional(event, Field::User),
+        logon_id: logon_id(event, Field::LogonId),
         original_file_name: optional(event, Field::OriginalFileName),
         hashes: optional(event, Field::Hashes),
         parent,
         parent_image,
-        parent_entity_id: entity_id(event, Field::ParentProcessGuid),
+        parent_entity_id,
+    }))))
+}
+
+/// A logon session as producers write it: hexadecimal, or (Elastic's and some others) decimal.
+fn logon_id(event: &Event<'_>, field: Field) -> Option<u64> {
+    let text = event.fields.text(field)?;
+    match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
+        Some(digits) => u64::from_str_radix(digits, 16).ok(),
+        None => text.parse().ok(),
+    }
+}
+
+fn logon(event: &Event<'_>, own: &OwnAddresses) -> Found {
+    if event.fields.number(Field::LogonType).ok_or(Missing)? != NETWORK_LOGON {
+        return Ok(None);
+    }
+    // "-" is written for logons that did not come over TCP/IP.
+    let Some(remote) = event.fields.address(Field::IpAddress).filter(|ip| address::is_remote(*ip) && !own.contains(*ip)) else {
+        return Ok(None);
+    };
+    Ok(Some(Fact::Logon(Box::new(Logon {
+        remote,
+        user: required(event, Field::TargetUserName)?,
+        domain: optional(event, Field::TargetDomainName),
+        logon_id: logon_id(event, Field::TargetLogonId),
+        workstation: optional(event, Field::WorkstationName),
     }))))
 }
 
 /// Services stand under `HKLM\System\CurrentControlSet\Services\` or, in old Sysmon, `\REGISTRY\MACHINE\…\services\`.
 const SERVICES: &str = r"\services\";
 
-/// The value that names a service's program.
-const IMAGE_PATH: &str = r"\imagepath";
-
 fn service_set(event: &Event<'_>) -> Found {
     let target = required(event, Field::TargetObject)?;
     // ASCII folding keeps offsets: the name is shown as it was written.
     let folded = target.to_ascii_lowercase();
     let Some(at) = folded.find(SERVICES).map(|at| at.saturating_add(SERVICES.len())) else { return Ok(None) };
-    let end = target.len().saturating_sub(IMAGE_PATH.len());
-    if !folded.ends_with(IMAGE_PATH) {
-        return Ok(None);
-    }
-    let Some(service) = target.get(at..end).filter(|service| !service.contains('\\')) else { return Ok(None) };
-    let command = required(event, Field::Details)?;
-    Ok(Some(Fact::ServiceSet(ServiceSet { service: service.into(), program: path::program(&command), command })))
+    let Some(name) = SERVICE_VALUES.iter().find(|name| folded.ends_with(**name)) else { return Ok(None) };
+    let end = target.len().saturating_sub(name.len());
+    let Some(service) = target.get(at..end).filter(|service| !service.is_empty() && !service.contains('\\')) else { return Ok(None) };
+    let mark = match *name {
+        "\\imagepath" => {
+            let command = required(event, Field::Details)?;
+            return Ok(Some(Fact::ServiceSet(ServiceSet {
+                service: service.into(),
+                program: path::program(&command),
+                command,
+                change: Cell::new(Change::Changed),
+            })));
+        }
+        "\\deleteflag" => Mark::Gone,
+        // 4 is SERVICE_DISABLED, which DeleteService sets first. Elastic writes the number alone.
+        "\\start" if matches!(&*required(event, Field::Details)?, "DWORD (0x00000004)" | "0x00000004" | "4") => Mark::Gone,
+        "\\start" => Mark::Start,
+        _ => Mark::Created,
+    };
+    Ok(Some(Fact::ServiceMark(ServiceMark { service: service.into(), mark })))
 }
 
 fn pipe(event: &Event<'_>) -> Found {

@@ -1,10 +1,10 @@
 //! The filter: the road of a record through all the parts, from bytes to the text that is to be added to it.
 
 use crate::alert;
-use crate::chain::{CHAINS, Chain};
+use crate::chain::{CHAINS, Chain, service};
 use crate::counters::{Counters, add};
 use crate::event::{Event, Kind, Reject};
-use crate::evidence::{self, Evidence, Outcome, Shelf};
+use crate::evidence::{Evidence, Fact, Outcome, Sieve};
 use crate::incident;
 use crate::normalize::time;
 use crate::policy::Policy;
@@ -13,6 +13,7 @@ use crate::record::{self, Fault, Fields, Interest, scan};
 use crate::state::host::Host;
 use crate::state::hosts::Hosts;
 use crate::state::locker::Put;
+use crate::state::watch::Watch;
 use std::rc::Rc;
 
 /// The whole filter, with its state. Knows nothing of pointers; the module's ABI and the tests both use it.
@@ -20,28 +21,30 @@ pub struct Filter {
     policy: Policy,
     table: PathTable,
     chains: Vec<&'static dyn Chain>,
-    /// Bit n: Sysmon event n is wanted. No id above 31 is.
-    wanted: u32,
+    wanted: Vec<Kind>,
+    sieve: Sieve,
+    watch: Watch,
     hosts: Hosts,
     counters: Counters,
     stats_at: Option<i64>,
 }
 
 /// What the chains in use are interested in.
-struct Wanted {
-    /// Bit n: Sysmon event n.
-    ids: u32,
+struct Wanted<'f> {
+    kinds: &'f [Kind],
+    sieve: &'f Sieve,
+    watch: &'f Watch,
     /// Whether events that are no evidence matter too.
     all: bool,
 }
 
-impl Interest for Wanted {
+impl Interest for Wanted<'_> {
     fn wants(&self, event_id: u32) -> bool {
-        self.ids.checked_shr(event_id).is_some_and(|bits| bits & 1 == 1)
+        Kind::of(event_id).is_some_and(|kind| self.kinds.contains(&kind))
     }
 
     fn is_hopeless(&self, event_id: u32, so_far: &Fields<'_>) -> bool {
-        !self.all && Kind::of(event_id).is_some_and(|kind| evidence::is_surely_irrelevant(kind, so_far))
+        !self.all && Kind::of(event_id).is_some_and(|kind| self.sieve.rules_out(kind, so_far, self.watch))
     }
 }
 
@@ -61,14 +64,20 @@ impl Filter {
     /// A filter without memories.
     pub fn new(policy: Policy) -> Filter {
         let chains: Vec<&'static dyn Chain> = CHAINS.into_iter().filter(|chain| chain.enabled(&policy)).collect();
-        let ids =
-            (0..32u32).filter(|id| Kind::of(*id).is_some_and(|kind| chains.iter().any(|chain| chain.shelves().contains(&Shelf::of(kind)))));
-        let wanted = ids.fold(0, |bits, id| bits | 1u32.wrapping_shl(id));
+        let mut wanted: Vec<Kind> = Vec::new();
+        for kind in chains.iter().flat_map(|chain| chain.shelves()).flat_map(|shelf| shelf.kinds()) {
+            if !wanted.contains(kind) {
+                wanted.push(*kind);
+            }
+        }
+        let sieve = Sieve::new(&policy);
         Filter {
             policy,
             table: PathTable::new(PRODUCERS),
             chains,
             wanted,
+            sieve,
+            watch: Watch::default(),
             hosts: Hosts::default(),
             counters: Counters::default(),
             stats_at: None,
@@ -97,7 +106,8 @@ impl Filter {
             return None;
         }
         // While an alert waits for a record, every event with a wanted id may carry it.
-        let interest = Wanted { ids: self.wanted, all: self.hosts.pending() > 0 };
+        let all = self.hosts.waiting() > 0;
+        let interest = Wanted { kinds: &self.wanted, sieve: &self.sieve, watch: &self.watch, all };
         let fields = match record::read(record, &self.table, &interest) {
             Ok(Some(fields)) => fields,
             Ok(None) => return None,
@@ -114,7 +124,7 @@ impl Filter {
             Ok(event) => event,
             Err(reject) => {
                 add(match reject {
-                    Reject::NotSysmon => &mut self.counters.not_sysmon,
+                    Reject::WrongProvider => &mut self.counters.wrong_provider,
                     Reject::NoHost => &mut self.counters.no_host,
                     Reject::NoTime => &mut self.counters.no_time,
                 });
@@ -128,10 +138,17 @@ impl Filter {
         if fields.has_invalid_utf8() {
             add(&mut self.counters.invalid_utf8);
         }
-        let (policy, chains) = (&self.policy, &self.chains);
+        if fields.has_cut_text() {
+            add(&mut self.counters.text_cut);
+        }
+        let (policy, chains, watch) = (&self.policy, &self.chains, &mut self.watch);
         let splice = self.hosts.with(&event.host, &policy.limits, &mut self.counters, |host, counters| {
-            if let Some(evidence) = examine(&event, host, policy, chains, counters) {
-                judge(&evidence, &event, host, policy, chains, counters);
+            host.computer.clone_from(&event.computer);
+            if let Some(evidence) = examine(&event, host, policy, chains, watch, counters) {
+                judge(&evidence, &event.host, host, policy, chains, watch, counters);
+            }
+            while let Some(index) = incident::overdue(host, Some(event.time.ms), policy, counters) {
+                queue(host, index, policy, counters);
             }
             // The oldest alert that waits on this host rides on this record, whatever the record is.
             let oldest = host.pending.pop_front()?;
@@ -169,6 +186,15 @@ impl Filter {
 
     /// The next alert that waits for a record, for hosts that can take one without.
     pub fn flush(&mut self) -> Option<String> {
+        let (policy, counters) = (&self.policy, &mut self.counters);
+        // What is held for a late connection will not get one any more.
+        while let Some(name) = self.hosts.next_held() {
+            self.hosts.with(&name, &policy.limits, counters, |host, counters| {
+                while let Some(index) = incident::overdue(host, None, policy, counters) {
+                    queue(host, index, policy, counters);
+                }
+            });
+        }
         self.hosts.pop_pending()
     }
 
@@ -192,9 +218,9 @@ impl Filter {
         self.hosts.len()
     }
 
-    /// Notes that an earlier call did not return and this filter stands in for the one that was lost.
-    pub fn count_restart(&mut self) {
-        add(&mut self.counters.restarts);
+    /// Notes that this filter stands in for others whose last call did not return: so many so far.
+    pub fn set_restarts(&mut self, restarts: u32) {
+        self.counters.restarts = u64::from(restarts);
     }
 }
 
@@ -204,13 +230,16 @@ fn examine(
     host: &mut Host,
     policy: &Policy,
     chains: &[&'static dyn Chain],
+    watch: &Watch,
     counters: &mut Counters,
 ) -> Option<Rc<Evidence>> {
     if host.clock.observe(event.time.ms) {
         add(&mut counters.clock_jumps);
     }
-    host.own.learn(event);
-    let evidence = match Evidence::from_event(event, &host.own, policy) {
+    if host.own.learn(event) {
+        add(&mut counters.evicted_addresses);
+    }
+    let evidence = match Evidence::from_event(event, &host.own, watch, policy) {
         Outcome::Fact(evidence) => evidence,
         Outcome::Irrelevant => return None,
         Outcome::Incomplete => {
@@ -223,7 +252,8 @@ fn examine(
     }
     let evidence = Rc::new(evidence);
     let windows = &policy.windows;
-    let keep = windows.connection_before.max(windows.file_to_process).0.saturating_add(windows.connection_after.0);
+    let longest = windows.connection_before.max(windows.file_to_process).max(windows.service_put_back);
+    let keep = longest.0.saturating_add(windows.connection_after.0);
     match host.locker.put(&evidence, policy.limits.evidence_per_host.get(), &host.clock, keep, windows.clock_tolerance.0) {
         Put::Duplicate => {
             add(&mut counters.evidence_duplicate);
@@ -241,31 +271,39 @@ fn examine(
 /// host's waiting alerts.
 fn judge(
     evidence: &Rc<Evidence>,
-    event: &Event<'_>,
+    name: &str,
     host: &mut Host,
     policy: &Policy,
     chains: &[&'static dyn Chain],
+    watch: &mut Watch,
     counters: &mut Counters,
 ) {
+    service::note(evidence, &host.locker, policy);
     for chain in chains.iter().filter(|chain| chain.wants(evidence, policy)) {
-        let anchors: Vec<Rc<Evidence>> = if evidence.shelf() == chain.anchor() {
-            vec![Rc::clone(evidence)]
-        } else {
-            host.locker.shelf(chain.anchor()).filter(|anchor| chain.wants(anchor, policy)).cloned().collect()
-        };
+        let shelves = chain.anchors().iter().flat_map(|shelf| host.locker.shelf(*shelf));
+        let anchors: Vec<Rc<Evidence>> = shelves.filter(|anchor| chain.wants(anchor, policy)).cloned().collect();
         for anchor in anchors {
-            // Only a finding that the new piece is part of can have changed.
-            let Some(finding) = chain.judge(&anchor, &host.locker, policy).filter(|finding| finding.holds(evidence)) else { continue };
-            let Some(index) = incident::absorb(host, &event.host, *chain, finding, policy, counters) else { continue };
-            let Some(incident) = host.incidents.get(index) else { continue };
-            let alert = alert::write(incident, &event.computer);
-            if host.pending.len() >= policy.limits.pending_per_host.get() {
-                host.pending.pop_front();
-                add(&mut counters.evicted_pending);
+            // Only a finding that the new piece is part of can have changed, unless it says what was done to a service.
+            let Some(finding) = chain.judge(&anchor, &host.locker, policy) else { continue };
+            if !finding.holds(evidence) && !matches!(evidence.fact, Fact::ServiceMark(_)) {
+                continue;
             }
-            host.pending.push_back(alert);
+            if let Some(index) = incident::absorb(host, name, *chain, finding, policy, watch, counters) {
+                queue(host, index, policy, counters);
+            }
         }
     }
+}
+
+/// Writes the alert about an incident and lets it wait for a record of the host.
+fn queue(host: &mut Host, index: usize, policy: &Policy, counters: &mut Counters) {
+    let Some(incident) = host.incidents.get(index) else { return };
+    let alert = alert::write(incident, &host.computer);
+    if host.pending.len() >= policy.limits.pending_per_host.get() {
+        host.pending.pop_front();
+        add(&mut counters.evicted_pending);
+    }
+    host.pending.push_back(alert);
 }
 
 /// Where and under which key `object` can be added to `record`; `None` if it cannot.

@@ -1,11 +1,12 @@
 //! Incidents: what a chain found, followed over time under one id, and when that is worth another alert.
 
-use crate::chain::{Chain, Finding};
+use crate::chain::{Chain, Finding, MAX_CHILDREN};
 use crate::counters::{Counters, add};
 use crate::evidence::{Evidence, Fact};
 use crate::normalize::time::Timestamp;
-use crate::policy::{Allow, Policy, Severity};
+use crate::policy::{Allow, Allowed, OnUnknown, Policy, Severity};
 use crate::state::host::Host;
+use crate::state::watch::{Watch, hash64};
 use std::net::IpAddr;
 use std::rc::Rc;
 
@@ -32,6 +33,8 @@ pub struct Incident {
     pub repeat: u32,
     /// Number of the latest alert; 0 before the first.
     pub revision: u32,
+    /// Until when the first alert waits for a late connection, by the host's clock.
+    pub held_until: Option<i64>,
     /// Identities of the anchors, the latest last.
     anchors: Vec<u64>,
     reported: Option<Reported>,
@@ -42,7 +45,7 @@ pub struct Incident {
 struct Reported {
     severity: Severity,
     source: Option<IpAddr>,
-    user: Option<Box<str>>,
+    user: Option<String>,
     lateral: Option<bool>,
     allowed: bool,
     /// How many of the repeat marks 1, 10, 100, … were reached.
@@ -58,8 +61,9 @@ impl std::fmt::Debug for Incident {
 impl Incident {
     /// Memory held, in bytes. Evidence shared with the locker is counted in both places: the safe side.
     pub fn bytes(&self) -> usize {
-        let pieces = self.finding.pieces.iter().map(|piece| piece.bytes()).fold(0, usize::saturating_add);
-        let candidates = self.finding.candidates.len().saturating_mul(size_of::<IpAddr>());
+        let all = self.finding.pieces.iter().chain(&self.finding.children);
+        let pieces = all.map(|piece| piece.bytes()).fold(0, usize::saturating_add);
+        let candidates = self.finding.source.candidates.len().saturating_mul(size_of::<IpAddr>());
         let texts = self.id.len().saturating_add(self.finding.fold.len()).saturating_add(self.allowed.as_deref().map_or(0, str::len));
         size_of::<Incident>()
             .saturating_add(pieces)
@@ -82,6 +86,7 @@ impl Incident {
             last_seen,
             repeat: 0,
             revision: 0,
+            held_until: None,
             anchors: vec![hash64(&anchor)],
             reported: None,
         };
@@ -89,22 +94,31 @@ impl Incident {
         incident
     }
 
+    /// Whether a finding is about an execution that is part of this incident.
+    fn knows(&self, rule: &str, finding: &Finding) -> bool {
+        self.chain.rule().id == rule && self.anchors.contains(&hash64(&identity(&finding.anchor)))
+    }
+
     /// Whether a finding belongs to this incident: the same thing, not longer than `suppress` away.
-    fn folds(&self, chain: &str, finding: &Finding, suppress: i64) -> bool {
+    fn folds(&self, rule: &str, finding: &Finding, suppress: i64) -> bool {
         let ms = finding.anchor.time.ms;
-        self.chain.rule().chain == chain
+        let (ours, theirs) = (&self.finding.source.candidates, &finding.source.candidates);
+        let by_source = !finding.fold_by_source || ours.is_empty() || theirs.is_empty() || theirs.iter().any(|ip| ours.contains(ip));
+        self.chain.rule().id == rule
+            && by_source
             && self.finding.fold == finding.fold
             && ms.saturating_sub(self.last_seen.ms) <= suppress
             && self.first_seen.ms.saturating_sub(ms) <= suppress
     }
 
-    fn absorb(&mut self, host: &str, finding: Finding, policy: &Policy) {
+    fn absorb(&mut self, host: &str, finding: Finding, policy: &Policy, counters: &mut Counters) {
         let anchor = hash64(&identity(&finding.anchor));
         let known = self.anchors.contains(&anchor);
         if !known {
             self.repeat = self.repeat.saturating_add(1);
             if self.anchors.len() >= MAX_ANCHORS {
                 self.anchors.remove(0);
+                add(&mut counters.evicted_anchors);
             }
             self.anchors.push(anchor);
         }
@@ -118,35 +132,60 @@ impl Incident {
         let old = &self.finding;
         if finding.severity >= old.severity {
             self.finding = merged(finding, old);
-        } else if let Some(connection) = finding.pieces.iter().find(|piece| matches!(piece.fact, Fact::Connection(_)))
-            && old.connection().is_none()
+        } else if let Some(connection) = &finding.source.connection
+            && old.source.connection.is_none()
         {
             self.finding.pieces.push(Rc::clone(connection));
-            self.finding.candidates = finding.candidates;
+            self.finding.source = finding.source;
         }
         self.judge_allowed(host, policy);
     }
 
-    /// Severity after the allow-list. An incident is allowed by source only if every candidate is.
+    /// Severity after the allow-list.
     fn judge_allowed(&mut self, host: &str, policy: &Policy) {
-        let covers = |entry: &&Allow| {
-            let by_source = entry.source.is_empty()
-                || !self.finding.candidates.is_empty()
-                    && self.finding.candidates.iter().all(|ip| entry.source.iter().any(|range| range.contains(*ip)));
-            let by_host = entry.host.is_empty() || entry.host.iter().any(|name| name == host);
-            by_source && by_host
-        };
-        let entry = policy.allow.iter().find(covers);
+        let entry = policy.allow.iter().find(|entry| self.is_covered_by(entry, host, policy));
         self.allowed = entry.map(|entry| entry.reason.clone());
         self.severity = if entry.is_some() { Severity::Informational } else { self.finding.severity };
     }
 
+    /// Whether every field that the entry gives holds. By source only if every candidate is in its ranges, or something
+    /// beside the time names the one that is.
+    fn is_covered_by(&self, entry: &Allow, host: &str, policy: &Policy) -> bool {
+        let finding = &self.finding;
+        let unknown_source = policy.alert.on_unknown_source == OnUnknown::Allow;
+        let in_ranges = |ip: &IpAddr| entry.source.iter().any(|range| range.contains(*ip));
+        let by_source = || match (finding.source.ip, finding.source.named) {
+            (None, _) => unknown_source,
+            (Some(ip), true) => in_ranges(&ip),
+            (Some(_), false) => finding.source.candidates.iter().all(in_ranges),
+        };
+        let by_user = || match finding.user() {
+            None => policy.alert.on_unknown_user == OnUnknown::Allow,
+            // A name without its domain is enough where the entry gives none.
+            Some(user) => entry.user.hit(&user) || user.split_once('\\').is_some_and(|(_, name)| entry.user.hit(name)),
+        };
+        let process = finding.process();
+        let by_process = || process.is_some_and(|process| entry.process.hit(process.key.as_str()) || entry.process.hit(&process.image));
+        let by_hash = || {
+            let hashes = process.and_then(|process| process.hashes.as_deref()).unwrap_or_default();
+            let mut values = hashes.split([',', ' ']).map(|hash| hash.rsplit('=').next().unwrap_or_default());
+            values.any(|value| entry.hash.iter().any(|hash| hash.eq_ignore_ascii_case(value)))
+        };
+        let by_service = || finding.service().is_some_and(|set| entry.service.hit(&set.service));
+        entry.until.as_ref().is_none_or(|until| finding.anchor.time.ms <= until.ms)
+            && (entry.source.is_empty() || by_source())
+            && (entry.host.is_empty() || entry.host.hit(host))
+            && (entry.user.is_empty() || by_user())
+            && (entry.process.is_empty() || by_process())
+            && (entry.hash.is_empty() || by_hash())
+            && (entry.service.is_empty() || by_service())
+    }
+
     fn report(&self) -> Reported {
-        let process = self.finding.process();
         Reported {
             severity: self.severity,
-            source: self.finding.connection().map(|connection| connection.remote),
-            user: process.and_then(|process| process.user.clone()),
+            source: self.finding.source.ip,
+            user: self.finding.user(),
             lateral: self.finding.lateral,
             allowed: self.allowed.is_some(),
             repeats: self.repeat.checked_ilog10().map_or(0, |digits| digits.saturating_add(1)),
@@ -161,24 +200,32 @@ pub fn absorb(
     chain: &'static dyn Chain,
     finding: Finding,
     policy: &Policy,
+    watch: &mut Watch,
     counters: &mut Counters,
 ) -> Option<usize> {
-    for piece in &finding.pieces {
+    for piece in finding.pieces.iter().chain(&finding.children) {
         host.locker.join(piece);
     }
+    if let Some(entity_id) = finding.process().and_then(|process| process.entity_id.as_deref())
+        && watch.add(entity_id)
+    {
+        add(&mut counters.evicted_watched);
+    }
     let suppress = policy.windows.suppress.0;
-    let known = host.incidents.iter().rposition(|incident| incident.folds(chain.rule().chain, &finding, suppress));
+    let rule = chain.rule().id;
+    let known = host.incidents.iter().rposition(|incident| incident.knows(rule, &finding));
+    let known = known.or_else(|| host.incidents.iter().rposition(|incident| incident.folds(rule, &finding, suppress)));
     let index = match known {
         Some(index) => {
             if let Some(incident) = host.incidents.get_mut(index) {
-                incident.absorb(name, finding, policy);
+                incident.absorb(name, finding, policy, counters);
             }
             index
         }
         None => {
             let keep = suppress.saturating_add(policy.windows.connection_before.0);
             let clock = &host.clock;
-            host.incidents.retain(|incident| !clock.is_past(incident.last_seen.ms, keep));
+            host.incidents.retain(|incident| incident.held_until.is_some() || !clock.is_past(incident.last_seen.ms, keep));
             while host.incidents.len() >= policy.limits.incidents_per_host.get() {
                 host.incidents.remove(0);
                 add(&mut counters.evicted_incidents);
@@ -188,18 +235,50 @@ pub fn absorb(
         }
     };
     let incident = host.incidents.get_mut(index)?;
+    // Who it was may be about to be told; an alert about what turns out to be allowed helps nobody.
+    let asks_for_source = policy.allow.iter().any(|entry| !entry.source.is_empty());
+    if incident.revision == 0 && asks_for_source && incident.finding.source.ip.is_none() && incident.finding.lateral != Some(false) {
+        if incident.held_until.is_none() {
+            add(&mut counters.held);
+            incident.held_until = Some(incident.finding.anchor.time.ms.saturating_add(policy.windows.grace.0));
+        }
+        return None;
+    }
+    raise(incident, policy, counters).then_some(index)
+}
+
+/// The incident that has waited for a late connection long enough by the host's clock (`now`; `None` at the end of all
+/// records) and is now to be alerted.
+pub fn overdue(host: &mut Host, now: Option<i64>, policy: &Policy, counters: &mut Counters) -> Option<usize> {
+    let due = |incident: &Incident| incident.held_until.is_some_and(|until| now.is_none_or(|now| now > until));
+    while let Some(index) = host.incidents.iter().position(due) {
+        if raise(host.incidents.get_mut(index)?, policy, counters) {
+            return Some(index);
+        }
+    }
+    None
+}
+
+/// Makes the next revision of an incident, if there is something to tell.
+fn raise(incident: &mut Incident, policy: &Policy, counters: &mut Counters) -> bool {
+    incident.held_until = None;
     let now = incident.report();
     if incident.reported.as_ref() == Some(&now) {
         add(&mut counters.suppressed);
-        return None;
+        return false;
     }
     if incident.finding.severity < policy.alert.min_severity {
         add(&mut counters.below_min_severity);
-        return None;
+        return false;
+    }
+    // What was alerted before and is now known to be legitimate is told all the same.
+    if incident.allowed.is_some() && policy.alert.allowed == Allowed::Drop && incident.revision == 0 {
+        add(&mut counters.allowed);
+        return false;
     }
     if incident.revision as usize >= policy.limits.revisions.get() {
         add(&mut counters.revisions_over_limit);
-        return None;
+        return false;
     }
     incident.reported = Some(now);
     incident.revision = incident.revision.saturating_add(1);
@@ -207,7 +286,7 @@ pub fn absorb(
     if incident.allowed.is_some() {
         add(&mut counters.allowed);
     }
-    Some(index)
+    true
 }
 
 /// The new finding, with the pieces it lacks taken from the old one: what was once seen stays seen.
@@ -218,9 +297,15 @@ fn merged(new: Finding, old: &Finding) -> Finding {
             merged.pieces.push(Rc::clone(piece));
         }
     }
-    if merged.candidates.is_empty() {
-        merged.candidates = old.candidates.clone();
+    if merged.source.ip.is_none() {
+        merged.source = old.source.clone();
     }
+    for child in &old.children {
+        if merged.children.len() < MAX_CHILDREN && !merged.children.iter().any(|have| Rc::ptr_eq(have, child)) {
+            merged.children.push(Rc::clone(child));
+        }
+    }
+    merged.children.sort_by_key(|child| child.time.ms);
     merged.lateral = merged.lateral.or(old.lateral);
     merged.missing.retain(|name| old.missing.contains(name));
     merged
@@ -259,9 +344,4 @@ fn id(chain: &str, host: &str, anchor: &str) -> String {
     let parts = [chain, "\0", host, "\0", anchor];
     let hash = parts.iter().flat_map(|part| part.bytes()).fold(BASIS, |hash, byte| (hash ^ u128::from(byte)).wrapping_mul(PRIME));
     format!("{hash:032x}")
-}
-
-/// 64 bits of FNV-1a.
-fn hash64(text: &str) -> u64 {
-    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
 }

@@ -47,6 +47,7 @@ pub mod evidence;
 pub mod filter;
 pub mod incident;
 pub mod normalize;
+pub mod pattern;
 pub mod policy;
 pub mod record;
 pub mod state;

@@ -1,11 +1,12 @@
 //! Helpers for the end-to-end tests: engines, records, and the alerts that come of them.
 
-use psexec_filter::engine::{Answer, Engine, Options, Wasmtime};
+use psexec_filter::engine::{Answer, Compiled, Engine, Options};
 use psexec_filter::replay::added;
 use psexec_filter_plugin::policy::Policy;
 use serde_json::{Map, Value, json};
 use std::io::Write;
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 
 /// All engines this was built with, by name, each with a fresh instance of `module`.
 pub fn engines(module: &[u8]) -> Vec<(&'static str, Box<dyn Engine>)> {
@@ -15,10 +16,23 @@ pub fn engines(module: &[u8]) -> Vec<(&'static str, Box<dyn Engine>)> {
 /// The same, driven as `options` say.
 pub fn engines_with(module: &[u8], options: Options<'_>) -> Vec<(&'static str, Box<dyn Engine>)> {
     vec![
-        ("wasmtime", Box::new(Wasmtime::new(module, options).expect("wasmtime takes the module")) as Box<dyn Engine>),
+        ("wasmtime", Box::new(compiled(module).start(options).expect("wasmtime starts the module")) as Box<dyn Engine>),
         #[cfg(feature = "wamr")]
         ("wamr", Box::new(psexec_filter::engine::Wamr::new(module, options).expect("WAMR takes the module"))),
     ]
+}
+
+/// The module compiled, once in a test run: most tests use the same few.
+fn compiled(module: &[u8]) -> Compiled {
+    static KNOWN: Mutex<Vec<(Vec<u8>, Compiled)>> = Mutex::new(Vec::new());
+    // A test that failed while it held the lock has changed nothing.
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((_, compiled)) = known.iter().find(|(bytes, _)| bytes == module) {
+        return compiled.clone();
+    }
+    let compiled = Compiled::new(module).expect("wasmtime takes the module");
+    known.push((module.to_vec(), compiled.clone()));
+    compiled
 }
 
 /// The module with a policy given as TOML.
@@ -87,6 +101,17 @@ pub fn corpus_files() -> Vec<PathBuf> {
     files
 }
 
+/// The service controller.
+pub const SERVICES: &str = r"C:\Windows\System32\services.exe";
+/// WMI's provider host.
+pub const WMI: &str = r"C:\Windows\System32\wbem\WmiPrvSE.exe";
+/// The command interpreter.
+pub const CMD: &str = r"C:\Windows\System32\cmd.exe";
+/// And the other one.
+pub const POWERSHELL: &str = r"C:\Windows\System32\WindowsPowerShell\v1.0\powershell.exe";
+/// LocalSystem and its logon session.
+pub const SYSTEM: (&str, &str) = (r"NT AUTHORITY\SYSTEM", "0x3e7");
+
 /// Writes records of one host in NXLog's shape. Times are milliseconds after 2024-09-14T09:00:00Z.
 #[derive(Clone)]
 pub struct Host {
@@ -135,12 +160,52 @@ impl Host {
 
     /// Event 13 on ImagePath.
     pub fn service(&self, ms: i64, name: &str, command: &str) -> String {
-        let target = format!(r"HKLM\System\CurrentControlSet\Services\{name}\ImagePath");
+        self.service_value(ms, name, "ImagePath", command)
+    }
+
+    /// Event 13 on any value of a service.
+    pub fn service_value(&self, ms: i64, name: &str, value: &str, details: &str) -> String {
+        let target = format!(r"HKLM\System\CurrentControlSet\Services\{name}\{value}");
+        let image = r"C:\Windows\system32\services.exe";
+        self.event(13, ms, json!({"Image": image, "EventType": "SetValue", "TargetObject": target, "Details": details}))
+    }
+
+    /// What CreateService writes, in its order.
+    pub fn new_service(&self, ms: i64, name: &str, command: &str) -> Vec<String> {
+        vec![
+            self.service_value(ms, name, "Type", "DWORD (0x00000010)"),
+            self.service_value(ms, name, "Start", "DWORD (0x00000003)"),
+            self.service(ms + 1, name, command),
+            self.service_value(ms + 1, name, "DisplayName", name),
+            self.service_value(ms + 2, name, "ObjectName", "LocalSystem"),
+        ]
+    }
+
+    /// Event 1 of any process: number, image and command line, parent's number and image, account and logon session.
+    pub fn process(&self, ms: i64, started: (u32, &str, &str), parent: (u32, &str), account: (&str, &str)) -> String {
         self.event(
-            13,
+            1,
             ms,
-            json!({"Image": r"C:\Windows\system32\services.exe", "EventType": "SetValue", "TargetObject": target, "Details": command}),
+            json!({"Image": started.1, "CommandLine": started.2, "ProcessGuid": guid(started.0), "User": account.0, "LogonId": account.1,
+                "ParentImage": parent.1, "ParentProcessGuid": guid(parent.0)}),
         )
+    }
+
+    /// A command as the service controller starts it.
+    pub fn command(&self, ms: i64, process: u32, line: &str) -> String {
+        let image = if line.contains("powershell") && !line.contains("cmd.exe") { POWERSHELL } else { CMD };
+        self.process(ms, (process, image, line), (1, SERVICES), SYSTEM)
+    }
+
+    /// A command as WMI starts it, in a logon session of its own.
+    pub fn wmi(&self, ms: i64, process: u32, image: &str, line: &str, logon_id: &str) -> String {
+        self.process(ms, (process, image, line), (2, WMI), (r"CORP\alice", logon_id))
+    }
+
+    /// Security event 4624: alice logs on over the network.
+    pub fn logon(&self, ms: i64, remote: &str, logon_id: &str, workstation: &str) -> String {
+        self.event(4624, ms, json!({"SourceName": "Microsoft-Windows-Security-Auditing", "Channel": "Security", "LogonType": "3", "IpAddress": remote,
+            "IpPort": "50211", "TargetUserName": "alice", "TargetDomainName": "CORP", "TargetLogonId": logon_id, "WorkstationName": workstation}))
     }
 
     /// Event 1 under services.exe; `process` makes its GUID.

@@ -241,7 +241,8 @@ fn constant(expression: &wasmparser::ConstExpr<'_>) -> Result<u32, ModuleError> 
 }
 
 fn not_wasm(error: wasmparser::BinaryReaderError) -> ModuleError {
-    ModuleError::NotWasm(error.message().to_owned())
+    // The lines after the first are a dump of the bytes.
+    ModuleError::NotWasm(error.message().lines().next().unwrap_or_default().to_owned())
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ mod native;
 #[cfg(feature = "wamr")]
 mod wamr;
 
-pub use native::Wasmtime;
+pub use native::{Compiled, Wasmtime};
 #[cfg(feature = "wamr")]
 pub use wamr::Wamr;
 

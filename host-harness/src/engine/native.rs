@@ -13,19 +13,34 @@ pub struct Wasmtime {
     function: TypedFunc<(u32, u32, u32, u32, u32, u32), u32>,
 }
 
-impl Wasmtime {
-    /// Loads a module. The error is a message for people.
-    pub fn new(module: &[u8], options: Options<'_>) -> Result<Wasmtime, String> {
+/// A module compiled to machine code, which takes a while: the same one can be started several times.
+#[derive(Clone)]
+pub struct Compiled(Module);
+
+impl Compiled {
+    /// Compiles a module. The error is a message for people.
+    pub fn new(module: &[u8]) -> Result<Compiled, String> {
         let engine = wasmtime::Engine::default();
-        let module = Module::new(&engine, module).map_err(|error| format!("the module does not load: {error:#}"))?;
-        let mut store = Store::new(&engine, ());
-        let instance = Instance::new(&mut store, &module, &[]).map_err(|error| format!("the module does not start: {error:#}"))?;
+        Module::new(&engine, module).map(Compiled).map_err(|error| format!("the module does not load: {error:#}"))
+    }
+
+    /// Starts it, without memories. The error is a message for people.
+    pub fn start(&self, options: Options<'_>) -> Result<Wasmtime, String> {
+        let mut store = Store::new(self.0.engine(), ());
+        let instance = Instance::new(&mut store, &self.0, &[]).map_err(|error| format!("the module does not start: {error:#}"))?;
         let lacks = |name: &str| format!("the module does not export `{name}` as Fluent Bit wants it");
         let memory = instance.get_memory(&mut store, "memory").ok_or_else(|| lacks("memory"))?;
         let malloc = instance.get_typed_func(&mut store, "malloc").map_err(|_| lacks("malloc"))?;
         let free = instance.get_typed_func(&mut store, "free").map_err(|_| lacks("free"))?;
         let function = instance.get_typed_func(&mut store, options.function).map_err(|_| lacks(options.function))?;
         Ok(Wasmtime { store, instance, memory, malloc, free: options.free.then_some(free), function })
+    }
+}
+
+impl Wasmtime {
+    /// Compiles and starts a module. The error is a message for people.
+    pub fn new(module: &[u8], options: Options<'_>) -> Result<Wasmtime, String> {
+        Compiled::new(module)?.start(options)
     }
 
     /// Copies bytes and a NUL into the module, as `wasm_runtime_module_dup_data` does.

@@ -4,16 +4,24 @@
 //! the policy's windows, belongs to it and how sure that makes us. It is asked again whenever a piece it wants
 //! arrives, in whatever order; it keeps no state of its own.
 
+mod dcomexec;
+mod distinct_codes;
 mod psexec;
+mod scshell;
+pub mod service;
+mod smbexec;
+mod source;
+mod wmiexec;
 
-use crate::evidence::{Connection, Evidence, Fact, FileWrite, Pipe, ProcessStart, ServiceSet, Shelf};
+use crate::evidence::{Evidence, Fact, FileWrite, Logon, Parent, Pipe, ProcessStart, ServiceSet, Shelf};
 use crate::policy::{Policy, Severity};
 use crate::state::locker::Locker;
-use std::net::IpAddr;
+pub use source::Source;
 use std::rc::Rc;
 
 /// All chains.
-pub const CHAINS: [&dyn Chain; 1] = [&psexec::Psexec];
+pub const CHAINS: [&dyn Chain; 6] =
+    [&psexec::Psexec, &distinct_codes::DistinctCodes, &smbexec::Smbexec, &wmiexec::Wmiexec, &dcomexec::Dcomexec, &scshell::Scshell];
 
 /// A technique.
 pub trait Chain: Sync {
@@ -26,8 +34,8 @@ pub trait Chain: Sync {
     /// The kinds of evidence it is made of.
     fn shelves(&self) -> &'static [Shelf];
 
-    /// The kind of evidence its executions hang on.
-    fn anchor(&self) -> Shelf;
+    /// The kinds of evidence its executions hang on.
+    fn anchors(&self) -> &'static [Shelf];
 
     /// Whether a piece can ever be part of it. What no chain wants is not kept.
     fn wants(&self, evidence: &Evidence, policy: &Policy) -> bool;
@@ -56,22 +64,95 @@ pub struct Finding {
     pub anchor: Rc<Evidence>,
     /// What repeats of the same execution have in common.
     pub fold: String,
+    /// Whether repeats must, beside that, have a possible source in common (where one is known).
+    pub fold_by_source: bool,
     /// How bad it is, by what supports it.
     pub severity: Severity,
     /// From another machine, from this one, or not to be told.
     pub lateral: Option<bool>,
     /// Everything that supports it, the anchor and the most likely connection included.
     pub pieces: Vec<Rc<Evidence>>,
-    /// The distinct addresses that connected within the window.
-    pub candidates: Vec<IpAddr>,
+    /// Who it may have been.
+    pub source: Source,
+    /// What its process started, oldest first; at most [`MAX_CHILDREN`].
+    pub children: Vec<Rc<Evidence>>,
     /// What would have made it surer and was not seen.
     pub missing: Vec<&'static str>,
+}
+
+/// Children of a process that an alert names.
+pub const MAX_CHILDREN: usize = 8;
+
+/// A piece by what it is to the chain, if it was seen.
+type Named<'f> = (&'static str, Option<&'f Rc<Evidence>>);
+
+impl Finding {
+    /// A finding of the pieces that were seen; the others are missing. The process whose children matter is found among
+    /// the pieces.
+    fn new(anchor: &Rc<Evidence>, severity: Severity, pieces: &[Named<'_>], source: Source, locker: &Locker) -> Finding {
+        let mut finding = Finding {
+            anchor: Rc::clone(anchor),
+            fold: String::new(),
+            fold_by_source: false,
+            severity,
+            lateral: None,
+            pieces: pieces.iter().filter_map(|(_, piece)| piece.cloned()).collect(),
+            missing: pieces.iter().filter(|(_, piece)| piece.is_none()).map(|(name, _)| *name).collect(),
+            source,
+            children: Vec::new(),
+        };
+        finding.pieces.extend(finding.source.logon.clone());
+        if let Some(entity_id) = finding.process().and_then(|process| process.entity_id.as_ref()) {
+            let ours = |piece: &&Rc<Evidence>| match &piece.fact {
+                Fact::ProcessStart(start) => start.parent_entity_id.as_ref() == Some(entity_id),
+                _ => false,
+            };
+            finding.children = locker.shelf(Shelf::Child).filter(ours).take(MAX_CHILDREN).cloned().collect();
+        }
+        finding
+    }
 }
 
 impl Finding {
     /// Whether a piece is part of what was found, if only as one of several possible connections.
     pub fn holds(&self, evidence: &Rc<Evidence>) -> bool {
-        self.pieces.iter().any(|piece| Rc::ptr_eq(piece, evidence)) || remote(evidence).is_some_and(|ip| self.candidates.contains(&ip))
+        let listed = self.pieces.iter().chain(&self.children).any(|piece| Rc::ptr_eq(piece, evidence));
+        listed || matches!(&evidence.fact, Fact::Connection(connection) if self.source.candidates.contains(&connection.remote))
+    }
+
+    /// The account behind it, as `domain\name` or `name`: of the process, unless that is a service's; else of the logon it
+    /// came with, else of the first thing it started as somebody else.
+    pub fn user(&self) -> Option<String> {
+        let own = |start: &ProcessStart| start.user.as_deref().filter(|_| !is_service_account(start)).map(str::to_owned);
+        let children = self.children.iter().filter_map(|piece| match &piece.fact {
+            Fact::ProcessStart(start) if start.logon_id.is_some() => own(start),
+            _ => None,
+        });
+        let process = self.process();
+        process
+            .and_then(|process| own(process))
+            .or_else(|| self.logon().map(|logon| logon.account()))
+            .or_else(|| children.into_iter().next())
+            .or_else(|| process.and_then(|process| process.user.as_deref().map(str::to_owned)))
+    }
+}
+
+/// LocalSystem, LocalService and NetworkService have the same logon sessions everywhere; their names are localised. Without
+/// a session a process of a service counts as a service's.
+fn is_service_account(start: &ProcessStart) -> bool {
+    match start.logon_id {
+        Some(id) => matches!(id, 0x3e7 | 0x3e4 | 0x3e5),
+        None => matches!(start.parent, Parent::Services | Parent::Unknown),
+    }
+}
+
+impl Logon {
+    /// As `domain\name`, or `name`.
+    fn account(&self) -> String {
+        match &self.domain {
+            Some(domain) => format!("{domain}\\{}", self.user),
+            None => self.user.to_string(),
+        }
     }
 }
 
@@ -92,8 +173,6 @@ macro_rules! piece {
 }
 
 piece! {
-    /// The most likely connection.
-    connection: Connection(Connection),
     /// The file that was written.
     file: FileWrite(FileWrite),
     /// The process that was started.
@@ -102,45 +181,8 @@ piece! {
     service: ServiceSet(ServiceSet),
     /// The pipe that was made.
     pipe: Pipe(Pipe),
-}
-
-/// The connections around an anchor.
-struct Sources {
-    /// The one whose time fits best.
-    best: Rc<Evidence>,
-    /// The distinct addresses.
-    candidates: Vec<IpAddr>,
-}
-
-/// Finds the connections in the window around `anchor`. On a busy server there are many; event 3 is logged about 1.5 s
-/// late, so the best is the one with the smallest |logged - 1.5 s - anchor|.
-fn sources(anchor: &Evidence, locker: &Locker, policy: &Policy) -> Option<Sources> {
-    let windows = &policy.windows;
-    let mut best: Option<(i64, &Rc<Evidence>)> = None;
-    let mut candidates = Vec::new();
-    for piece in locker.shelf(Shelf::Connection) {
-        let Fact::Connection(connection) = &piece.fact else { continue };
-        if !within(piece, anchor, windows.connection_before.0, windows.connection_after.0) {
-            continue;
-        }
-        if !candidates.contains(&connection.remote) {
-            candidates.push(connection.remote);
-        }
-        let late = piece.time.ms.saturating_sub(anchor.time.ms).saturating_sub(policy.connection.logged_late_by.0);
-        let distance = late.saturating_abs();
-        // A tie goes to the smaller address, so that the order of arrival decides nothing.
-        if best.is_none_or(|(least, of)| (distance, remote(piece)) < (least, remote(of))) {
-            best = Some((distance, piece));
-        }
-    }
-    best.map(|(_, piece)| Sources { best: Rc::clone(piece), candidates })
-}
-
-fn remote(piece: &Evidence) -> Option<IpAddr> {
-    match &piece.fact {
-        Fact::Connection(connection) => Some(connection.remote),
-        _ => None,
-    }
+    /// The logon that it came with.
+    logon: Logon(Box<Logon>),
 }
 
 /// Whether `piece` was logged from `before` ms before to `after` ms after `anchor`.
@@ -161,4 +203,16 @@ fn nearest<'l>(
         .shelf(shelf)
         .filter(|piece| within(piece, anchor, before, after) && fits(&piece.fact))
         .min_by_key(|piece| piece.time.ms.abs_diff(anchor.time.ms))
+}
+
+/// The command line of a process, folded for patterns; its program if it was not logged.
+fn command_of(process: &ProcessStart) -> String {
+    process.command_line.as_deref().unwrap_or(&process.image).to_lowercase()
+}
+
+/// Whether a program runs what it is told, or lies where users can write or on a share.
+fn is_suspicious(program: &crate::normalize::path::PathKey, command: &str, policy: &Policy) -> bool {
+    policy.suspicious.interpreters.iter().any(|name| name == program.file_name())
+        || policy.suspicious.folders.hit(program.as_str())
+        || command.trim_start_matches('"').starts_with(r"\\")
 }

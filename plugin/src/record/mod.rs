@@ -234,12 +234,16 @@ impl<'a> Fields<'a> {
     }
 
     fn text_at(&self, place: Place) -> Option<String> {
+        self.text_within(place, MAX_TEXT)
+    }
+
+    fn text_within(&self, place: Place, limit: usize) -> Option<String> {
         let raw = self.bytes.get(place.start as usize..place.end as usize)?;
         let text = match place.kind {
-            Kind::String => text::unescape(raw, MAX_TEXT),
+            Kind::String => text::unescape(raw, limit),
             Kind::XmlText => {
-                let part = raw.get(..raw.len().min(MAX_TEXT.saturating_mul(6))).unwrap_or(raw);
-                text::cut(text::unentity(&String::from_utf8_lossy(part)), MAX_TEXT)
+                let part = raw.get(..raw.len().min(limit.saturating_mul(6))).unwrap_or(raw);
+                text::cut(text::unentity(&String::from_utf8_lossy(part)), limit)
             }
             Kind::Scalar => String::from_utf8_lossy(raw).into_owned(),
             Kind::Array | Kind::Absent => return None,
@@ -262,9 +266,10 @@ impl<'a> Fields<'a> {
 
     /// Whether the raw value ends with one of `endings` (lower case), whatever its case; `None` if there is no value or
     /// escapes in it could hide the answer.
-    pub fn ends_with(&self, field: Field, endings: &[&str]) -> Option<bool> {
+    pub fn ends_with(&self, field: Field, endings: &[impl AsRef<str>]) -> Option<bool> {
         let raw = self.raw(field).filter(|raw| !raw.is_empty())?;
-        if endings.iter().any(|ending| tail(raw, ending.len()).eq_ignore_ascii_case(ending.as_bytes())) {
+        let ends = |ending: &str| tail(raw, ending.len()).eq_ignore_ascii_case(ending.as_bytes());
+        if endings.iter().any(|ending| ends(ending.as_ref())) {
             return Some(true);
         }
         // An escaped character takes up to six bytes; no ending asked for is longer than 16.
@@ -294,6 +299,16 @@ impl<'a> Fields<'a> {
     /// The value as an address.
     pub fn address(&self, field: Field) -> Option<IpAddr> {
         crate::normalize::address::parse(&self.text(field)?)
+    }
+
+    /// Whether any text found is longer than [`MAX_TEXT`].
+    pub fn has_cut_text(&self) -> bool {
+        let texts = self.places.iter().enumerate().filter(|(field, _)| *field != Field::Xml as usize).map(|(_, place)| place);
+        texts.filter(|place| matches!(place.kind, Kind::String | Kind::XmlText)).any(|place| {
+            // Only a long one is worth a closer look: escapes make it shorter.
+            (place.end.saturating_sub(place.start) as usize) > MAX_TEXT
+                && self.text_within(*place, MAX_TEXT.saturating_add(4)).is_some_and(|text| text.len() > MAX_TEXT)
+        })
     }
 
     /// Whether any text found is not UTF-8. Old Fluent Bit packs account names in the machine's code page.

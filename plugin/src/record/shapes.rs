@@ -46,6 +46,13 @@ pub enum Field {
     TargetObject,
     Details,
     PipeName,
+    LogonType,
+    IpAddress,
+    IpPort,
+    TargetUserName,
+    TargetDomainName,
+    TargetLogonId,
+    WorkstationName,
     /// A whole event rendered as XML inside a string.
     Xml,
     /// The event's values as an array without names.
@@ -59,12 +66,14 @@ impl Field {
     /// Whether the field can rule an event out by itself (with the event's id).
     #[inline(always)]
     pub fn decides(self) -> bool {
-        const DECIDING: u32 = 1 << Field::EventId as u32
+        const DECIDING: u64 = 1 << Field::EventId as u32
             | 1 << Field::Xml as u32
             | 1 << Field::Image as u32
             | 1 << Field::ParentImage as u32
+            | 1 << Field::ParentProcessGuid as u32
             | 1 << Field::TargetFilename as u32
-            | 1 << Field::TargetObject as u32;
+            | 1 << Field::TargetObject as u32
+            | 1 << Field::LogonType as u32;
         DECIDING.wrapping_shr(self as u32) & 1 == 1
     }
 
@@ -97,6 +106,14 @@ const EVENT_DATA: &[(&str, Field)] = &[
     ("TargetObject", Field::TargetObject),
     ("Details", Field::Details),
     ("PipeName", Field::PipeName),
+    // Security event 4624.
+    ("LogonType", Field::LogonType),
+    ("IpAddress", Field::IpAddress),
+    ("IpPort", Field::IpPort),
+    ("TargetUserName", Field::TargetUserName),
+    ("TargetDomainName", Field::TargetDomainName),
+    ("TargetLogonId", Field::TargetLogonId),
+    ("WorkstationName", Field::WorkstationName),
 ];
 
 /// Where one producer puts things. Paths are keys joined by dots from the root of the record.

@@ -9,6 +9,8 @@ use std::collections::VecDeque;
 /// Everything remembered about one host.
 #[derive(Debug, Default)]
 pub struct Host {
+    /// Its name as it was last written.
+    pub computer: String,
     /// Its clock.
     pub clock: Clock,
     /// Its own addresses.
@@ -26,7 +28,21 @@ impl Host {
     pub fn bytes(&self) -> usize {
         let incidents = self.incidents.iter().map(Incident::bytes).fold(0, usize::saturating_add);
         let pending = self.pending.iter().map(|alert| alert.len().saturating_add(ALLOCATION)).fold(0, usize::saturating_add);
-        size_of::<Host>().saturating_add(self.locker.bytes()).saturating_add(incidents).saturating_add(pending)
+        size_of::<Host>()
+            .saturating_add(self.computer.len())
+            .saturating_add(self.locker.bytes())
+            .saturating_add(incidents)
+            .saturating_add(pending)
+    }
+
+    /// How many of its alerts wait for a record, or for a late connection.
+    pub fn waiting(&self) -> usize {
+        self.pending.len().saturating_add(self.held())
+    }
+
+    /// How many of its incidents wait for a late connection.
+    pub fn held(&self) -> usize {
+        self.incidents.iter().filter(|incident| incident.held_until.is_some()).count()
     }
 
     /// Gives up its least valuable piece, then its oldest waiting alert, then its oldest incident; false if nothing is left.

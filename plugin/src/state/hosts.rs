@@ -22,7 +22,7 @@ pub struct Hosts {
     by_size: BTreeSet<(usize, u64)>,
     uses: u64,
     bytes: usize,
-    pending: usize,
+    waiting: usize,
 }
 
 #[derive(Debug)]
@@ -48,9 +48,14 @@ impl Hosts {
         self.bytes
     }
 
-    /// How many alerts wait for a record.
-    pub fn pending(&self) -> usize {
-        self.pending
+    /// How many alerts wait for a record, or for a late connection.
+    pub fn waiting(&self) -> usize {
+        self.waiting
+    }
+
+    /// A host with an alert that waits for a late connection.
+    pub fn next_held(&self) -> Option<Box<str>> {
+        self.by_name.iter().find(|(_, entry)| entry.host.held() > 0).map(|(name, _)| name.clone())
     }
 
     /// Works on the host of that name (made if need be), then sees to it that the bounds hold.
@@ -86,7 +91,7 @@ impl Hosts {
         self.by_use.remove(&entry.used);
         self.by_size.remove(&(entry.bytes, entry.used));
         self.bytes = self.bytes.saturating_sub(entry.bytes);
-        self.pending = self.pending.saturating_sub(entry.host.pending.len());
+        self.waiting = self.waiting.saturating_sub(entry.host.waiting());
         Some(entry.host)
     }
 
@@ -99,7 +104,7 @@ impl Hosts {
         let names = name.len().saturating_add(ALLOCATION).saturating_mul(2);
         let bytes = host.bytes().saturating_add(names).saturating_add(ENTRY);
         self.bytes = self.bytes.saturating_add(bytes);
-        self.pending = self.pending.saturating_add(host.pending.len());
+        self.waiting = self.waiting.saturating_add(host.waiting());
         self.by_use.insert(used, name.into());
         self.by_size.insert((bytes, used));
         self.by_name.insert(name.into(), Entry { host, used, bytes });

@@ -11,10 +11,13 @@ use std::rc::Rc;
 /// Each shelf's part of the host's places, in 64ths.
 const fn share(shelf: Shelf) -> usize {
     match shelf {
-        Shelf::Connection => 24,
-        Shelf::FileWrite => 16,
-        Shelf::ProcessStart => 12,
-        Shelf::ServiceSet | Shelf::Pipe => 6,
+        Shelf::Connection => 16,
+        Shelf::FileWrite => 11,
+        Shelf::ProcessStart => 8,
+        Shelf::ComStart | Shelf::ServiceMark => 6,
+        Shelf::ServiceSet | Shelf::Logon => 5,
+        Shelf::Child => 4,
+        Shelf::Pipe => 3,
     }
 }
 
@@ -80,18 +83,19 @@ impl Locker {
         let shelf = piece.shelf();
         let alike = |slot: &&Slot| slot.piece.joins_like(piece);
         let near = |slot: &Slot| slot.piece.time.ms.abs_diff(piece.time.ms) <= tolerance.unsigned_abs();
-        let same = self.slots(shelf).iter().filter(alike);
-        if same.clone().any(|slot| near(slot) || slot.piece.record_id.is_some() && slot.piece.record_id == piece.record_id) {
+        let same = |slot: &Slot| near(slot) || slot.piece.record_id.is_some() && slot.piece.record_id == piece.record_id;
+        if self.slots(shelf).iter().filter(alike).any(same) {
             return Put::Duplicate;
         }
-        let full_of_alike = same.count() >= ALIKE;
-        let oldest_alike = if full_of_alike { self.slots(shelf).iter().position(|slot| slot.piece.joins_like(piece)) } else { None };
-        if let Some(index) = oldest_alike {
-            self.remove(shelf, index);
-        }
         self.forget_past(shelf, clock, keep);
-        let room = (places.saturating_mul(share(shelf)) / 64).max(1);
         let mut evicted = 0usize;
+        if self.slots(shelf).iter().filter(alike).count() >= ALIKE
+            && let Some(oldest) = self.slots(shelf).iter().position(|slot| alike(&slot))
+        {
+            self.remove(shelf, oldest);
+            evicted = 1;
+        }
+        let room = (places.saturating_mul(share(shelf)) / 64).max(1);
         while self.slots(shelf).len() >= room {
             let Some(index) = self.cheapest(shelf) else { break };
             self.remove(shelf, index);
@@ -114,9 +118,19 @@ impl Locker {
 
     /// Gives up the least valuable piece of all; false if there is none.
     pub fn evict_one(&mut self) -> bool {
-        let order = [Shelf::Connection, Shelf::Pipe, Shelf::FileWrite, Shelf::ServiceSet, Shelf::ProcessStart];
+        const ORDER: [Shelf; Shelf::COUNT] = [
+            Shelf::Connection,
+            Shelf::Logon,
+            Shelf::Child,
+            Shelf::Pipe,
+            Shelf::FileWrite,
+            Shelf::ServiceMark,
+            Shelf::ServiceSet,
+            Shelf::ComStart,
+            Shelf::ProcessStart,
+        ];
         for joined in [false, true] {
-            for shelf in order {
+            for shelf in ORDER {
                 let found = self.cheapest(shelf);
                 if let Some(index) = found.filter(|index| self.slots(shelf).get(*index).is_some_and(|slot| slot.joined == joined)) {
                     self.remove(shelf, index);
@@ -167,7 +181,16 @@ mod tests {
     }
 
     fn connection(ms: i64, last: u8) -> Rc<Evidence> {
-        at(ms, Fact::Connection(Connection { remote: [10, 0, 0, last].into(), remote_port: None, local_port: 445 }))
+        at(
+            ms,
+            Fact::Connection(Connection {
+                remote: [10, 0, 0, last].into(),
+                remote_port: None,
+                local_port: 445,
+                program: "system".into(),
+                entity_id: None,
+            }),
+        )
     }
 
     fn file(ms: i64, path: &str, writer: Writer) -> Rc<Evidence> {
@@ -191,7 +214,7 @@ mod tests {
         for n in 0..200 {
             put(&mut locker, &connection(i64::from(n) * 10, n));
         }
-        assert_eq!(locker.shelf(Shelf::Connection).count(), 24);
+        assert_eq!(locker.shelf(Shelf::Connection).count(), 16);
         assert!(locker.shelf(Shelf::Connection).any(|piece| Rc::ptr_eq(piece, &joined)));
         assert!(locker.shelf(Shelf::FileWrite).any(|piece| Rc::ptr_eq(piece, &dropped)));
     }
@@ -205,7 +228,7 @@ mod tests {
             put(&mut locker, &file(n * 10, &format!(r"C:\share\{n}.txt"), Writer::System));
             put(&mut locker, &file(n * 10, &format!(r"C:\app\{n}.dll"), Writer::Process("x".into())));
         }
-        assert_eq!(locker.len(), 16);
+        assert_eq!(locker.len(), 11);
         assert!(locker.shelf(Shelf::FileWrite).any(|piece| Rc::ptr_eq(piece, &dropped)));
     }
 

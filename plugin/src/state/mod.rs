@@ -5,3 +5,4 @@ pub mod clock;
 pub mod host;
 pub mod hosts;
 pub mod locker;
+pub mod watch;

@@ -1,0 +1,106 @@
+//! `scshell`: an existing service is given another program, started, and put back.
+//!
+//! SCShell, SharpNoPSExec, `sc config` by hand. Nothing is created and nothing dropped. What it cannot avoid: the service's
+//! `ImagePath` is written, its program runs under the service controller, and `ImagePath` is written back.
+
+use super::psexec::is_smb_or_rpc;
+use super::source::{self, Hints};
+use super::{Chain, Finding, Rule, is_suspicious, nearest, service};
+use crate::evidence::{Change, Evidence, Fact, Parent, Shelf};
+use crate::policy::{Policy, Severity};
+use crate::state::locker::Locker;
+use std::rc::Rc;
+
+/// The chain; anchored in the change of the service.
+pub struct Scshell;
+
+static RULE: Rule = Rule {
+    chain: "scshell",
+    id: "psexec-filter-scshell",
+    name: "Existing service re-pointed and started (SCShell)",
+    techniques: &["T1569.002", "T1543.003", "T1574.011"],
+};
+
+impl Chain for Scshell {
+    fn rule(&self) -> &'static Rule {
+        &RULE
+    }
+
+    fn enabled(&self, policy: &Policy) -> bool {
+        policy.scshell.enabled
+    }
+
+    fn shelves(&self) -> &'static [Shelf] {
+        &[Shelf::Connection, Shelf::FileWrite, Shelf::ProcessStart, Shelf::Child, Shelf::ServiceSet, Shelf::ServiceMark, Shelf::Logon]
+    }
+
+    fn anchors(&self) -> &'static [Shelf] {
+        &[Shelf::ServiceSet]
+    }
+
+    fn wants(&self, evidence: &Evidence, policy: &Policy) -> bool {
+        match &evidence.fact {
+            Fact::Connection(connection) => is_smb_or_rpc(connection, policy),
+            Fact::FileWrite(_) | Fact::ServiceSet(_) | Fact::ServiceMark(_) | Fact::Logon(_) => true,
+            Fact::ProcessStart(start) => matches!(start.parent, Parent::Services | Parent::Unknown | Parent::Watched),
+            _ => false,
+        }
+    }
+
+    fn judge(&self, anchor: &Rc<Evidence>, locker: &Locker, policy: &Policy) -> Option<Finding> {
+        let Fact::ServiceSet(set) = &anchor.fact else { return None };
+        let windows = &policy.windows;
+        let put_back = service::put_back(anchor, set, locker, policy);
+        // One service change belongs to one chain: what was created is `smbexec` or `psexec`.
+        match set.change.get() {
+            Change::Created => return None,
+            Change::PerhapsCreated if put_back.is_none() => return None,
+            Change::PerhapsCreated | Change::Changed => {}
+        }
+        if policy.scshell.ignore.hit(&format!("{} {}", set.service, set.command)) {
+            return None;
+        }
+        let process =
+            nearest(locker, Shelf::ProcessStart, anchor, (windows.clock_tolerance.0, windows.service_to_process.0), |fact| match fact {
+                Fact::ProcessStart(start) => {
+                    let suspicious = policy.suspicious.interpreters.iter().any(|name| name == set.program.file_name());
+                    service::runs(start, set) || !suspicious && set.program.matches(&start.key)
+                }
+                _ => false,
+            });
+        let suspicious = is_suspicious(&set.program, &set.command, policy);
+        // Not put back, a program that does not run what it is told is an update of the service; one that was just written
+        // is an installation, or `psexec`.
+        let written = || {
+            let window = (windows.file_to_process.0, windows.clock_tolerance.0);
+            nearest(
+                locker,
+                Shelf::FileWrite,
+                anchor,
+                window,
+                |fact| matches!(fact, Fact::FileWrite(file) if file.key.matches(&set.program)),
+            )
+        };
+        if put_back.is_none() && (process.is_none() || !suspicious || written().is_some()) {
+            return None;
+        }
+        let source =
+            source::find(process.unwrap_or(anchor), locker, policy, Hints::default(), |connection| is_smb_or_rpc(connection, policy));
+        let connected = source.is_connected();
+        let severity = match (process.is_some(), put_back.is_some()) {
+            _ if service::is_local_getsystem(Some(&set.service), &set.command) => Severity::Low,
+            (true, true) if suspicious && connected => Severity::Critical,
+            (true, true) => Severity::High,
+            (true, false) if connected => Severity::High,
+            (true, false) => Severity::Medium,
+            (false, _) if suspicious => Severity::Medium,
+            (false, _) => Severity::Low,
+        };
+        let connection = source.connection.clone();
+        let pieces = [("connection", connection.as_ref()), ("service", Some(anchor)), ("process", process), ("put back", put_back)];
+        let mut finding = Finding::new(anchor, severity, &pieces, source, locker);
+        finding.fold = set.service.to_lowercase();
+        finding.lateral = connected.then_some(true);
+        Some(finding)
+    }
+}

@@ -1,0 +1,134 @@
+//! What was done to a service, and what its command line comes to: shared by the chains that go through the service
+//! controller.
+
+use super::within;
+use crate::evidence::{Change, Evidence, Fact, Mark, ProcessStart, ServiceMark, ServiceSet, Shelf, Writer};
+use crate::normalize::path::PathKey;
+use crate::policy::{Policy, wildcard};
+use crate::record::MAX_TEXT;
+use crate::state::locker::Locker;
+use std::rc::Rc;
+
+/// Takes note, in a service's command or in another value of it that was just put into the locker, of what the two say
+/// together: whether the service is new. Noted at once, because the other values need not be remembered for long.
+pub fn note(piece: &Evidence, locker: &Locker, policy: &Policy) {
+    let near = policy.windows.service_created.0;
+    let upgrade = |set: &ServiceSet, mark: &ServiceMark| {
+        let change = match mark.mark {
+            Mark::Created => Change::Created,
+            Mark::Start => Change::PerhapsCreated,
+            Mark::Gone => return,
+        };
+        if set.service.eq_ignore_ascii_case(&mark.service) {
+            set.change.set(set.change.get().max(change));
+        }
+    };
+    let beside = |shelf: Shelf| locker.shelf(shelf).filter(|other| within(other, piece, near, near)).map(|other| &other.fact);
+    match &piece.fact {
+        Fact::ServiceSet(set) => beside(Shelf::ServiceMark).for_each(|fact| {
+            if let Fact::ServiceMark(mark) = fact {
+                upgrade(set, mark);
+            }
+        }),
+        Fact::ServiceMark(mark) => beside(Shelf::ServiceSet).for_each(|fact| {
+            if let Fact::ServiceSet(set) = fact {
+                upgrade(set, mark);
+            }
+        }),
+        _ => {}
+    }
+}
+
+/// Whether the service was deleted soon after `from`.
+pub fn is_gone(from: &Evidence, set: &ServiceSet, locker: &Locker, policy: &Policy) -> bool {
+    let (before, after) = (policy.windows.clock_tolerance.0, policy.windows.service_gone.0);
+    locker.shelf(Shelf::ServiceMark).any(|piece| match &piece.fact {
+        Fact::ServiceMark(mark) => {
+            mark.mark == Mark::Gone && mark.service.eq_ignore_ascii_case(&set.service) && within(piece, from, before, after)
+        }
+        _ => false,
+    })
+}
+
+/// The next command that the same service was given, within the time in which such tools put it back.
+pub fn put_back<'l>(piece: &Evidence, set: &ServiceSet, locker: &'l Locker, policy: &Policy) -> Option<&'l Rc<Evidence>> {
+    locker
+        .shelf(Shelf::ServiceSet)
+        .filter(|other| match &other.fact {
+            Fact::ServiceSet(next) => next.service.eq_ignore_ascii_case(&set.service) && next.command != set.command,
+            _ => false,
+        })
+        .filter(|other| other.time.ms > piece.time.ms || other.time.ms == piece.time.ms && other.record_id > piece.record_id)
+        .filter(|other| within(other, piece, 0, policy.windows.service_put_back.0))
+        .min_by_key(|other| other.time.ms)
+}
+
+/// Whether a process is what the service controller makes of a service's command: the same words, variables resolved.
+pub fn runs(process: &ProcessStart, set: &ServiceSet) -> bool {
+    let Some(line) = process.command_line.as_deref() else { return set.program.matches(&process.key) };
+    let pattern = as_pattern(&set.command);
+    // Nothing but a variable says nothing.
+    pattern.bytes().filter(u8::is_ascii_alphanumeric).count() >= 4 && wildcard(&pattern, &squeeze(line))
+}
+
+/// A service's command as a pattern for the command line of its process: `%NAME%` becomes `*` (Sysmon writes the percent
+/// signs doubled), and what was cut is open at its end.
+fn as_pattern(command: &str) -> String {
+    let squeezed = squeeze(command).replace("%%", "%");
+    let mut pattern = String::with_capacity(squeezed.len());
+    let mut rest = squeezed.as_str();
+    while let Some((before, after)) = rest.split_once('%') {
+        pattern.push_str(before);
+        match after.split_once('%') {
+            Some((name, behind)) if !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_()".contains(&b)) => {
+                pattern.push('*');
+                rest = behind;
+            }
+            _ => {
+                pattern.push('%');
+                rest = after;
+            }
+        }
+    }
+    pattern.push_str(rest);
+    if command.len() >= MAX_TEXT.saturating_sub(4) {
+        // Variables make the process's own line longer, so its cut comes earlier in the words.
+        let kept = crate::record::text::cut(pattern, MAX_TEXT / 2);
+        return format!("{kept}*");
+    }
+    pattern
+}
+
+/// Lower case, without quotes and carets, blanks as one. Windows' own spelling of both sides differs in these.
+fn squeeze(text: &str) -> String {
+    let folded = text.to_lowercase().replace(['"', '^'], "");
+    folded.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// Whether a service's command is how Metasploit, Cobalt Strike and others make themselves SYSTEM on a machine they are already
+/// on: it echoes into a named pipe, or runs a DLL that is named like the service and its argument. Not lateral movement.
+pub fn is_local_getsystem(service: Option<&str>, command: &str) -> bool {
+    let line = squeeze(command);
+    if line.contains("echo ") && line.contains(r"> \\.\pipe\") {
+        return true;
+    }
+    let Some(after) = line.split_once("rundll32").map(|(_, after)| after) else { return false };
+    let Some((library, arguments)) = after.split_once(".dll") else { return false };
+    let base = library.rsplit(['\\', '/', ' ']).next().unwrap_or_default();
+    let argument = arguments.split_once("/p:").map(|(_, name)| name.split(' ').next().unwrap_or_default());
+    !base.is_empty() && argument == Some(base) && service.is_none_or(|service| service.eq_ignore_ascii_case(base))
+}
+
+/// A file that came over SMB and is named in a command: what `cmd /c <file>` as a service's program runs.
+pub fn dropped_in<'l>(command: &str, anchor: &Evidence, locker: &'l Locker, policy: &Policy) -> Option<&'l Rc<Evidence>> {
+    let words: Vec<PathKey> =
+        command.split(['"', ' ', '\t', '&', '|']).filter(|word| word.contains('\\')).take(64).map(PathKey::new).collect();
+    locker
+        .shelf(Shelf::FileWrite)
+        .filter(|piece| within(piece, anchor, policy.windows.file_to_process.0, policy.windows.clock_tolerance.0))
+        .filter(|piece| match &piece.fact {
+            Fact::FileWrite(file) => file.writer == Writer::System && words.iter().any(|word| file.key.matches(word)),
+            _ => false,
+        })
+        .min_by_key(|piece| piece.time.ms.abs_diff(anchor.time.ms))
+}

@@ -1,0 +1,38 @@
+//! The processes whose children matter: those that an incident is about.
+
+use std::collections::VecDeque;
+
+/// How many are watched at once, over all hosts; the oldest goes first. A ProcessGuid names the machine, too.
+pub const WATCHED: usize = 256;
+
+/// ProcessGuids, by their hashes: looked up for most process starts, so it must be cheap.
+#[derive(Debug, Default)]
+pub struct Watch {
+    hashes: VecDeque<u64>,
+}
+
+impl Watch {
+    /// Whether nothing is watched.
+    pub fn is_empty(&self) -> bool {
+        self.hashes.is_empty()
+    }
+
+    /// Whether the process is watched.
+    pub fn holds(&self, entity_id: &str) -> bool {
+        self.hashes.contains(&hash64(entity_id))
+    }
+
+    /// Watches a process. Tells whether another was given up for it.
+    pub fn add(&mut self, entity_id: &str) -> bool {
+        if self.holds(entity_id) {
+            return false;
+        }
+        self.hashes.push_back(hash64(entity_id));
+        self.hashes.len() > WATCHED && self.hashes.pop_front().is_some()
+    }
+}
+
+/// 64 bits of FNV-1a.
+pub fn hash64(text: &str) -> u64 {
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
+}

@@ -1,0 +1,181 @@
+//! The allow-list: on finished incidents, by what an entry names, with an end, and never by guess.
+
+use psexec_filter_tests::{CMD, Host, alerts, counter, engines, module_with};
+use serde_json::{Value, json};
+
+const ADMIN: &str = "10.20.0.7";
+const ATTACKER: &str = "10.55.1.77";
+
+fn entry(fields: &str) -> String {
+    format!("[[allow]]\nreason = \"ticket 4711\"\n{fields}\n")
+}
+
+/// Whether the last alert says that the incident is allowed; `None` if there is no alert.
+fn allowed(alerts: &[Value]) -> Option<bool> {
+    alerts.last().map(|alert| alert["status"] == "allowed" && alert["severity"] == "informational" && alert["reason"] == "ticket 4711")
+}
+
+/// An execution of that process with a hash and what else an entry can name.
+fn story() -> Vec<String> {
+    let host = Host::new("PC1.corp.example");
+    let mut records = host.psexec(0, 7, ADMIN);
+    let mut start: Value = serde_json::from_str(&records[2]).expect("JSON");
+    start["Hashes"] = json!("MD5=00112233445566778899AABBCCDDEEFF,SHA256=AA");
+    records[2] = start.to_string();
+    records.insert(0, host.logon(-100, ADMIN, "0x5555", "ADMINPC"));
+    records
+}
+
+#[test]
+fn every_field_holds_or_the_entry_does_not() {
+    for (fields, want) in [
+        ("source = ['10.20.0.0/16']", true),
+        ("source = ['::ffff:10.20.0.7']", true),
+        ("source = ['10.21.0.0/16', 'fe80::/10']", false),
+        ("user = ['CORP\\alice']", true),
+        ("user = ['ALICE']", true),
+        ("user = ['bob']", false),
+        ("host = ['pc1']", true),
+        ("host = ['pc?', 'pc2*']", false),
+        ("process = ['*\\psexesvc.exe']\nby_name_alone = true", true),
+        ("process = ['re:psexe[a-z]+\\.exe$']\nby_name_alone = true", true),
+        ("process = ['*\\paexec.exe']\nby_name_alone = true", false),
+        ("service = ['psexesvc']\nby_name_alone = true", true),
+        ("hash = ['00112233445566778899aabbccddeeff']", true),
+        ("hash = ['ff112233445566778899aabbccddeeff']", false),
+        ("source = ['10.20.0.7']\nhost = ['pc1']\nuser = ['alice']", true),
+        ("source = ['10.20.0.7']\nhost = ['pc2']", false),
+        ("host = ['pc1']\nuntil = '2024-09-14'", true),
+        ("host = ['pc1']\nuntil = '2024-09-13'", false),
+        ("host = ['pc1']\nuntil = '2024-09-14T08:59:59Z'", false),
+    ] {
+        for (engine, mut module) in engines(&module_with(&entry(fields))) {
+            assert_eq!(allowed(&alerts(&mut *module, &story())), Some(want), "{fields} on {engine}");
+        }
+    }
+    // One entry of several is enough.
+    for (_, mut module) in engines(&module_with(&(entry("host = ['pc2']") + &entry("host = ['pc1']")))) {
+        assert_eq!(allowed(&alerts(&mut *module, &story())), Some(true));
+    }
+}
+
+/// On a busy server every address that connected must be allowed, unless the logon names the one it was.
+#[test]
+fn one_of_several_candidates() {
+    for (what, logon, others, want) in [
+        ("all are allowed", None, "10.20.0.8", true),
+        ("one is not", None, ATTACKER, false),
+        ("the logon's session is told by its machine's name", Some(ADMIN), ATTACKER, true),
+        ("the logon names the one that is not", Some(ATTACKER), ATTACKER, false),
+    ] {
+        for (engine, mut module) in engines(&module_with(&entry("source = ['10.20.0.0/16']"))) {
+            let host = Host::new("PC1");
+            let mut records = host.psexec(0, 7, ADMIN);
+            records.insert(0, host.connection(-3_000, others));
+            if let Some(address) = logon {
+                records.insert(0, host.logon(-100, address, "0x5555", "ADMINPC"));
+                records.insert(1, host.file(10, "System", r"C:\Windows\PSEXEC-ADMINPC-1A2B3C4D.key"));
+            }
+            assert_eq!(allowed(&alerts(&mut *module, &records)), Some(want), "{what} on {engine}");
+        }
+    }
+}
+
+/// While an entry asks for sources an alert without one waits for the late connection: what is allowed is never raised first.
+#[test]
+fn an_alert_waits_for_a_late_connection() {
+    let policy = entry("source = ['10.20.0.0/16']");
+    for (engine, mut module) in engines(&module_with(&policy)) {
+        let told = alerts(&mut *module, &Host::new("PC1").psexec(0, 7, ADMIN));
+        assert_eq!((told.len(), allowed(&told)), (1, Some(true)), "{engine}");
+        let told = alerts(&mut *module, &Host::new("PC2").psexec(0, 7, ATTACKER));
+        assert_eq!((told.len(), allowed(&told), &told[0]["severity"]), (1, Some(false), &json!("critical")), "{engine}");
+        assert_eq!(counter(&mut *module, "held"), 2, "{engine}");
+
+        // It never comes: the host's next record after the grace carries the alert, one before it does not.
+        let host = Host::new("PC3");
+        for record in &host.psexec(0, 7, ATTACKER)[..4] {
+            assert_eq!(psexec_filter_tests::call(&mut *module, record), None, "{engine}");
+        }
+        let any = |ms| host.event(1, ms, json!({"Image": r"C:\a.exe", "ParentImage": r"C:\b.exe"}));
+        assert_eq!(psexec_filter_tests::call(&mut *module, &any(9_000)), None, "{engine}");
+        let late = psexec_filter_tests::call(&mut *module, &any(10_200)).expect("the alert");
+        assert_eq!((&late["severity"], &late["source"]), (&json!("high"), &Value::Null), "{engine}");
+
+        // Nor does a record: the host program asks for it at the end.
+        let told = alerts(&mut *module, &Host::new("PC4").psexec(0, 7, ATTACKER)[..4]);
+        assert_eq!(told.len(), 1, "{engine}");
+    }
+}
+
+#[test]
+fn dropped_is_counted_and_not_told() {
+    let policy = format!("[alert]\nallowed = \"drop\"\n{}", entry("source = ['10.20.0.0/16']"));
+    for (engine, mut module) in engines(&module_with(&policy)) {
+        assert_eq!(alerts(&mut *module, &Host::new("PC1").psexec(0, 7, ADMIN)), Vec::<Value>::new(), "{engine}");
+        assert!(counter(&mut *module, "allowed") >= 1, "{engine}");
+        assert_eq!(allowed(&alerts(&mut *module, &Host::new("PC2").psexec(0, 7, ATTACKER))), Some(false), "{engine}");
+    }
+}
+
+/// What is not known is not allowed, unless the policy says so.
+#[test]
+fn unknown_sources() {
+    for (setting, want) in [("", false), ("[alert]\non_unknown_source = \"allow\"\n", true)] {
+        for (engine, mut module) in engines(&module_with(&format!("{setting}{}", entry("source = ['10.20.0.0/16']\nhost = ['pc1']")))) {
+            let told = alerts(&mut *module, &Host::new("PC1").psexec(0, 7, ADMIN)[..4]);
+            assert_eq!(allowed(&told), Some(want), "{setting} on {engine}");
+        }
+    }
+}
+
+/// Management tools look exactly like the attack; only where they come from tells.
+#[test]
+fn known_management_tools() {
+    let shell = r"cmd.exe /Q /c ipconfig 1> \Windows\Temp\tenable_1 2>&1";
+    for (tool, path, service) in [
+        ("SCCM client push", r"C:\Windows\ccmsetup\ccmsetup.exe", "ccmsetup"),
+        ("PDQ Deploy", r"C:\Windows\AdminArsenal\PDQDeployRunner\service-1\PDQDeployRunner-1.exe", "PDQDeployRunner-1"),
+        ("Veeam", r"C:\Windows\Veeam\VeeamDeploymentSvc.exe", "VeeamDeploymentService"),
+        ("Nessus", r"C:\Windows\tenable_mw_scan_142a90.exe", "tenable_mw_scan"),
+        ("ESET", r"C:\Windows\Temp\eset-remote-install-service.exe", "eset-remote-install-service"),
+        ("Ansible win_psexec", r"C:\Windows\PAExec-4711-ANSIBLE.exe", "PAExec-4711-ANSIBLE"),
+        ("Nessus over WMI", "", ""),
+    ] {
+        // The starter list as it stands in the default policy, uncommented, with the servers' addresses.
+        let starter: String = psexec_filter_pack::DEFAULT_POLICY
+            .split_once("# A start for the tools")
+            .expect("the starter list")
+            .1
+            .lines()
+            .skip(2)
+            .filter_map(|line| line.strip_prefix("# "))
+            .map(|line| format!("{line}\n"))
+            .collect();
+        for (from, want) in [("192.0.2", "informational"), ("198.51.100", "critical")] {
+            for (engine, mut module) in engines(&module_with(&starter)) {
+                let told: Vec<Value> = (10..=15)
+                    .filter_map(|server| {
+                        let host = Host::new(&format!("PC{server}"));
+                        let address = format!("{from}.{server}");
+                        let records = if path.is_empty() {
+                            let run = |n: u32| host.wmi(i64::from(n) * 1_000, 7 + n, CMD, shell, "0x1d313d");
+                            vec![host.connection(-100, &address), run(0), run(1)]
+                        } else {
+                            let mut records = vec![host.file(0, "System", path)];
+                            records.extend(host.new_service(40, service, path));
+                            records.extend([host.start(80, 7, path), host.connection(1_500, &address)]);
+                            records
+                        };
+                        alerts(&mut *module, &records).pop()
+                    })
+                    .collect();
+                assert_eq!(told.len(), 6, "{tool} on {engine}");
+                assert!(told.iter().any(|alert| alert["severity"] == want), "{tool} from {from} on {engine}: {told:?}");
+                if want == "critical" {
+                    assert!(told.iter().all(|alert| alert["severity"] == want), "{tool} from anywhere else on {engine}");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! Every bound, reached: it bites, it is counted, and what it must not cost is still there.
+
+use psexec_filter::engine::Engine;
+use psexec_filter_tests::{Host, alerts, call, counter, engines, module, module_with};
+use serde_json::{Value, json};
+
+/// Holds a counter to a test of its value.
+fn expect(engine: &mut dyn Engine, name: &str, good: impl Fn(u64) -> bool) {
+    let value = counter(engine, name);
+    assert!(good(value), "{name} is {value}");
+}
+
+fn best(alerts: &[Value]) -> Option<&str> {
+    alerts.last().and_then(|alert| alert["severity"].as_str())
+}
+
+/// A flood of one kind of evidence between the pieces of an attack: of connections, of files copied to a share, of files of
+/// an update, of services, of pipes. The attack is found all the same.
+#[test]
+fn a_flood_on_a_host_does_not_hide_an_attack() {
+    type Flood = fn(&Host, i64) -> String;
+    let floods: [(&str, Flood); 5] = [
+        ("connections", |host, n| host.connection(n, &format!("10.{}.{}.{}", n >> 16 & 255, n >> 8 & 255, n & 255))),
+        ("files over SMB", |host, n| host.file(n, "System", &format!(r"C:\Share\{n}.docx"))),
+        ("programs of an update", |host, n| host.file(n, r"C:\update.exe", &format!(r"C:\Windows\WinSxS\{n}.dll"))),
+        ("services", |host, n| host.service(n, &format!("S{n}"), &format!(r"C:\Program Files\{n}.exe"))),
+        ("processes", |host, n| host.start(n, n as u32, &format!(r"C:\Windows\System32\{n}.exe"))),
+    ];
+    for (engine, mut module) in engines(module()) {
+        for (number, (what, flood)) in floods.iter().enumerate() {
+            let host = Host::new(&format!("PC{number}"));
+            let mut records = Vec::new();
+            for (step, record) in host.psexec(0, 7, "10.55.1.77").into_iter().enumerate() {
+                records.push(record);
+                // All within the windows, and no closer to the attack than Sysmon's own delays.
+                records.extend((0..40).map(|n| flood(&host, 2_000 + 100 * (40 * step as i64 + n))));
+            }
+            let alerts = alerts(&mut *module, &records);
+            let attack: Vec<Value> =
+                alerts.into_iter().filter(|alert| alert["process"]["executable"] == r"C:\Windows\PSEXESVC.exe").collect();
+            // Of services the attack's own may go: it is one of many then.
+            assert!(matches!(best(&attack), Some("critical")), "{what} on {engine}: {:?}", best(&attack));
+        }
+        expect(&mut *module, "evicted_evidence", |count| count > 100);
+    }
+}
+
+#[test]
+fn evidence_per_host() {
+    for (_, mut module) in engines(&module_with("[limits]\nevidence_per_host = 16")) {
+        let host = Host::new("PC1");
+        for n in 0..4 {
+            assert_eq!(call(&mut *module, &host.connection(n * 10, &format!("10.1.0.{n}"))), None);
+        }
+        expect(&mut *module, "evicted_evidence", |count| count == 0);
+        assert_eq!(call(&mut *module, &host.connection(100, "10.1.1.1")), None);
+        expect(&mut *module, "evicted_evidence", |count| count == 1);
+    }
+}
+
+/// The one that joins to the same a fifth time takes the place of the first.
+#[test]
+fn evidence_that_is_alike() {
+    for (_, mut module) in engines(module()) {
+        let host = Host::new("PC1");
+        for n in 0..5 {
+            expect(&mut *module, "evicted_evidence", |count| count == 0);
+            assert_eq!(call(&mut *module, &host.file(n * 3_000, "System", r"C:\Windows\a.exe")), None);
+        }
+        expect(&mut *module, "evicted_evidence", |count| count == 1);
+    }
+}
+
+/// The host that was silent longest is forgotten, rather one without an incident.
+#[test]
+fn hosts() {
+    for (_, mut module) in engines(&module_with("[limits]\nhosts = 3")) {
+        let attacked = Host::new("attacked");
+        assert!(!alerts(&mut *module, &attacked.psexec(0, 7, "10.55.1.77")[..3]).is_empty());
+        for n in 0..50 {
+            assert_eq!(call(&mut *module, &Host::new(&format!("PC{n}")).connection(1_000, "10.1.1.1")), None);
+        }
+        expect(&mut *module, "evicted_hosts", |count| count == 48);
+        let late = call(&mut *module, &attacked.connection(1_580, "10.55.1.77")).expect("a revision");
+        assert_eq!((&late["revision"], &late["severity"]), (&json!(2), &json!("critical")));
+    }
+}
+
+/// A flood on one host, over the bytes for all of them, costs that host and not the others.
+#[test]
+fn state_bytes() {
+    for (_, mut module) in engines(&module_with("[limits]\nstate_bytes = 65536\nevidence_per_host = 256")) {
+        let quiet = Host::new("quiet");
+        let pieces = quiet.psexec(0, 7, "10.55.1.77");
+        assert!(alerts(&mut *module, &pieces[..2]).is_empty());
+        let noisy = Host::new("noisy");
+        for n in 0..2_000 {
+            let path = format!(r"C:\Windows\{}\{n}.exe", "x".repeat(900));
+            assert_eq!(call(&mut *module, &noisy.file(n, "System", &path)), None);
+        }
+        expect(&mut *module, "evicted_bytes", |count| count > 100);
+        let stats: Value = serde_json::from_str(&module.stats().expect("stats").expect("some")).expect("JSON");
+        assert!(stats["state_bytes"].as_u64().is_some_and(|bytes| bytes <= 65_536), "{}", stats["state_bytes"]);
+        assert_eq!(best(&alerts(&mut *module, &pieces[2..])), Some("critical"));
+    }
+}
+
+#[test]
+fn incidents_per_host() {
+    for (_, mut module) in engines(&module_with("[limits]\nincidents_per_host = 2")) {
+        let host = Host::new("PC1");
+        for n in 0..5u32 {
+            let path = format!(r"C:\Windows\{n}.exe");
+            let records = [host.file(i64::from(n) * 100, "System", &path), host.start(i64::from(n) * 100 + 50, 100 + n, &path)];
+            assert_eq!(best(&alerts(&mut *module, &records)), Some("medium"));
+        }
+        expect(&mut *module, "evicted_incidents", |count| count == 3);
+    }
+}
+
+#[test]
+fn revisions() {
+    for (_, mut module) in engines(&module_with("[limits]\nrevisions = 1")) {
+        let alerts = alerts(&mut *module, &Host::new("PC1").psexec(0, 7, "10.55.1.77"));
+        assert_eq!(alerts.len(), 1);
+        expect(&mut *module, "revisions_over_limit", |count| count > 0);
+        expect(&mut *module, "revisions", |count| count == 0);
+    }
+}
+
+/// A record that already has both keys cannot carry an alert. It waits for the host's next one, in a queue with an end.
+#[test]
+fn alerts_that_wait() {
+    for (_, mut module) in engines(&module_with("[limits]\npending_per_host = 2")) {
+        let host = Host::new("PC1");
+        let full = |record: String| {
+            let mut record: Value = serde_json::from_str(&record).expect("JSON");
+            record["detection"] = json!("theirs");
+            record["detection_psexec_filter"] = json!("theirs, too");
+            record.to_string()
+        };
+        for n in 0..4u32 {
+            let path = format!(r"C:\Windows\{n}.exe");
+            assert_eq!(call(&mut *module, &full(host.file(i64::from(n) * 100, "System", &path))), None);
+            assert_eq!(call(&mut *module, &full(host.start(i64::from(n) * 100 + 50, 100 + n, &path))), None);
+        }
+        expect(&mut *module, "put_off", |count| count >= 4);
+        expect(&mut *module, "evicted_pending", |count| count == 2);
+        // The next record of the host carries one, whatever it is; flush hands out the other.
+        let other = Host::new("PC2").event(1, 1_000, json!({"Image": "C:\\a.exe", "ParentImage": "C:\\b.exe"}));
+        assert_eq!(call(&mut *module, &other), None, "another host's record carries none");
+        let next = host.event(1, 1_000, json!({"Image": "C:\\a.exe", "ParentImage": "C:\\b.exe"}));
+        let carried = call(&mut *module, &next).expect("an alert");
+        assert_eq!(carried["process"]["executable"], r"C:\Windows\2.exe");
+        let flushed = module.flush().expect("flush");
+        assert_eq!(flushed.len(), 1);
+        assert!(flushed[0].contains(r"C:\\Windows\\3.exe"), "{}", flushed[0]);
+        expect(&mut *module, "alerts", |count| count == 4);
+    }
+}
+
+/// An alert goes under the second key if the record has the first, in whatever spelling.
+#[test]
+fn a_key_that_is_taken() {
+    for (_, mut module) in engines(module()) {
+        let host = Host::new("PC1");
+        assert_eq!(call(&mut *module, &host.file(0, "System", r"C:\Windows\a.exe")), None);
+        let record = host.start(50, 1, r"C:\Windows\a.exe").replacen('{', r#"{"d\u0065tection":1,"#, 1);
+        let psexec_filter::engine::Answer::Changed(changed) = module.call("t", 0, 0, record.as_bytes()).expect("an answer") else {
+            panic!("no alert")
+        };
+        let changed: Value = serde_json::from_slice(&changed).expect("JSON");
+        assert_eq!((&changed["detection"], &changed["detection_psexec_filter"]["kind"]), (&json!(1), &json!("alert")));
+        expect(&mut *module, "key_taken", |count| count == 1);
+    }
+}
+
+#[test]
+fn anchors_of_an_incident() {
+    for (_, mut module) in engines(module()) {
+        let host = Host::new("PC1");
+        for n in 0..17u32 {
+            expect(&mut *module, "evicted_anchors", |count| count == 0);
+            alerts(&mut *module, &host.psexec(i64::from(n) * 20_000, 100 + n, "10.55.1.77"));
+        }
+        expect(&mut *module, "evicted_anchors", |count| count == 1);
+    }
+}
+
+#[test]
+fn own_addresses() {
+    for (_, mut module) in engines(module()) {
+        for n in 1..=5 {
+            expect(&mut *module, "evicted_addresses", |count| count == 0);
+            let record = json!({"Image": "a", "Protocol": "tcp", "Initiated": "true", "SourceIp": format!("10.0.0.{n}"), "SourcePort": "50000",
+                "DestinationIp": "10.0.0.99", "DestinationPort": "445"});
+            assert_eq!(call(&mut *module, &Host::new("PC1").event(3, n, record)), None);
+        }
+        expect(&mut *module, "evicted_addresses", |count| count == 1);
+    }
+}
+
+/// Paths of 32 KiB are cut to 1 KiB and still meet.
+#[test]
+fn texts_of_more_than_a_kibibyte() {
+    for (_, mut module) in engines(module()) {
+        let host = Host::new("PC1");
+        let path = format!(r"C:\Windows\{}.exe", "long".repeat(8_000));
+        let records = [host.file(0, "System", &path), host.start(50, 1, &path)];
+        let alerts = alerts(&mut *module, &records);
+        assert_eq!(best(&alerts), Some("medium"));
+        assert_eq!(alerts[0]["file"]["path"].as_str().map(str::len), Some(1024));
+        expect(&mut *module, "text_cut", |count| count == 2);
+    }
+}
+
+/// One record from the far future, or the past, costs nothing that is remembered.
+#[test]
+fn a_clock_that_jumps() {
+    for (_, mut module) in engines(module()) {
+        let host = Host::new("PC1");
+        let mut records = host.psexec(0, 7, "10.55.1.77");
+        for (index, jump) in [(4, 2_400_000_000_000), (3, -900_000_000_000), (2, 2_400_000_000_000), (1, 86_400_000)] {
+            records.insert(index, host.file(jump, "System", r"C:\Windows\a.exe"));
+        }
+        assert_eq!(best(&alerts(&mut *module, &records)), Some("critical"));
+        expect(&mut *module, "clock_jumps", |count| count >= 4);
+    }
+}
+
+#[test]
+fn what_is_below_the_least_severity_is_counted() {
+    for (_, mut module) in engines(&module_with("[alert]\nmin_severity = \"critical\"")) {
+        let alerts = alerts(&mut *module, &Host::new("PC1").psexec(0, 7, "10.55.1.77"));
+        assert_eq!(alerts.len(), 1);
+        assert_eq!((&alerts[0]["severity"], &alerts[0]["revision"]), (&json!("critical"), &json!(1)));
+        expect(&mut *module, "below_min_severity", |count| count > 0);
+    }
+}
+
+/// With an interval the counters ride on a record, since Fluent Bit has no other way out for them.
+#[test]
+fn counters_ride_on_a_record() {
+    for (_, mut module) in engines(&module_with("[alert]\nstats_interval = \"60s\"")) {
+        let host = Host::new("PC1");
+        let mut told = Vec::new();
+        for n in 0..13 {
+            told.extend(call(&mut *module, &host.connection(n * 10_000, "10.1.1.1")));
+        }
+        let records: Vec<_> = told.iter().map(|stats| (&stats["kind"], &stats["counters"]["records"])).collect();
+        assert_eq!(records, [(&json!("stats"), &json!(7)), (&json!("stats"), &json!(13))]);
+    }
+}
+
+/// A policy that was damaged after packing leaves the defaults in force, and says so.
+#[test]
+fn a_packed_policy_that_cannot_be_read() {
+    let mut module = module_with("[alert]\nkey = \"elsewhere\"");
+    let at = module.windows(11).position(|bytes| bytes == b"\"elsewhere\"").expect("the policy in the module");
+    module[at..at + 11].copy_from_slice(b"[elsewhere]");
+    for (_, mut engine) in engines(&module) {
+        let records = Host::new("PC1").psexec(0, 7, "10.55.1.77");
+        assert_eq!(best(&alerts(&mut *engine, &records)), Some("critical"));
+        expect(&mut *engine, "policy_refused", |count| count == 1);
+    }
+}

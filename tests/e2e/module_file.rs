@@ -1,0 +1,91 @@
+//! The module as a file: what Fluent Bit needs of it, and what is said about one that is none.
+
+use psexec_filter::engine::Options;
+use psexec_filter::engine::{Answer, CallError};
+use psexec_filter::module::load;
+use psexec_filter_tests::{engines_with, module};
+use std::path::Path;
+use wasmparser::{Parser, Payload};
+
+/// No imports (Fluent Bit on Windows has no WASI), at most 16 MiB, and the three functions.
+#[test]
+fn it_asks_for_nothing_and_says_how_much_it_may_take() {
+    let (mut imports, mut maximum, mut exports) = (0, None, Vec::new());
+    for payload in Parser::new(0).parse_all(module()) {
+        match payload.expect("WebAssembly") {
+            Payload::ImportSection(section) => imports += section.count(),
+            Payload::MemorySection(section) => maximum = section.into_iter().next().and_then(|memory| memory.expect("a memory").maximum),
+            Payload::ExportSection(section) => exports.extend(section.into_iter().map(|export| export.expect("an export").name.to_owned())),
+            _ => {}
+        }
+    }
+    assert_eq!((imports, maximum), (0, Some(256)));
+    for name in ["memory", "malloc", "free", "psexec_filter", "psexec_filter_flush", "psexec_filter_stats"] {
+        assert!(exports.iter().any(|export| export == name), "{name} is not exported");
+    }
+}
+
+const FUNCTION: &str = "(func (export \"psexec_filter\") (param i32 i32 i32 i32 i32 i32) (result i32)";
+
+/// Whatever is given instead of the module: a message that names the file, what is wrong, and what to do.
+#[test]
+fn a_file_that_is_no_such_module() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let wat = |text: &str| wat::parse_str(text).expect("good WAT");
+    let imports = format!("(module (import \"wasi_snapshot_preview1\" \"fd_write\" (func)) {FUNCTION} unreachable))");
+    for (name, bytes, says) in [
+        ("none", None, "cannot be read"),
+        ("empty", Some(Vec::new()), "not a WebAssembly module"),
+        ("text", Some(b"hello".to_vec()), "expected the file that `make build` leaves at target/psexec_filter.wasm"),
+        ("cut", Some(module()[..module().len() / 2].to_vec()), "not a WebAssembly module"),
+        ("other", Some(wat("(module (func (export \"other\")))")), "does not export the function `psexec_filter`"),
+        ("signature", Some(wat("(module (func (export \"psexec_filter\")))")), "Fluent Bit calls (i32, i32, i32, i32, i32, i32) -> i32"),
+        ("imports", Some(wat(&imports)), "imports `wasi_snapshot_preview1.fd_write`"),
+    ] {
+        let path = folder.path().join(name);
+        if let Some(bytes) = bytes {
+            std::fs::write(&path, bytes).expect("written");
+        }
+        let error = load(Some(&path), None).expect_err(name);
+        assert!(error.starts_with(&path.display().to_string()), "{error}");
+        assert!(error.contains(says), "{error}");
+    }
+    assert_eq!(load(None, None).as_deref(), Ok(module()));
+    let error = load(None, Some(Path::new("no-such-policy.toml"))).expect_err("no policy");
+    assert!(error.starts_with("no-such-policy.toml: cannot be read"), "{error}");
+}
+
+/// A module that loads but misbehaves in a call: the caller is told how, and the record is still the caller's.
+#[test]
+fn a_module_that_misbehaves_in_a_call() {
+    let rest = r#"(memory (export "memory") 2 2) (func (export "free") (param i32))"#;
+    let gives = r#"(func (export "malloc") (param i32) (result i32) i32.const 1024)"#;
+    let gives_none = r#"(func (export "malloc") (param i32) (result i32) i32.const 0)"#;
+    for (what, malloc, body, good) in [
+        (
+            "traps",
+            gives,
+            "unreachable",
+            (|error| matches!(error, CallError::Trap(why) if why.contains("unreachable"))) as fn(&CallError) -> bool,
+        ),
+        ("returns an address outside", gives, "i32.const 200000", |error| matches!(error, CallError::BadAddress(200_000))),
+        ("gives no memory", gives_none, "local.get 4", |error| matches!(error, CallError::NoMemory(1))),
+    ] {
+        let module = wat::parse_str(format!("(module {rest} {malloc} {FUNCTION} {body}))")).expect("good WAT");
+        for (engine, mut module) in engines_with(&module, Options::default()) {
+            for _ in 0..2 {
+                let error = module.call("t", 0, 0, b"{\"a\":\"bcd\"}").expect_err(what);
+                assert!(good(&error), "{what} on {engine}: {error:?}");
+                assert!(error.to_string().starts_with("the module "), "{error}");
+            }
+            assert!(
+                module.stats().is_err_and(|error| error.to_string().contains("does not export `psexec_filter_stats`")),
+                "{what} on {engine}"
+            );
+        }
+    }
+    let echo = wat::parse_str(format!("(module {rest} {gives} {FUNCTION} local.get 4))")).expect("good WAT");
+    for (engine, mut module) in engines_with(&echo, Options::default()) {
+        assert_eq!(module.call("", 0, 0, b"{}"), Ok(Answer::Unchanged), "{engine}");
+    }
+}
