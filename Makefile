@@ -27,7 +27,7 @@ build: setup
 ## Formatting, and clippy with warnings denied, on both targets.
 lint: setup setup-wamr
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy --workspace --all-targets --features psexec-filter-tests/wamr -- -D warnings
+	$(CARGO) clippy --release --workspace --all-targets --features psexec-filter-tests/wamr -- -D warnings
 	$(CARGO) clippy --package psexec-filter-plugin --package psexec-filter-baseline --target $(WASM) -- -D warnings
 
 ## What a record costs, as ratios against a module that does nothing and one that parses everything.

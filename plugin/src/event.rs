@@ -97,6 +97,8 @@ fn is_provided(kind: Kind, fields: &Fields<'_>) -> bool {
     };
     match (fields.text(Field::Provider), fields.text(Field::Channel)) {
         (Some(stated), _) => stated.eq_ignore_ascii_case(provider),
+        // Hayabusa abbreviates Sysmon's channel and names no provider.
+        (None, Some(stated)) if stated.eq_ignore_ascii_case("Sysmon") => kind != Kind::Logon,
         (None, Some(stated)) => stated.get(..channel.len()).is_some_and(|start| start.eq_ignore_ascii_case(channel)),
         (None, None) => false,
     }

@@ -119,11 +119,11 @@ impl Chain for Psexec {
         let connection = source.connection.clone();
         let pieces = [("connection", connection.as_ref()), ("file", file), ("process", Some(anchor)), ("service", service), ("pipe", pipe)];
         let mut finding = Finding::new(anchor, severity, &pieces, source, locker);
-        if local {
-            finding.missing.retain(|name| *name != "connection");
-        }
         if policy.psexec.require.iter().any(|piece| finding.missing.contains(&piece.name())) {
             return None;
+        }
+        if local {
+            finding.missing.retain(|name| *name != "connection");
         }
         finding.fold = process.key.as_str().to_owned();
         finding.lateral = match writer {

@@ -3,14 +3,24 @@
 //! [`read`] walks the record once, iteratively, led by the merged [`PathTable`] of all producers. As soon as the
 //! event id is known and no chain wants it, the walk ends: that answers for most records after a hundred bytes.
 
+mod compose;
+mod embedded;
+mod form;
+mod lines;
+mod message;
+mod nested;
+mod otlp;
+mod pairs;
 pub mod positional;
 pub mod scan;
 pub mod shapes;
+mod snare;
 pub mod text;
 pub mod xml;
 
 use scan::{container_end, scalar_end, skip_blank, string_end};
 use shapes::{Field, KeyPrefix, MAX_PATH, PathTable, ROOT};
+use std::borrow::Cow;
 use std::net::IpAddr;
 
 /// Why a record could not be examined. It then passes untouched and is counted under this name.
@@ -36,8 +46,8 @@ pub enum Fault {
 /// 1 KiB identify themselves, and state must stay bounded.
 pub const MAX_TEXT: usize = 1024;
 
-/// Longest XML rendering that is looked into, in bytes. Sysmon's are 2 to 4 KiB; a command line can hold 32 KiB.
-const MAX_XML: usize = 96 * 1024;
+/// Longest event inside a string that is looked into, in bytes. Sysmon's are 2 to 4 KiB; a command line can hold 32 KiB.
+const MAX_EMBEDDED: usize = 96 * 1024;
 
 /// Where a value stands and how it is written. Without padding, so that an array of them is zeroed in one go.
 #[derive(Clone, Copy, Debug, Default)]
@@ -48,24 +58,43 @@ struct Place {
     rank: u16,
 }
 
+impl Place {
+    /// From `from` to `to` behind `base`; its rank is of no account, as it is [set](Fields::set).
+    fn within(base: u32, from: usize, to: usize, kind: Kind) -> Place {
+        Place { start: base.saturating_add(from as u32), end: base.saturating_add(to as u32), kind, rank: 0 }
+    }
+}
+
+/// How a value is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u16)]
-enum Kind {
+pub enum Kind {
+    /// Not at all.
     #[default]
     Absent,
     /// Between the quotes of a JSON string.
     String,
+    /// The same, of text whose backslashes were doubled and whose XML entities were kept before it was put there.
+    Doubled,
     /// A number, `true`, `false` or `null`.
     Scalar,
     /// An array with its brackets.
     Array,
-    /// Text with XML entities.
+    /// Text inside a decoded string.
+    Text,
+    /// Text with XML entities inside a decoded string.
     XmlText,
 }
 
+/// What is known before anything was found.
+const NOTHING: [Place; Field::COUNT] = [Place { start: 0, end: 0, kind: Kind::Absent, rank: 0 }; Field::COUNT];
+
 /// The facts found in one record, still as places in its bytes.
 pub struct Fields<'a> {
-    bytes: std::borrow::Cow<'a, [u8]>,
+    bytes: Cow<'a, [u8]>,
+    /// Strings of the record that had to be decoded to be read; places of the kinds [`Kind::Text`] and
+    /// [`Kind::XmlText`] are here, all others in `bytes`.
+    decoded: Vec<u8>,
     places: [Place; Field::COUNT],
     /// Keys that stated a field a second time in the same place; the first one holds.
     pub duplicates: u32,
@@ -82,25 +111,30 @@ pub trait Interest {
 }
 
 /// Walks `record`, as far as `interest` goes. `None`: it has an event id that nobody wants, or none at all.
+///
+/// Names are believed over positions, and both over text made for people; that is looked into only where nothing else
+/// holds the event's values.
 pub fn read<'a>(record: &'a [u8], table: &PathTable, interest: &impl Interest) -> Result<Option<Fields<'a>>, Fault> {
-    let mut fields = Fields::new(std::borrow::Cow::Borrowed(record));
+    let mut fields = Fields::new(Cow::Borrowed(record));
     if !fields.walk(record, table, interest)? {
         return Ok(None);
     }
-    if fields.place(Field::EventId).kind == Kind::Absent {
-        // Nothing but, perhaps, a rendering of the whole event inside a string.
-        let Some(raw) = fields.raw(Field::Xml) else { return Ok(None) };
-        return Ok(xml::read(raw, &|id| interest.wants(id)));
+    if !fields.has(Field::EventId) && !embedded::open(&mut fields, table, interest) {
+        return Ok(None);
     }
-    if fields.place(Field::Image).kind == Kind::Absent {
-        positional::name_inserts(&mut fields);
+    if fields.lacks_data() {
+        let _found = xml::name_data(&mut fields)
+            || pairs::name_pairs(&mut fields)
+            || positional::name_inserts(&mut fields)
+            || message::name_lines(&mut fields);
     }
+    compose::stand_in(&mut fields);
     Ok(Some(fields))
 }
 
 impl<'a> Fields<'a> {
-    fn new(bytes: std::borrow::Cow<'a, [u8]>) -> Fields<'a> {
-        Fields { bytes, places: [Place::default(); Field::COUNT], duplicates: 0 }
+    fn new(bytes: Cow<'a, [u8]>) -> Fields<'a> {
+        Fields { bytes, decoded: Vec::new(), places: NOTHING, duplicates: 0 }
     }
 
     /// Returns false as soon as it is certain that nobody wants the record.
@@ -109,9 +143,11 @@ impl<'a> Fields<'a> {
         if bytes.get(at) != Some(&b'{') {
             return Err(if at == bytes.len() { Fault::Empty } else { Fault::NotObject });
         }
-        let mut above = [ROOT; MAX_PATH];
+        let mut above = [(ROOT, 0u16); MAX_PATH];
         let mut depth = 0usize;
         let mut node = ROOT;
+        // What the objects that were entered add to every rank.
+        let mut inner_rank = 0u16;
         at = at.wrapping_add(1);
         loop {
             at = skip_blank(bytes, at);
@@ -124,7 +160,7 @@ impl<'a> Fields<'a> {
                 b'}' => {
                     let Some(up) = depth.checked_sub(1) else { return Ok(true) };
                     depth = up;
-                    node = above.get(depth).copied().unwrap_or(ROOT);
+                    (node, inner_rank) = above.get(depth).copied().unwrap_or_default();
                     at = at.wrapping_add(1);
                     continue;
                 }
@@ -153,14 +189,18 @@ impl<'a> Fields<'a> {
                     at = to.wrapping_add(1);
                 }
                 b'{' => {
-                    let Some(child) = entry.and_then(|entry| entry.child) else {
+                    let Some((entry, child)) = entry.and_then(|entry| Some((entry, entry.child?))) else {
                         at = container_end(bytes, at)?;
                         continue;
                     };
-                    let Some(place) = above.get_mut(depth) else { return Err(Fault::TooDeep) };
-                    *place = node;
+                    let Some(place) = above.get_mut(depth) else {
+                        at = container_end(bytes, at)?;
+                        continue;
+                    };
+                    *place = (node, inner_rank);
                     depth = depth.wrapping_add(1);
                     node = child;
+                    inner_rank = inner_rank.saturating_add(entry.inner_rank);
                     at = at.wrapping_add(1);
                     continue;
                 }
@@ -185,8 +225,18 @@ impl<'a> Fields<'a> {
                 at = at.wrapping_add(1);
             }
             let Some(entry) = entry else { continue };
-            let Some(field) = (if kind == Kind::Array { entry.array } else { entry.scalar }) else { continue };
-            let new = self.put(field, Place { start: from as u32, end: to as u32, kind, rank: entry.rank });
+            let rank = entry.rank.saturating_add(inner_rank);
+            let place = Place { start: from as u32, end: to as u32, kind: if kind == Kind::String { entry.text } else { kind }, rank };
+            let (field, place) = match (kind, entry.array, entry.scalar) {
+                (Kind::Array, Some(field), _) => (field, place),
+                (Kind::Array, None, Some(field)) => match only_element(bytes, place) {
+                    Some(place) => (field, place),
+                    None => continue,
+                },
+                (_, _, Some(field)) => (field, place),
+                _ => continue,
+            };
+            let new = self.put(field, place);
             if new && field.decides() && self.is_hopeless(field, interest) {
                 return Ok(false);
             }
@@ -196,7 +246,9 @@ impl<'a> Fields<'a> {
     /// Whether, with `field` just found, it is certain that nobody wants the record.
     fn is_hopeless(&self, field: Field, interest: &impl Interest) -> bool {
         match field {
-            Field::Xml => xml::is_surely_unwanted(self.raw(Field::Xml).unwrap_or_default(), &|id| interest.wants(id)),
+            Field::Embedded | Field::Message => {
+                !self.has(Field::EventId) && xml::is_surely_unwanted(self.raw(field).unwrap_or_default(), &|id| interest.wants(id))
+            }
             _ => match self.number(Field::EventId) {
                 Some(id) => !interest.wants(id) || interest.is_hopeless(id, self),
                 // Not known yet, unless it was just found and is no number.
@@ -216,21 +268,55 @@ impl<'a> Fields<'a> {
         true
     }
 
+    /// Notes a place, whatever was known. For values that are believed over strays of the same name.
+    fn set(&mut self, field: Field, place: Place) {
+        if let Some(known) = self.places.get_mut(field as usize) {
+            *known = place;
+        }
+    }
+
     fn place(&self, field: Field) -> Place {
         self.places.get(field as usize).copied().unwrap_or_default()
     }
 
+    fn has(&self, field: Field) -> bool {
+        self.place(field).kind != Kind::Absent
+    }
+
+    /// Whether no named values were found. All events of Sysmon that are of use have `Image`, 4624 has `LogonType`.
+    fn lacks_data(&self) -> bool {
+        !self.has(Field::Image) && !self.has(Field::LogonType)
+    }
+
+    fn slice(&self, place: Place) -> Option<&[u8]> {
+        let bytes = match place.kind {
+            Kind::Absent => return None,
+            Kind::Text | Kind::XmlText => &self.decoded[..],
+            Kind::String | Kind::Doubled | Kind::Scalar | Kind::Array => &self.bytes[..],
+        };
+        bytes.get(place.start as usize..place.end as usize)
+    }
+
     fn raw(&self, field: Field) -> Option<&[u8]> {
+        self.slice(self.place(field))
+    }
+
+    /// The text of a whole string, with where it stands in `decoded`, where it is put if need be.
+    fn decode(&mut self, field: Field) -> Option<(String, u32)> {
         let place = self.place(field);
-        if place.kind == Kind::Absent {
-            return None;
+        let raw = self.slice(place)?;
+        if place.kind == Kind::Text {
+            return Some((String::from_utf8_lossy(raw).into_owned(), place.start));
         }
-        self.bytes.get(place.start as usize..place.end as usize)
+        let text = text::unescape(raw, MAX_EMBEDDED);
+        let start = u32::try_from(self.decoded.len()).ok()?;
+        self.decoded.extend_from_slice(text.as_bytes());
+        Some((text, start))
     }
 
     /// The value as text, cut to [`MAX_TEXT`]; `None` for all the ways producers write "nothing".
     pub fn text(&self, field: Field) -> Option<String> {
-        self.text_at(self.place(field))
+        self.text_at(self.place(field)).or_else(|| compose::text(self, field))
     }
 
     fn text_at(&self, place: Place) -> Option<String> {
@@ -238,17 +324,19 @@ impl<'a> Fields<'a> {
     }
 
     fn text_within(&self, place: Place, limit: usize) -> Option<String> {
-        let raw = self.bytes.get(place.start as usize..place.end as usize)?;
+        let raw = self.slice(place)?;
         let text = match place.kind {
             Kind::String => text::unescape(raw, limit),
+            Kind::Doubled => text::cut(text::undouble(&text::unescape(raw, limit.saturating_mul(6))), limit),
             Kind::XmlText => {
                 let part = raw.get(..raw.len().min(limit.saturating_mul(6))).unwrap_or(raw);
                 text::cut(text::unentity(&String::from_utf8_lossy(part)), limit)
             }
+            Kind::Text => text::cut(String::from_utf8_lossy(raw).into_owned(), limit),
             Kind::Scalar => String::from_utf8_lossy(raw).into_owned(),
             Kind::Array | Kind::Absent => return None,
         };
-        (!matches!(text.as_str(), "" | "-" | "null" | "(NULL)")).then_some(text)
+        (!form::is_nothing(&text)).then_some(text)
     }
 
     /// The value as a number, whether it was written as one or as a string of digits.
@@ -275,7 +363,8 @@ impl<'a> Fields<'a> {
         // An escaped character takes up to six bytes; no ending asked for is longer than 16.
         let end = tail(raw, 96);
         let unicode_escape = |at: usize| end.get(at..).is_some_and(|rest| rest.starts_with(b"\\u0") || rest.starts_with(b"\\u1"));
-        let doubtful = self.place(field).kind == Kind::XmlText || (0..end.len()).any(unicode_escape);
+        let entities = matches!(self.place(field).kind, Kind::XmlText | Kind::Doubled);
+        let doubtful = entities && end.contains(&b'&') || (0..end.len()).any(unicode_escape);
         (!doubtful).then_some(false)
     }
 
@@ -284,15 +373,13 @@ impl<'a> Fields<'a> {
         self.text(field)?.trim().parse().ok()
     }
 
-    /// The value as a truth value, written as JSON, or as text in either case.
+    /// The value as a truth value, written as JSON, as text in either case, or as the direction that the Elastic Common
+    /// Schema makes of Sysmon's `Initiated`.
     pub fn truth(&self, field: Field) -> Option<bool> {
-        let text = self.text(field)?;
-        if text.eq_ignore_ascii_case("true") {
-            Some(true)
-        } else if text.eq_ignore_ascii_case("false") {
-            Some(false)
-        } else {
-            None
+        match self.text(field)?.to_ascii_lowercase().as_str() {
+            "true" | "egress" | "outbound" => Some(true),
+            "false" | "ingress" | "inbound" => Some(false),
+            _ => None,
         }
     }
 
@@ -303,8 +390,8 @@ impl<'a> Fields<'a> {
 
     /// Whether any text found is longer than [`MAX_TEXT`].
     pub fn has_cut_text(&self) -> bool {
-        let texts = self.places.iter().enumerate().filter(|(field, _)| *field != Field::Xml as usize).map(|(_, place)| place);
-        texts.filter(|place| matches!(place.kind, Kind::String | Kind::XmlText)).any(|place| {
+        let values = self.places.iter().take(Field::Embedded as usize);
+        values.filter(|place| !matches!(place.kind, Kind::Absent | Kind::Scalar | Kind::Array)).any(|place| {
             // Only a long one is worth a closer look: escapes make it shorter.
             (place.end.saturating_sub(place.start) as usize) > MAX_TEXT
                 && self.text_within(*place, MAX_TEXT.saturating_add(4)).is_some_and(|text| text.len() > MAX_TEXT)
@@ -315,8 +402,8 @@ impl<'a> Fields<'a> {
     pub fn has_invalid_utf8(&self) -> bool {
         self.places
             .iter()
-            .filter(|place| place.kind == Kind::String)
-            .filter_map(|place| self.bytes.get(place.start as usize..place.end as usize))
+            .filter(|place| matches!(place.kind, Kind::String | Kind::Doubled))
+            .filter_map(|place| self.slice(*place))
             .any(|raw| std::str::from_utf8(raw).is_err())
     }
 }
@@ -331,7 +418,26 @@ fn find_long<'t>(
     let (prefix, quote, escaped) = KeyPrefix::read_long(bytes, start)?;
     let key = bytes.get(start..quote).unwrap_or_default();
     let entry = if escaped { table.find_text(node, &text::unescape(key, MAX_TEXT)) } else { table.find(node, prefix, key) };
+    let flattened = entry.is_none() && key.contains(&b'.');
+    let entry = if flattened { table.find_dotted(node, &text::unescape(key, MAX_TEXT)) } else { entry };
     Ok((entry, quote))
+}
+
+/// The element of an array of one scalar: how Elasticsearch returns `fields`, and how pipelines keep what could be many.
+#[cold]
+fn only_element(bytes: &[u8], array: Place) -> Option<Place> {
+    let start = skip_blank(bytes, (array.start as usize).wrapping_add(1));
+    let (start, end, behind, kind) = if bytes.get(start) == Some(&b'"') {
+        let start = start.wrapping_add(1);
+        let end = string_end(bytes, start).ok()?;
+        (start, end, end.wrapping_add(1), Kind::String)
+    } else {
+        let end = scalar_end(bytes, start);
+        (start, end, end, Kind::Scalar)
+    };
+    let is_scalar = kind == Kind::String || start < end && !matches!(bytes.get(start), Some(b'[' | b'{'));
+    let is_only = is_scalar && bytes.get(skip_blank(bytes, behind)) == Some(&b']');
+    is_only.then_some(Place { start: start as u32, end: end as u32, kind, rank: array.rank })
 }
 
 /// Why no scalar can stand where `first` is the first byte.
@@ -347,6 +453,9 @@ fn bad_scalar(first: u8, empty: bool) -> Fault {
 fn tail(bytes: &[u8], count: usize) -> &[u8] {
     bytes.get(bytes.len().saturating_sub(count)..).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod testing;
 
 #[cfg(test)]
 mod tests {
@@ -405,6 +514,91 @@ mod tests {
     }
 
     #[test]
+    fn wrapped_flattened_and_listed_values_are_found() {
+        for record in [
+            r#"{"_source":{"winlog":{"event_id":"11","event_data":{"Image":"System"}}},"fields":{"winlog.event_data.Image":["copy"]}}"#,
+            r#"{"fields":{"winlog.event_id":["11"],"winlog.event_data.Image":["System"]}}"#,
+            r#"{"winlog.event_id":11,"winlog":{"event_data.Image":"System"}}"#,
+            r#"{"event.code":"11","process.executable":"System"}"#,
+            r#"{"document":{"data":{"Event":{"System":{"EventID":11},"EventData":{"Image":"System"}}}}}"#,
+            r#"{"data.win.system.eventID":"11","data":{"win":{"eventdata":{"image":"System"}}}}"#,
+            r#"{"winlog.\u0065vent_id":[ 11 ],"Image":"System"}"#,
+        ] {
+            assert_eq!(fields(record).text(Field::Image).as_deref(), Some("System"), "{record}");
+            assert_eq!(fields(record).duplicates, 0, "{record}");
+        }
+        for record in [r#"{"EventID":[11,5]}"#, r#"{"EventID":[]}"#, r#"{"EventID":[[11]]}"#, r#"{"EventID":[{"x":11}]}"#] {
+            assert_eq!(outcome(record.as_bytes()), Ok(false), "{record}");
+        }
+    }
+
+    #[test]
+    fn a_time_of_the_event_is_believed_over_the_relays() {
+        for record in [
+            r#"{"timestamp":"relay","message":{"event_id":{"id":11},"system_time":"own"}}"#,
+            r#"{"timestamp":"relay","data":{"win":{"system":{"eventID":"11","systemTime":"own"}}}}"#,
+            r#"{"@timestamp":"relay","EventTime":"own","EventID":11}"#,
+            r#"{"timestamp":"relay","message":"{\"EventID\":11,\"TimeCreated\":\"own\"}"}"#,
+        ] {
+            assert_eq!(fields(record).text(Field::LoggedTime).as_deref(), Some("own"), "{record}");
+        }
+    }
+
+    #[test]
+    fn values_in_parts_or_in_other_words() {
+        let ecs = fields(
+            r#"{"event":{"code":"11"},"user":{"name":"alice","domain":"CORP"},"network":{"direction":"ingress"},
+                "process":{"hash":{"md5":"ab","sha256":"cd"}},"source":{"ip":"10.0.0.5","port":50211}}"#,
+        );
+        assert_eq!(ecs.text(Field::User).as_deref(), Some("CORP\\alice"));
+        assert_eq!(ecs.text(Field::Hashes).as_deref(), Some("MD5=AB,SHA256=CD"));
+        assert_eq!(ecs.truth(Field::Initiated), Some(false));
+        assert_eq!(ecs.number(Field::IpPort), Some(50211));
+        assert_eq!(ecs.text(Field::IpAddress).as_deref(), Some("10.0.0.5"));
+        let wazuh = fields(r#"{"win":{"system":{"eventID":"11"},"eventdata":{"image":"C:\\\\a &amp; b\\\\services.exe"}}}"#);
+        assert_eq!(wazuh.text(Field::Image).as_deref(), Some(r"C:\a & b\services.exe"));
+        assert_eq!(wazuh.ends_with(Field::Image, &["services.exe"]), Some(true));
+    }
+
+    #[test]
+    fn every_form_of_nothing_is_nothing() {
+        for nothing in [r#""-""#, r#""""#, "null", r#""(NULL)""#, "[]", "{}"] {
+            let record = format!(r#"{{"EventID":11,"Image":{nothing},"TargetFilename":"x"}}"#);
+            assert_eq!(fields(&record).text(Field::Image), None, "{record}");
+        }
+        assert_eq!(fields(r#"{"EventID":11}"#).text(Field::Image), None);
+    }
+
+    #[test]
+    fn what_only_looks_like_an_event_is_none() {
+        let event = r"<Event><System><EventID>11</EventID></System></Event>";
+        for string in [
+            "Sysmon",
+            "Microsoft-Windows-Sysmon EventID=11",
+            &format!("a user typed {event}"),
+            r#"note {\"EventID\":11}"#,
+            r"EventID=11\nProviderName=Microsoft-Windows-Sysmon",
+            r"Process Create:\nUtcTime: 2024-09-14 09:52:34.210\nProcessGuid: {3f1a2b4c-5cd2-66e5-a907-000000004100}\nImage: C:\\a.exe",
+            &format!(r#"{}\tMSWinEventLog\t1\tc\t1\tt\t11\tp"#, "x".repeat(200)),
+            r"MSWinEventLog 1 c 1 t 11 p",
+            r"<Event><System><EventID>11",
+            r#"{\"EventID\":5}"#,
+            r#"{\"x\":{\"EventID\":11}}"#,
+            r#"{\"message\":\"{\\\"message\\\":\\\"{\\\\\\\"EventID\\\\\\\":11}\\\"}\"}"#,
+        ] {
+            for key in ["message", "log", "Message", "_raw"] {
+                let record = format!(r#"{{"{key}":"{string}"}}"#);
+                assert_eq!(outcome(record.as_bytes()), Ok(false), "{record}");
+            }
+        }
+        // The same inside a value of another event.
+        let quoted = format!(r#"{{"EventID":5,"CommandLine":"{event}","message":"{event}"}}"#);
+        assert_eq!(outcome(quoted.as_bytes()), Ok(false));
+        let quoted = format!(r#"{{"Image":"{event}","EventID":11,"CommandLine":"{{\"Image\":\"x\"}}"}}"#);
+        assert_eq!(fields(&quoted).text(Field::Image).as_deref(), Some(event));
+    }
+
+    #[test]
     fn the_walk_ends_at_an_unwanted_id() {
         // What follows is not even JSON; nobody looks at it.
         assert_eq!(outcome(br#"{"EventID":5,!!!"#), Ok(false));
@@ -441,6 +635,28 @@ mod tests {
         #[test]
         fn reading_is_total(record: Vec<u8>) {
             let _ = outcome(&record);
+        }
+
+        #[test]
+        fn reading_strings_in_strings_is_total(
+            key in "message|log|EventData|resourceLogs",
+            text in r##"(<Event|</System>|<EventID>11<|<Data Name='Image'>|\\"|\{|\}|\[|\]|,|:|EventID|11|MSWinEventLog|\\t|\\n|ProviderName=|EventID=|Message=|Image: |é|\\)*"##,
+        ) {
+            for record in [format!(r#"{{"{key}":"{text}"}}"#), format!(r#"{{"EventID":11,"{key}":"{text}"}}"#)] {
+                if let Ok(Some(fields)) = read(record.as_bytes(), &PathTable::new(PRODUCERS), &Only11) {
+                    proptest::prop_assert_eq!(fields.number(Field::EventId), Some(11));
+                }
+            }
+        }
+
+        #[test]
+        fn reading_lists_is_total(
+            key in "StringInserts|EventData|resourceLogs",
+            text in r##"([{}\[\],:]|"(key|value|values|kvlistValue|stringValue|intValue|body|scopeLogs|logRecords|EventID|Image|11)"|11| )*"##,
+        ) {
+            for record in [format!(r#"{{"{key}":[{text}]}}"#), format!(r#"{{"EventID":11,"{key}":[{text}]}}"#)] {
+                let _ = outcome(record.as_bytes());
+            }
         }
 
         #[test]

@@ -2,28 +2,34 @@
 //!
 //! Sysmon's schemas moved fields about, and neither the event's `Version` nor the number of values tells the schemas
 //! apart. What does: `UtcTime` is one of the first three values and has a form of its own; everything else is found
-//! from there. Each value is then held to the form it must have, and if one fails nothing is taken at all: a
-//! wrong guess is worse than none. Source: SysmonCommon `manifest.xml`, schemas 2.0 to 4.91.
+//! from there. Security event 4624 only ever grew at its end. Each value is then held to the form it must have, and if one
+//! fails nothing is taken at all: a wrong guess is worse than none. Sources: SysmonCommon `manifest.xml`, schemas 2.0 to
+//! 4.91; the manifest of Microsoft-Windows-Security-Auditing, event 4624 versions 0 to 2.
 
+use super::form::{
+    is_address, is_guid, is_hex, is_image, is_integer, is_nothing, is_protocol, is_registry_path, is_sid, is_truth, is_utc_time,
+};
 use super::scan::{container_end, scalar_end, skip_blank, string_end};
 use super::shapes::Field;
 use super::{Fields, Kind, Place};
-use crate::normalize::address;
 
-/// No Sysmon event has more values (event 1 of schema 4.91 has 23).
+/// No event of use has more values (event 1 of schema 4.91 has 23, 4624 has 27).
 const MAX_VALUES: usize = 32;
 
-/// A name in the record is always believed over a position.
-const RANK: u16 = u16::MAX;
-
-/// Gives the values of [`Field::Inserts`] their names, if their forms bear them out.
-pub fn name_inserts(fields: &mut Fields<'_>) {
-    let Some(id) = fields.number(Field::EventId) else { return };
-    let Some(names) = Values::split(fields).and_then(|values| values.names(id)) else { return };
+/// Gives the values of [`Field::Inserts`] their names, if their forms bear them out; whether they do.
+pub fn name_inserts(fields: &mut Fields<'_>) -> bool {
+    let Some(id) = fields.number(Field::EventId) else { return false };
+    let Some(names) = Values::split(fields).and_then(|values| if id == LOGON { values.logon() } else { values.names(id) }) else {
+        return false;
+    };
     for (field, place) in names {
-        fields.put(field, place);
+        fields.set(field, place);
     }
+    true
 }
+
+/// Security: an account was logged on.
+const LOGON: u32 = 4624;
 
 struct Values<'f, 'a> {
     fields: &'f Fields<'a>,
@@ -54,20 +60,20 @@ impl<'f, 'a> Values<'f, 'a> {
                 b'"' => {
                     let start = at.wrapping_add(1);
                     let end = string_end(bytes, start).ok()?;
-                    places.push(Place { start: start as u32, end: end as u32, kind: Kind::String, rank: RANK });
+                    places.push(Place::within(0, start, end, Kind::String));
                     at = end.wrapping_add(1);
                 }
                 b'{' | b'[' => {
                     // Holds its position, but is no value that any name stands for.
                     at = container_end(bytes, at).ok()?;
-                    places.push(Place { rank: RANK, ..Place::default() });
+                    places.push(Place::default());
                 }
                 _ => {
                     let end = scalar_end(bytes, at);
                     if end == at {
                         return None;
                     }
-                    places.push(Place { start: at as u32, end: end as u32, kind: Kind::Scalar, rank: RANK });
+                    places.push(Place::within(0, at, end, Kind::Scalar));
                     at = end;
                 }
             }
@@ -142,11 +148,28 @@ impl<'f, 'a> Values<'f, 'a> {
         Some(names)
     }
 
+    fn logon(&self) -> Option<Names> {
+        type Form = fn(&str) -> bool;
+        const NAMES: [(usize, Field, Form); 7] = [
+            (5, Field::TargetUserName, is_any),
+            (6, Field::TargetDomainName, is_any),
+            (7, Field::TargetLogonId, is_hex),
+            (8, Field::LogonType, is_integer),
+            (11, Field::WorkstationName, is_any),
+            (18, Field::IpAddress, |text| is_nothing(text) || is_address(text)),
+            (19, Field::IpPort, |text| is_nothing(text) || is_integer(text)),
+        ];
+        if !self.is(3, is_hex) || !self.is(4, is_sid) || !self.is(12, is_guid) {
+            return None;
+        }
+        NAMES.iter().map(|(index, field, form)| self.is(*index, *form).then_some((*field, *self.places.get(*index)?))).collect()
+    }
+
     fn is(&self, index: usize, form: fn(&str) -> bool) -> bool {
         let Some(place) = self.places.get(index) else { return false };
         match place.kind {
-            Kind::Absent | Kind::Array | Kind::XmlText => false,
             Kind::String | Kind::Scalar => form(&self.fields.text_at(*place).unwrap_or_default()),
+            _ => false,
         }
     }
 }
@@ -155,69 +178,43 @@ fn is_any(_: &str) -> bool {
     true
 }
 
-/// `2024-09-14 09:52:31.870`, exactly.
-fn is_utc_time(text: &str) -> bool {
-    text.len() == 23
-        && text.bytes().zip(*b"0000-00-00 00:00:00.000").all(|(got, want)| if want == b'0' { got.is_ascii_digit() } else { got == want })
-}
-
-fn is_guid(text: &str) -> bool {
-    let bare = text.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')).unwrap_or(text);
-    bare.len() == 36
-        && bare.bytes().enumerate().all(|(at, b)| if matches!(at, 8 | 13 | 18 | 23) { b == b'-' } else { b.is_ascii_hexdigit() })
-}
-
-fn is_integer(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())
-}
-
-fn is_hex(text: &str) -> bool {
-    text.strip_prefix("0x").is_some_and(|digits| !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_hexdigit()))
-}
-
-/// A program or file: a path, or one of the names that the kernel's own processes have.
-fn is_image(text: &str) -> bool {
-    text.contains('\\') || matches!(text, "System" | "Registry" | "MemCompression" | "<unknown process>")
-}
-
-fn is_protocol(text: &str) -> bool {
-    text.eq_ignore_ascii_case("tcp") || text.eq_ignore_ascii_case("udp")
-}
-
-fn is_truth(text: &str) -> bool {
-    text.eq_ignore_ascii_case("true") || text.eq_ignore_ascii_case("false")
-}
-
-fn is_address(text: &str) -> bool {
-    address::parse(text).is_some()
-}
-
-fn is_registry_path(text: &str) -> bool {
-    text.starts_with("HK") || text.get(..10).is_some_and(|start| start.eq_ignore_ascii_case(r"\registry\"))
-}
-
 #[cfg(test)]
 mod tests {
-    use crate::record::shapes::{Field, PRODUCERS, PathTable};
-    use crate::record::{Fields, Interest, read};
-
-    struct All;
-
-    impl Interest for All {
-        fn wants(&self, _: u32) -> bool {
-            true
-        }
-
-        fn is_hopeless(&self, _: u32, _: &Fields<'_>) -> bool {
-            false
-        }
-    }
+    use crate::record::shapes::Field;
+    use crate::record::testing;
 
     fn text(id: u32, values: &str, field: Field) -> Option<String> {
-        let record = format!(r#"{{"EventID":{id},"StringInserts":[{values}]}}"#);
-        match read(record.as_bytes(), &PathTable::new(PRODUCERS), &All) {
-            Ok(Some(fields)) => fields.text(field),
-            _ => panic!("not an event: {record}"),
+        testing::text(&format!(r#"{{"EventID":{id},"StringInserts":[{values}]}}"#), field)
+    }
+
+    #[test]
+    fn a_logon_is_named() {
+        let head = r#""S-1-5-18","WS01$","CORP","0x3e7","S-1-5-21-1-2-3-1104","alice","CORP","0x5a1f2c""#;
+        let tail = r#""NtLmSsp ","NTLM","CLIENT7","{00000000-0000-0000-0000-000000000000}","-","NTLM V2",128,"0x0","-""#;
+        let end = r#""%%1833","-","-","-","%%1843","0x0","%%1842""#;
+        for values in [format!(r#"{head},3,{tail},"10.0.0.5","50211""#), format!(r#"{head},3,{tail},"10.0.0.5","50211",{end}"#)] {
+            for (field, want) in [
+                (Field::LogonType, "3"),
+                (Field::TargetUserName, "alice"),
+                (Field::TargetDomainName, "CORP"),
+                (Field::TargetLogonId, "0x5a1f2c"),
+                (Field::WorkstationName, "CLIENT7"),
+                (Field::IpAddress, "10.0.0.5"),
+                (Field::IpPort, "50211"),
+            ] {
+                assert_eq!(text(4624, &values, field).as_deref(), Some(want), "{field:?} {values}");
+            }
+        }
+        let local = format!(r#"{head},5,{tail},"-","-""#);
+        assert_eq!(text(4624, &local, Field::LogonType).as_deref(), Some("5"));
+        assert_eq!(text(4624, &local, Field::IpAddress), None);
+        for values in [
+            format!(r#"{head},"3 ",{tail},"10.0.0.5","50211""#),
+            format!(r#"{head},3,{tail},"50211","10.0.0.5""#),
+            // One empty value lost, as in forwarded events.
+            format!(r#"{head},3,{tail},"10.0.0.5","50211""#).replacen(r#""CORP","#, "", 1),
+        ] {
+            assert_eq!(text(4624, &values, Field::TargetUserName), None, "{values}");
         }
     }
 

@@ -10,14 +10,16 @@
 //!
 //! Sources: Fluent Bit 5.1 `plugins/in_winevtlog/pack.c`; evtx 0.15 `json_output`; Vector
 //! `sources/windows_event_log/parser.rs`; NXLog `im_msvistalog` and the OTRF Security-Datasets; Beats
-//! `winlogbeat/sys/winevent`; Sysmon's own manifest for the field names.
+//! `winlogbeat/sys/winevent` and the ingest pipelines `sysmon.yml` and `security.yml`; OpenTelemetry
+//! `pkg/stanza/operator/input/windows/xml.go`; Wazuh 4.9 `analysisd/decoders/winevtchannel.c`; the Azure Monitor
+//! tables `Event` and `WindowsEvent`; Sysmon's own manifest for the field names.
 
-use super::scan;
+use super::{Kind, scan};
 
-/// A fact about an event that a record can state. The names are Sysmon's.
+/// A fact about an event that a record can state. The names are those of Sysmon and of Security event 4624.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-#[allow(missing_docs)] // the names are those of the Sysmon manifest and the Windows event envelope
+#[allow(missing_docs)] // the names are those of the manifests and the Windows event envelope
 pub enum Field {
     EventId,
     Provider,
@@ -53,80 +55,151 @@ pub enum Field {
     TargetDomainName,
     TargetLogonId,
     WorkstationName,
-    /// A whole event rendered as XML inside a string.
-    Xml,
-    /// The event's values as an array without names.
+    /// The hashes that [`Field::Hashes`] joins in one text, where a producer keeps them apart.
+    Md5,
+    Sha1,
+    Sha256,
+    Imphash,
+    /// A string that may hold the whole event in another form: XML, JSON or text.
+    Embedded,
+    /// `EventData` alone as XML inside a string.
+    DataXml,
+    /// The event as Windows renders it for people. It may hold the whole event, too, where a relay puts what it read
+    /// under the same key.
+    Message,
+    /// The event's values as an array, without names or as objects of one member each.
     Inserts,
+    /// The log records of an OTLP request.
+    Otlp,
 }
 
 impl Field {
     /// How many fields there are.
-    pub const COUNT: usize = Field::Inserts as usize + 1;
+    pub const COUNT: usize = Field::Otlp as usize + 1;
 
     /// Whether the field can rule an event out by itself (with the event's id).
     #[inline(always)]
     pub fn decides(self) -> bool {
-        const DECIDING: u64 = 1 << Field::EventId as u32
-            | 1 << Field::Xml as u32
-            | 1 << Field::Image as u32
-            | 1 << Field::ParentImage as u32
-            | 1 << Field::ParentProcessGuid as u32
-            | 1 << Field::TargetFilename as u32
-            | 1 << Field::TargetObject as u32
-            | 1 << Field::LogonType as u32;
+        const DECIDING: u64 = 1 << Field::EventId as u64
+            | 1 << Field::Embedded as u64
+            | 1 << Field::Message as u64
+            | 1 << Field::Image as u64
+            | 1 << Field::ParentImage as u64
+            | 1 << Field::ParentProcessGuid as u64
+            | 1 << Field::TargetFilename as u64
+            | 1 << Field::TargetObject as u64
+            | 1 << Field::LogonType as u64;
         DECIDING.wrapping_shr(self as u32) & 1 == 1
+    }
+
+    /// Whether it is the event in another form, and no value of it.
+    pub fn is_rendering(self) -> bool {
+        matches!(self, Field::Embedded | Field::DataXml | Field::Message | Field::Inserts | Field::Otlp)
+    }
+
+    /// Whether it is one of the values inside `EventData`.
+    pub fn is_event_data(self) -> bool {
+        self as u8 >= Field::UtcTime as u8 && !self.is_rendering()
     }
 
     /// The field a name inside `EventData` stands for.
     pub fn of_event_data(name: &str) -> Option<Field> {
-        EVENT_DATA.iter().find(|(known, _)| *known == name).map(|(_, field)| *field)
+        WINDOWS.names.iter().find(|(known, _)| *known == name).map(|(_, field)| *field)
     }
 }
 
-/// Names inside `EventData` (Sysmon manifest, schemas 3.2 to 4.91).
-const EVENT_DATA: &[(&str, Field)] = &[
-    ("UtcTime", Field::UtcTime),
-    ("ProcessGuid", Field::ProcessGuid),
-    ("Image", Field::Image),
-    ("CommandLine", Field::CommandLine),
-    ("User", Field::User),
-    ("LogonId", Field::LogonId),
-    ("OriginalFileName", Field::OriginalFileName),
-    ("Hashes", Field::Hashes),
-    ("ParentProcessGuid", Field::ParentProcessGuid),
-    ("ParentImage", Field::ParentImage),
-    ("ParentCommandLine", Field::ParentCommandLine),
-    ("Protocol", Field::Protocol),
-    ("Initiated", Field::Initiated),
-    ("SourceIp", Field::SourceIp),
-    ("SourcePort", Field::SourcePort),
-    ("DestinationIp", Field::DestinationIp),
-    ("DestinationPort", Field::DestinationPort),
-    ("TargetFilename", Field::TargetFilename),
-    ("TargetObject", Field::TargetObject),
-    ("Details", Field::Details),
-    ("PipeName", Field::PipeName),
-    // Security event 4624.
-    ("LogonType", Field::LogonType),
-    ("IpAddress", Field::IpAddress),
-    ("IpPort", Field::IpPort),
-    ("TargetUserName", Field::TargetUserName),
-    ("TargetDomainName", Field::TargetDomainName),
-    ("TargetLogonId", Field::TargetLogonId),
-    ("WorkstationName", Field::WorkstationName),
-];
+/// How a producer names and writes the values inside `EventData`.
+pub struct Naming {
+    /// Its names.
+    pub names: &'static [(&'static str, Field)],
+    /// How it writes text.
+    text: Kind,
+}
+
+/// As Windows does (Sysmon manifest, schemas 3.2 to 4.91; Security-Auditing manifest, event 4624).
+pub static WINDOWS: Naming = Naming {
+    text: Kind::String,
+    names: &[
+        ("UtcTime", Field::UtcTime),
+        ("ProcessGuid", Field::ProcessGuid),
+        ("Image", Field::Image),
+        ("CommandLine", Field::CommandLine),
+        ("User", Field::User),
+        ("LogonId", Field::LogonId),
+        ("OriginalFileName", Field::OriginalFileName),
+        ("Hashes", Field::Hashes),
+        ("ParentProcessGuid", Field::ParentProcessGuid),
+        ("ParentImage", Field::ParentImage),
+        ("ParentCommandLine", Field::ParentCommandLine),
+        ("Protocol", Field::Protocol),
+        ("Initiated", Field::Initiated),
+        ("SourceIp", Field::SourceIp),
+        ("SourcePort", Field::SourcePort),
+        ("DestinationIp", Field::DestinationIp),
+        ("DestinationPort", Field::DestinationPort),
+        ("TargetFilename", Field::TargetFilename),
+        ("TargetObject", Field::TargetObject),
+        ("Details", Field::Details),
+        ("PipeName", Field::PipeName),
+        ("LogonType", Field::LogonType),
+        ("IpAddress", Field::IpAddress),
+        ("IpPort", Field::IpPort),
+        ("TargetUserName", Field::TargetUserName),
+        ("TargetDomainName", Field::TargetDomainName),
+        ("TargetLogonId", Field::TargetLogonId),
+        ("WorkstationName", Field::WorkstationName),
+    ],
+};
+
+/// As Wazuh does: it lowers the first letter, doubles backslashes and leaves XML entities as they are.
+pub static WAZUH: Naming = Naming {
+    text: Kind::Doubled,
+    names: &[
+        ("utcTime", Field::UtcTime),
+        ("processGuid", Field::ProcessGuid),
+        ("image", Field::Image),
+        ("commandLine", Field::CommandLine),
+        ("user", Field::User),
+        ("logonId", Field::LogonId),
+        ("originalFileName", Field::OriginalFileName),
+        ("hashes", Field::Hashes),
+        ("parentProcessGuid", Field::ParentProcessGuid),
+        ("parentImage", Field::ParentImage),
+        ("parentCommandLine", Field::ParentCommandLine),
+        ("protocol", Field::Protocol),
+        ("initiated", Field::Initiated),
+        ("sourceIp", Field::SourceIp),
+        ("sourcePort", Field::SourcePort),
+        ("destinationIp", Field::DestinationIp),
+        ("destinationPort", Field::DestinationPort),
+        ("targetFilename", Field::TargetFilename),
+        ("targetObject", Field::TargetObject),
+        ("details", Field::Details),
+        ("pipeName", Field::PipeName),
+        ("logonType", Field::LogonType),
+        ("ipAddress", Field::IpAddress),
+        ("ipPort", Field::IpPort),
+        ("targetUserName", Field::TargetUserName),
+        ("targetDomainName", Field::TargetDomainName),
+        ("targetLogonId", Field::TargetLogonId),
+        ("workstationName", Field::WorkstationName),
+    ],
+};
 
 /// Where one producer puts things. Paths are keys joined by dots from the root of the record.
 pub struct Producer {
     /// Name, for people.
     pub name: &'static str,
-    /// The envelope.
+    /// The envelope, and values that have a path of their own.
     pub envelope: &'static [(&'static str, Field)],
-    /// Objects whose members are named as in `EventData`; the empty path is the root itself.
+    /// Objects whose members are the values of the event; the empty path is the root itself.
     pub event_data: &'static [&'static str],
+    /// What those members are called.
+    pub naming: &'static Naming,
 }
 
-/// All producers; on a conflict inside one record the earlier one is believed.
+/// All producers; on a conflict inside one record the earlier one is believed. Those whose only time may be the
+/// collector's stand last.
 pub const PRODUCERS: &[Producer] = &[
     Producer {
         name: "Fluent Bit in_winevtlog",
@@ -138,37 +211,82 @@ pub const PRODUCERS: &[Producer] = &[
             ("TimeCreated", Field::LoggedTime),
             ("EventRecordID", Field::RecordId),
             ("StringInserts", Field::Inserts),
-            ("System", Field::Xml),
+            ("System", Field::Embedded),
+            ("Message", Field::Message),
+            // render_event_as_text; in_tail puts each line there.
+            ("log", Field::Embedded),
         ],
         event_data: &["EventData"],
+        naming: &WINDOWS,
+    },
+    Producer { name: "Fluent Bit in_winlog", envelope: &[("ComputerName", Field::Computer)], event_data: &[], naming: &WINDOWS },
+    // Its `EventData` is an array of values.
+    Producer {
+        name: "Fluentd windows_eventlog2",
+        envelope: &[("Description", Field::Message)],
+        event_data: &["EventData"],
+        naming: &WINDOWS,
     },
     Producer {
-        name: "evtx_dump and the evtx crate",
+        name: "evtx_dump, Chainsaw and the evtx crate",
         envelope: &[
             ("Event.System.EventID", Field::EventId),
             ("Event.System.EventID.#text", Field::EventId),
             ("Event.System.Provider.#attributes.Name", Field::Provider),
             ("Event.System.Provider_attributes.Name", Field::Provider),
+            ("Event.System.Provider.Name", Field::Provider),
             ("Event.System.Channel", Field::Channel),
             ("Event.System.Computer", Field::Computer),
             ("Event.System.TimeCreated.#attributes.SystemTime", Field::LoggedTime),
             ("Event.System.TimeCreated_attributes.SystemTime", Field::LoggedTime),
+            ("Event.System.TimeCreated.SystemTime", Field::LoggedTime),
+            ("Event.EventData.Data", Field::Inserts),
             ("Event.System.EventRecordID", Field::RecordId),
         ],
         event_data: &["Event.EventData"],
+        naming: &WINDOWS,
     },
     Producer {
-        name: "Vector windows_event_log",
+        name: "Tenzir parse_winlog",
         envelope: &[
-            ("event_id", Field::EventId),
-            ("provider_name", Field::Provider),
+            ("System.EventID", Field::EventId),
+            ("System.Provider.Name", Field::Provider),
+            ("System.Channel", Field::Channel),
+            ("System.Computer", Field::Computer),
+            ("System.TimeCreated.SystemTime", Field::LoggedTime),
+            ("System.EventRecordID", Field::RecordId),
+        ],
+        event_data: &["EventData"],
+        naming: &WINDOWS,
+    },
+    Producer {
+        name: "OpenTelemetry windowseventlog",
+        envelope: &[
+            ("event_id.id", Field::EventId),
+            ("provider.name", Field::Provider),
             ("channel", Field::Channel),
             ("computer", Field::Computer),
-            ("timestamp", Field::LoggedTime),
+            ("system_time", Field::LoggedTime),
             ("record_id", Field::RecordId),
-            ("xml", Field::Xml),
+            ("event_data.data", Field::Inserts),
+            ("body", Field::Embedded),
+            ("resourceLogs", Field::Otlp),
         ],
         event_data: &["event_data"],
+        naming: &WINDOWS,
+    },
+    Producer {
+        name: "Wazuh 4",
+        envelope: &[
+            ("win.system.eventID", Field::EventId),
+            ("win.system.providerName", Field::Provider),
+            ("win.system.channel", Field::Channel),
+            ("win.system.computer", Field::Computer),
+            ("win.system.systemTime", Field::LoggedTime),
+            ("win.system.eventRecordID", Field::RecordId),
+        ],
+        event_data: &["win.eventdata"],
+        naming: &WAZUH,
     },
     // Before Winlogbeat: NXLog's own EventTime is the logged time, an @timestamp beside it is the collector's.
     Producer {
@@ -180,6 +298,38 @@ pub const PRODUCERS: &[Producer] = &[
             ("RecordNumber", Field::RecordId),
         ],
         event_data: &[""],
+        naming: &WINDOWS,
+    },
+    Producer {
+        name: "Sentinel WindowsEvent",
+        envelope: &[("Provider", Field::Provider), ("EventRecordId", Field::RecordId), ("RawEventData", Field::Embedded)],
+        event_data: &["EventData"],
+        naming: &WINDOWS,
+    },
+    // Its `EventData` is XML in a string.
+    Producer {
+        name: "Sentinel Event",
+        envelope: &[("Source", Field::Provider), ("EventLog", Field::Channel), ("TimeGenerated", Field::LoggedTime)],
+        event_data: &["EventData"],
+        naming: &WINDOWS,
+    },
+    Producer {
+        name: "Hayabusa",
+        envelope: &[("Timestamp", Field::LoggedTime), ("RecordID", Field::RecordId)],
+        event_data: &["AllFieldInfo"],
+        naming: &WINDOWS,
+    },
+    Producer {
+        name: "Winlogbeat 5 and 6",
+        envelope: &[
+            ("event_id", Field::EventId),
+            ("source_name", Field::Provider),
+            ("log_name", Field::Channel),
+            ("computer_name", Field::Computer),
+            ("record_number", Field::RecordId),
+        ],
+        event_data: &["event_data"],
+        naming: &WINDOWS,
     },
     Producer {
         name: "Winlogbeat 7 and 8",
@@ -192,10 +342,83 @@ pub const PRODUCERS: &[Producer] = &[
             ("@timestamp", Field::LoggedTime),
             ("event.code", Field::EventId),
             ("event.provider", Field::Provider),
+            ("message", Field::Message),
         ],
         event_data: &["winlog.event_data"],
+        naming: &WINDOWS,
     },
+    // What the ingest pipelines make of Winlogbeat's records; the values that they move are gone from event_data.
+    Producer {
+        name: "Elastic Common Schema",
+        envelope: &[
+            ("process.executable", Field::Image),
+            ("process.entity_id", Field::ProcessGuid),
+            ("process.command_line", Field::CommandLine),
+            ("process.pe.original_file_name", Field::OriginalFileName),
+            ("process.hash.md5", Field::Md5),
+            ("process.hash.sha1", Field::Sha1),
+            ("process.hash.sha256", Field::Sha256),
+            ("process.pe.imphash", Field::Imphash),
+            ("process.parent.entity_id", Field::ParentProcessGuid),
+            ("process.parent.executable", Field::ParentImage),
+            ("process.parent.command_line", Field::ParentCommandLine),
+            ("file.path", Field::TargetFilename),
+            ("file.name", Field::PipeName),
+            ("registry.path", Field::TargetObject),
+            ("registry.data.strings", Field::Details),
+            ("network.transport", Field::Protocol),
+            ("network.direction", Field::Initiated),
+            ("source.ip", Field::SourceIp),
+            ("source.port", Field::SourcePort),
+            ("destination.ip", Field::DestinationIp),
+            ("destination.port", Field::DestinationPort),
+            ("user.name", Field::TargetUserName),
+            ("user.domain", Field::TargetDomainName),
+            ("winlog.logon.id", Field::TargetLogonId),
+            ("event.original", Field::Embedded),
+            ("host.name", Field::Computer),
+        ],
+        event_data: &[],
+        naming: &WINDOWS,
+    },
+    // A relay's `timestamp` is when it read the record, so that any other time is better.
+    Producer {
+        name: "Vector windows_event_log",
+        envelope: &[
+            ("event_id", Field::EventId),
+            ("provider_name", Field::Provider),
+            ("channel", Field::Channel),
+            ("computer", Field::Computer),
+            ("record_id", Field::RecordId),
+            ("timestamp", Field::LoggedTime),
+            ("xml", Field::Embedded),
+        ],
+        event_data: &["event_data"],
+        naming: &WINDOWS,
+    },
+    Producer { name: "Splunk universal forwarder and Cribl", envelope: &[("_raw", Field::Embedded)], event_data: &[], naming: &WINDOWS },
 ];
+
+/// Objects in which relays and exports keep a whole record: any producer's paths may start there.
+pub const WRAPPERS: &[&str] = &[
+    // Wazuh's alerts.
+    "data",
+    // Vector's opentelemetry source.
+    "message",
+    // Fluent Bit's in_opentelemetry with logs_body_key, and other OpenTelemetry exports.
+    "body",
+    "log",
+    // Chainsaw's hunts.
+    "document.data",
+    // Falcon LogScale's parser package.
+    "Vendor",
+    // Hits of Elasticsearch and OpenSearch.
+    "_source",
+    COPY,
+];
+
+/// Beside the `_source` of a hit: the same once more, flattened.
+const COPY: &str = "fields";
 
 /// A place in a record's tree of objects.
 pub type Node = u8;
@@ -203,13 +426,13 @@ pub type Node = u8;
 /// The root of a record.
 pub const ROOT: Node = 0;
 
-/// Longest path of any producer, in objects entered; the walk keeps that many.
-pub const MAX_PATH: usize = 8;
+/// Longest path of any producer inside two wrappers, in objects entered; the walk keeps that many.
+pub const MAX_PATH: usize = 12;
 
 /// What is known about a key at a node.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Entry {
-    /// Field that a scalar (for [`Field::Xml`]: a string) here states.
+    /// Field that a scalar here states, or an array of one scalar.
     pub scalar: Option<Field>,
     /// Field that an array here states.
     pub array: Option<Field>,
@@ -217,6 +440,10 @@ pub struct Entry {
     pub child: Option<Node>,
     /// The smaller, the more it is believed.
     pub rank: u16,
+    /// What is added to the ranks of everything inside the object that opens here.
+    pub inner_rank: u16,
+    /// How strings here are written.
+    pub text: Kind,
 }
 
 /// The first 16 bytes of a key as two words, and its length: all of it for most keys.
@@ -273,7 +500,7 @@ impl KeyPrefix {
     #[inline(always)]
     fn slot(&self, node: Node) -> usize {
         let mixed = self.first ^ self.second.rotate_left(29) ^ ((self.length as u64) << 53) ^ (u64::from(node) << 48);
-        (mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 55) as usize
+        (mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 54) as usize
     }
 }
 
@@ -293,6 +520,12 @@ fn low_bytes(word: u64, count: usize) -> u64 {
     }
 }
 
+/// Keys shorter than this are found by [`KeyPrefix::read`].
+const SHORT: usize = 16;
+
+/// Rank that a copy adds: more than the table has rows.
+const COPIED: u16 = SLOTS as u16;
+
 struct Row {
     node: Node,
     prefix: KeyPrefix,
@@ -300,8 +533,8 @@ struct Row {
     entry: Entry,
 }
 
-/// Hash slots: 2^9, as [`KeyPrefix::slot`] yields nine bits. A test holds the table to less than half of them.
-const SLOTS: usize = 512;
+/// Hash slots: 2^10, as [`KeyPrefix::slot`] yields ten bits. A test holds the table to less than half of them.
+const SLOTS: usize = 1024;
 
 /// All producers' paths merged: for a node and a key, what stands there.
 pub struct PathTable {
@@ -315,23 +548,49 @@ impl PathTable {
     /// Merges the tables of `producers`.
     pub fn new(producers: &'static [Producer]) -> PathTable {
         let mut table = PathTable { rows: Vec::new(), slots: vec![0; SLOTS], nodes: 1 };
-        for (index, producer) in producers.iter().enumerate() {
-            let rank = u16::try_from(index).unwrap_or(u16::MAX);
-            for (path, field) in producer.envelope {
-                let (parent, key) = path.rsplit_once('.').unwrap_or(("", path));
-                let node = table.open(parent, rank);
-                table.state(node, key, *field, rank);
-            }
+        // All objects with values of one naming are the same node: they differ in nothing but their way there.
+        let mut data: Vec<(&'static Naming, Node)> = Vec::new();
+        for producer in producers {
             for base in producer.event_data {
-                let node = table.open(base, rank);
-                for (name, field) in EVENT_DATA {
-                    table.state(node, name, *field, rank);
+                if base.is_empty() {
+                    table.name(ROOT, producer.naming);
+                    continue;
+                }
+                let node = match data.iter().find(|(naming, _)| std::ptr::eq(*naming, producer.naming)) {
+                    Some((_, node)) => *node,
+                    None => {
+                        let node = table.nodes;
+                        table.nodes = table.nodes.saturating_add(1);
+                        table.name(node, producer.naming);
+                        data.push((producer.naming, node));
+                        node
+                    }
+                };
+                let (parent, key) = base.rsplit_once('.').unwrap_or(("", base));
+                let parent = table.open(parent);
+                if let Some(entry) = table.entry(parent, key) {
+                    entry.child.get_or_insert(node);
                 }
                 // The same place may hold the values without their names, or all of them as XML.
-                if let Some((parent, key)) = base.rsplit_once('.').or((!base.is_empty()).then_some(("", base))) {
-                    let parent = table.open(parent, rank);
-                    table.state(parent, key, Field::Inserts, rank);
+                table.state(parent, key, Field::Inserts);
+                table.state(parent, key, Field::DataXml);
+            }
+            for (path, field) in producer.envelope {
+                let (parent, key) = path.rsplit_once('.').unwrap_or(("", path));
+                let node = table.open(parent);
+                table.state(node, key, *field);
+                // Some pipelines flatten objects. A long dotted key is taken apart when it is met.
+                if path.len() < SHORT && !parent.is_empty() {
+                    table.state(ROOT, path, *field);
                 }
+            }
+        }
+        for path in WRAPPERS {
+            let (parent, key) = path.rsplit_once('.').unwrap_or(("", path));
+            let node = table.open(parent);
+            if let Some(entry) = table.entry(node, key) {
+                entry.child = Some(ROOT);
+                entry.inner_rank = if *path == COPY { COPIED } else { 0 };
             }
         }
         table.index();
@@ -339,11 +598,11 @@ impl PathTable {
     }
 
     /// The node of a path of objects, made if need be.
-    fn open(&mut self, path: &'static str, rank: u16) -> Node {
+    fn open(&mut self, path: &'static str) -> Node {
         let mut node = ROOT;
         for key in path.split('.').filter(|key| !key.is_empty()) {
             let fresh = self.nodes;
-            let Some(entry) = self.entry(node, key, rank) else { return node };
+            let Some(entry) = self.entry(node, key) else { return node };
             node = *entry.child.get_or_insert(fresh);
             if node == fresh {
                 self.nodes = self.nodes.saturating_add(1);
@@ -352,19 +611,31 @@ impl PathTable {
         node
     }
 
+    /// Notes what the values inside an object are called.
+    fn name(&mut self, node: Node, naming: &'static Naming) {
+        for (name, field) in naming.names {
+            self.state(node, name, *field);
+            if let Some(entry) = self.entry(node, name) {
+                entry.text = naming.text;
+            }
+        }
+    }
+
     /// Notes what a key states, unless an earlier producer already said so.
-    fn state(&mut self, node: Node, key: &'static str, field: Field, rank: u16) {
-        if let Some(entry) = self.entry(node, key, rank) {
-            let place = if field == Field::Inserts { &mut entry.array } else { &mut entry.scalar };
+    fn state(&mut self, node: Node, key: &'static str, field: Field) {
+        if let Some(entry) = self.entry(node, key) {
+            let place = if matches!(field, Field::Inserts | Field::Otlp) { &mut entry.array } else { &mut entry.scalar };
             place.get_or_insert(field);
         }
     }
 
-    fn entry(&mut self, node: Node, key: &'static str, rank: u16) -> Option<&mut Entry> {
+    fn entry(&mut self, node: Node, key: &'static str) -> Option<&mut Entry> {
         let known = self.rows.iter().position(|row| row.node == node && row.key == key);
         let at = known.unwrap_or_else(|| {
-            self.rows.push(Row { node, prefix: KeyPrefix::of(key), key, entry: Entry { rank, ..Entry::default() } });
-            self.rows.len().saturating_sub(1)
+            let number = self.rows.len();
+            let entry = Entry { rank: u16::try_from(number).unwrap_or(u16::MAX), text: Kind::String, ..Entry::default() };
+            self.rows.push(Row { node, prefix: KeyPrefix::of(key), key, entry });
+            number
         });
         self.rows.get_mut(at).map(|row| &mut row.entry)
     }
@@ -397,6 +668,16 @@ impl PathTable {
     pub fn find_text(&self, node: Node, key: &str) -> Option<&Entry> {
         self.find(node, KeyPrefix::of(key), key.as_bytes())
     }
+
+    /// What stands under a key that is several keys joined by dots.
+    pub fn find_dotted(&self, node: Node, path: &str) -> Option<&Entry> {
+        let mut node = node;
+        let (objects, key) = path.rsplit_once('.')?;
+        for object in objects.split('.').take(MAX_PATH) {
+            node = self.find_text(node, object)?.child?;
+        }
+        self.find_text(node, key)
+    }
 }
 
 #[cfg(test)]
@@ -411,9 +692,12 @@ mod tests {
             paths.extend(producer.envelope.iter().map(|(path, field)| (path.to_string(), *field)));
             for base in producer.event_data {
                 let dot = if base.is_empty() { "" } else { "." };
-                paths.extend(EVENT_DATA.iter().map(|(name, field)| (format!("{base}{dot}{name}"), *field)));
+                paths.extend(producer.naming.names.iter().map(|(name, field)| (format!("{base}{dot}{name}"), *field)));
             }
         }
+        let wrapped: Vec<(String, Field)> =
+            WRAPPERS.iter().flat_map(|wrapper| paths.iter().map(move |(path, field)| (format!("{wrapper}.{path}"), *field))).collect();
+        paths.extend(wrapped);
         for (path, field) in paths {
             let mut node = ROOT;
             let mut keys = path.split('.').peekable();

@@ -78,6 +78,13 @@ pub fn cut(mut text: String, limit: usize) -> String {
     text
 }
 
+/// Undoes what Wazuh does to text: backslashes doubled, XML entities left in. Text with a backslash that stands alone was
+/// not doubled, and keeps them all.
+pub fn undouble(text: &str) -> String {
+    let is_doubled = text.split(|c| c != '\\').all(|run| run.len() & 1 == 0);
+    if is_doubled { unentity(&text.replace(r"\\", r"\")) } else { unentity(text) }
+}
+
 /// Resolves the five named XML entities and numeric ones; anything else stays as it is.
 pub fn unentity(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
@@ -145,6 +152,19 @@ mod tests {
     #[test]
     fn entities() {
         assert_eq!(unentity("1&gt; a &amp;&amp; b &#39;&#x41; &nope; & &"), "1> a && b 'A &nope; & &");
+    }
+
+    #[test]
+    fn doubled_backslashes() {
+        for (text, want) in [
+            (r"C:\\Windows\\x.exe", r"C:\Windows\x.exe"),
+            (r"\\\\host\\ADMIN$", r"\\host\ADMIN$"),
+            (r"C:\Windows\\x", r"C:\Windows\\x"),
+            (r"a &amp;&amp; b &gt; C:\\out", r"a && b > C:\out"),
+            ("", ""),
+        ] {
+            assert_eq!(undouble(text), want, "{text}");
+        }
     }
 
     proptest::proptest! {

@@ -4,7 +4,7 @@
 //! looks for the elements it knows and ignores all else; it is no XML parser and need not be one.
 
 use super::shapes::Field;
-use super::{Fields, Kind, MAX_XML, Place, text};
+use super::{Fields, Kind, MAX_EMBEDDED, NOTHING, Place, text};
 
 /// The elements and attributes of `<System>`.
 const ENVELOPE: [(&str, Field); 6] = [
@@ -20,39 +20,70 @@ const ENVELOPE: [(&str, Field); 6] = [
 ///
 /// Spares most records the unescaping. The id stands in the first few hundred bytes, behind the provider.
 pub fn is_surely_unwanted(raw: &[u8], wanted: &impl Fn(u32) -> bool) -> bool {
-    let head = raw.get(..raw.len().min(512)).unwrap_or(raw);
-    let head = String::from_utf8_lossy(head);
-    if !head.starts_with("<Event") {
+    if !raw.starts_with(b"<Event") {
         return false;
     }
+    let head = String::from_utf8_lossy(raw.get(..raw.len().min(512)).unwrap_or(raw));
     let Some((_, rest)) = head.split_once("<EventID>") else { return false };
     let Some((digits, _)) = rest.split_once('<') else { return false };
     digits.trim().parse().is_ok_and(|id| !wanted(id))
 }
 
-/// Reads an event from the raw bytes of a JSON string. `None` if it is not an event or its id is not wanted.
-pub fn read(raw: &[u8], wanted: &impl Fn(u32) -> bool) -> Option<Fields<'static>> {
-    let xml = text::unescape(raw, MAX_XML);
-    if !xml.trim_start().starts_with("<Event") {
-        return None;
+/// Whether the raw bytes of a JSON string start as XML of an event does. Go writes `<` as `\u003c` in JSON.
+pub fn starts(raw: &[u8]) -> bool {
+    let opened = raw.strip_prefix(b"<").or_else(|| raw.strip_prefix(br"\u003c"));
+    opened.is_some_and(|rest| rest.starts_with(b"Event") || rest.starts_with(b"?xml"))
+}
+
+/// Makes the event inside a string the one that `fields` tell of; whether it is one.
+pub fn read(fields: &mut Fields<'_>, field: Field) -> bool {
+    let xml = text::unescape(fields.raw(field).unwrap_or_default(), MAX_EMBEDDED);
+    let mut event = xml.trim_ascii_start();
+    if let Some((_, behind)) = event.strip_prefix("<?xml").and_then(|rest| rest.split_once("?>")) {
+        event = behind.trim_ascii_start();
     }
-    let (system, data) = xml.split_once("</System>")?;
-    let mut fields = Fields::new(std::borrow::Cow::Owned(Vec::new()));
+    let Some((system, data)) = event.split_once("</System>").filter(|_| event.starts_with("<Event")) else { return false };
+    fields.places = NOTHING;
     for (element, field) in ENVELOPE {
         if let Some(value) = element_or_attribute(system, element, field) {
-            fields.put(field, place(&xml, value));
+            fields.put(field, place(&xml, value, 0));
         }
     }
+    for (field, value) in values(data) {
+        fields.put(field, place(&xml, value, 0));
+    }
+    fields.decoded = xml.into_bytes();
+    fields.has(Field::EventId)
+}
+
+/// Names the values in [`Field::DataXml`]; whether there were any. Sentinel's table `Event` keeps them so, in a `<DataItem>`.
+pub fn name_data(fields: &mut Fields<'_>) -> bool {
+    if !fields.raw(Field::DataXml).is_some_and(|raw| matches!(raw.trim_ascii_start().first(), Some(b'<' | b'\\'))) {
+        return false;
+    }
+    let Some((xml, base)) = fields.decode(Field::DataXml) else { return false };
+    let mut found = false;
+    for (field, value) in values(&xml) {
+        fields.set(field, place(&xml, value, base));
+        found = true;
+    }
+    found
+}
+
+/// The elements `<Data Name=…>` that are of use, the first of each name.
+fn values(data: &str) -> Vec<(Field, &str)> {
+    let mut values: Vec<(Field, &str)> = Vec::new();
     let mut rest = data;
     while let Some((_, after)) = rest.split_once("<Data Name=") {
         let Some((name, value, behind)) = data_element(after) else { break };
-        if let Some(field) = Field::of_event_data(name) {
-            fields.put(field, place(&xml, value));
+        if let Some(field) = Field::of_event_data(name)
+            && !values.iter().any(|(known, _)| *known == field)
+        {
+            values.push((field, value));
         }
         rest = behind;
     }
-    fields.bytes = std::borrow::Cow::Owned(xml.into_bytes());
-    fields.number(Field::EventId).is_some_and(wanted).then_some(fields)
+    values
 }
 
 /// The text of `<Element …>text<`, or of the attribute that holds the value of an element without text.
@@ -90,16 +121,16 @@ fn quoted(text: &str) -> Option<(&str, &str)> {
     }
 }
 
-/// Where `value`, a part of `xml`, stands in it.
-fn place(xml: &str, value: &str) -> Place {
+/// Where `value`, a part of `xml`, stands when that is `base` bytes into the decoded strings.
+fn place(xml: &str, value: &str, base: u32) -> Place {
     let start = (value.as_ptr() as usize).wrapping_sub(xml.as_ptr() as usize);
-    let end = start.saturating_add(value.len());
-    Place { start: start as u32, end: end as u32, kind: Kind::XmlText, rank: 0 }
+    Place::within(base, start, start.saturating_add(value.len()), Kind::XmlText)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::testing;
 
     const EVENT: &str = "<Event xmlns='x'><System><Provider Name='Microsoft-Windows-Sysmon' Guid='{g}'/><EventID>11</EventID>\
         <TimeCreated SystemTime='2024-09-14T09:52:33.1184532Z'/><EventRecordID>7</EventRecordID><Channel>c</Channel>\
@@ -108,19 +139,29 @@ mod tests {
 
     #[test]
     fn an_event_in_xml() {
-        let fields = read(EVENT.as_bytes(), &|id| id == 11).unwrap();
-        for (field, want) in [
-            (Field::Provider, Some("Microsoft-Windows-Sysmon")),
-            (Field::EventId, Some("11")),
-            (Field::RecordId, Some("7")),
-            (Field::LoggedTime, Some("2024-09-14T09:52:33.1184532Z")),
-            (Field::Computer, Some("WS01")),
-            (Field::Image, Some("System")),
-            (Field::TargetFilename, Some(r"C:\a & b.exe")),
-            (Field::UtcTime, None),
-        ] {
-            assert_eq!(fields.text(field).as_deref(), want, "{field:?}");
+        for (before, event) in [("", EVENT.to_owned()), ("<?xml version='1.0'?>\\n", EVENT.to_owned()), ("", EVENT.replace('<', "\\u003c"))]
+        {
+            let record = format!(r#"{{"_raw":"{before}{event}"}}"#);
+            for (field, want) in [
+                (Field::Provider, Some("Microsoft-Windows-Sysmon")),
+                (Field::EventId, Some("11")),
+                (Field::RecordId, Some("7")),
+                (Field::LoggedTime, Some("2024-09-14T09:52:33.1184532Z")),
+                (Field::Computer, Some("WS01")),
+                (Field::Image, Some("System")),
+                (Field::TargetFilename, Some(r"C:\a & b.exe")),
+                (Field::UtcTime, None),
+            ] {
+                assert_eq!(testing::text(&record, field).as_deref(), want, "{field:?} {record}");
+            }
         }
+    }
+
+    #[test]
+    fn values_alone_in_xml() {
+        let record = r#"{"EventID":11,"EventData":"<DataItem><EventData><Data Name=\"Image\">System</Data></EventData></DataItem>"}"#;
+        assert_eq!(testing::text(record, Field::Image).as_deref(), Some("System"));
+        assert_eq!(testing::text(r#"{"EventID":11,"EventData":"Data Name='Image'>System<"}"#, Field::Image), None);
     }
 
     #[test]
@@ -128,13 +169,12 @@ mod tests {
         assert!(is_surely_unwanted(EVENT.as_bytes(), &|id| id == 1));
         assert!(!is_surely_unwanted(EVENT.as_bytes(), &|id| id == 11));
         assert!(!is_surely_unwanted(b"C:\\\\Windows", &|_| false));
-        assert!(read(EVENT.as_bytes(), &|id| id == 1).is_none());
     }
 
     proptest::proptest! {
         #[test]
         fn reading_xml_is_total(text in "<Event(<|>|'|\"|/|EventID|System|Data Name=|Image|1|é|&| )*") {
-            let _ = read(text.as_bytes(), &|_| true);
+            let _ = testing::text(&format!(r#"{{"_raw":"{text}"}}"#), Field::Image);
             let _ = is_surely_unwanted(text.as_bytes(), &|_| true);
         }
     }

@@ -1,0 +1,22 @@
+//! What the tests of the decoders share.
+
+use super::shapes::{Field, PRODUCERS, PathTable};
+use super::{Fields, Interest, read};
+
+/// Interest in everything.
+pub struct All;
+
+impl Interest for All {
+    fn wants(&self, _: u32) -> bool {
+        true
+    }
+
+    fn is_hopeless(&self, _: u32, _: &Fields<'_>) -> bool {
+        false
+    }
+}
+
+/// What a record states about a field; an error in it, or no event, is nothing.
+pub fn text(record: &str, field: Field) -> Option<String> {
+    read(record.as_bytes(), &PathTable::new(PRODUCERS), &All).ok().flatten()?.text(field)
+}
