@@ -119,17 +119,20 @@ pub fn read<'a>(record: &'a [u8], table: &PathTable, interest: &impl Interest) -
     if !fields.walk(record, table, interest)? {
         return Ok(None);
     }
-    if !fields.has(Field::EventId) && !embedded::open(&mut fields, table, interest) {
-        return Ok(None);
+    Ok(complete(&mut fields, table, interest).then_some(fields))
+}
+
+/// Finds what the walk through a record that may be wanted did not; whether it is an event that is wanted.
+#[inline(never)]
+fn complete(fields: &mut Fields<'_>, table: &PathTable, interest: &impl Interest) -> bool {
+    if !fields.has(Field::EventId) && !embedded::open(fields, table, interest) {
+        return false;
     }
     if fields.lacks_data() {
-        let _found = xml::name_data(&mut fields)
-            || pairs::name_pairs(&mut fields)
-            || positional::name_inserts(&mut fields)
-            || message::name_lines(&mut fields);
+        let _found = xml::name_data(fields) || pairs::name_pairs(fields) || positional::name_inserts(fields) || message::name_lines(fields);
     }
-    compose::stand_in(&mut fields);
-    Ok(Some(fields))
+    compose::stand_in(fields);
+    true
 }
 
 impl<'a> Fields<'a> {
@@ -138,6 +141,7 @@ impl<'a> Fields<'a> {
     }
 
     /// Returns false as soon as it is certain that nobody wants the record.
+    #[inline(always)]
     fn walk(&mut self, bytes: &[u8], table: &PathTable, interest: &impl Interest) -> Result<bool, Fault> {
         let mut at = skip_blank(bytes, 0);
         if bytes.get(at) != Some(&b'{') {
@@ -226,15 +230,19 @@ impl<'a> Fields<'a> {
             }
             let Some(entry) = entry else { continue };
             let rank = entry.rank.saturating_add(inner_rank);
-            let place = Place { start: from as u32, end: to as u32, kind: if kind == Kind::String { entry.text } else { kind }, rank };
-            let (field, place) = match (kind, entry.array, entry.scalar) {
-                (Kind::Array, Some(field), _) => (field, place),
-                (Kind::Array, None, Some(field)) => match only_element(bytes, place) {
-                    Some(place) => (field, place),
-                    None => continue,
-                },
-                (_, _, Some(field)) => (field, place),
-                _ => continue,
+            let mut place = Place { start: from as u32, end: to as u32, kind, rank };
+            let field = if kind != Kind::Array {
+                if kind == Kind::String {
+                    place.kind = entry.text;
+                }
+                let Some(field) = entry.scalar else { continue };
+                field
+            } else if let Some(field) = entry.array {
+                field
+            } else {
+                let (Some(field), Some(element)) = (entry.scalar, only_element(bytes, place)) else { continue };
+                place = element;
+                field
             };
             let new = self.put(field, place);
             if new && field.decides() && self.is_hopeless(field, interest) {
@@ -244,6 +252,7 @@ impl<'a> Fields<'a> {
     }
 
     /// Whether, with `field` just found, it is certain that nobody wants the record.
+    #[inline(always)]
     fn is_hopeless(&self, field: Field, interest: &impl Interest) -> bool {
         match field {
             Field::Embedded | Field::Message => {
@@ -418,8 +427,7 @@ fn find_long<'t>(
     let (prefix, quote, escaped) = KeyPrefix::read_long(bytes, start)?;
     let key = bytes.get(start..quote).unwrap_or_default();
     let entry = if escaped { table.find_text(node, &text::unescape(key, MAX_TEXT)) } else { table.find(node, prefix, key) };
-    let flattened = entry.is_none() && key.contains(&b'.');
-    let entry = if flattened { table.find_dotted(node, &text::unescape(key, MAX_TEXT)) } else { entry };
+    let entry = if entry.is_none() && prefix.has_dot() { table.find_dotted(node, &text::unescape(key, MAX_TEXT)) } else { entry };
     Ok((entry, quote))
 }
 

@@ -12,6 +12,7 @@ const LOW: u64 = 0x0101_0101_0101_0101;
 const HIGH: u64 = 0x8080_8080_8080_8080;
 const QUOTES: u64 = LOW.wrapping_mul(b'"' as u64);
 const BACKSLASHES: u64 = LOW.wrapping_mul(b'\\' as u64);
+const DOTS: u64 = LOW.wrapping_mul(b'.' as u64);
 
 /// The eight bytes at `at` as a little-endian word; bytes past the end read as 0.
 #[inline(always)]
@@ -41,6 +42,12 @@ pub fn quotes(word: u64) -> u64 {
 #[inline(always)]
 pub fn has_backslash(word: u64) -> bool {
     zero_bytes(word ^ BACKSLASHES) != 0
+}
+
+/// Whether any byte of `word` is a dot.
+#[inline(always)]
+pub fn has_dot(word: u64) -> bool {
+    zero_bytes(word ^ DOTS) != 0
 }
 
 #[inline(always)]

@@ -92,16 +92,6 @@ impl Field {
         DECIDING.wrapping_shr(self as u32) & 1 == 1
     }
 
-    /// Whether it is the event in another form, and no value of it.
-    pub fn is_rendering(self) -> bool {
-        matches!(self, Field::Embedded | Field::DataXml | Field::Message | Field::Inserts | Field::Otlp)
-    }
-
-    /// Whether it is one of the values inside `EventData`.
-    pub fn is_event_data(self) -> bool {
-        self as u8 >= Field::UtcTime as u8 && !self.is_rendering()
-    }
-
     /// The field a name inside `EventData` stands for.
     pub fn of_event_data(name: &str) -> Option<Field> {
         WINDOWS.names.iter().find(|(known, _)| *known == name).map(|(_, field)| *field)
@@ -426,8 +416,8 @@ pub type Node = u8;
 /// The root of a record.
 pub const ROOT: Node = 0;
 
-/// Longest path of any producer inside two wrappers, in objects entered; the walk keeps that many.
-pub const MAX_PATH: usize = 12;
+/// Longest path of any producer inside its wrappers, in objects entered; the walk keeps that many and passes over deeper ones.
+pub const MAX_PATH: usize = 8;
 
 /// What is known about a key at a node.
 #[derive(Clone, Copy, Debug, Default)]
@@ -495,6 +485,12 @@ impl KeyPrefix {
             second: low_bytes(scan::word(bytes, 8), length.saturating_sub(8)),
             length,
         }
+    }
+
+    /// Whether there is a dot among the first 16 bytes, as in all paths of more than one key.
+    #[inline(always)]
+    pub fn has_dot(&self) -> bool {
+        scan::has_dot(self.first) || scan::has_dot(self.second)
     }
 
     #[inline(always)]
