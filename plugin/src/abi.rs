@@ -24,7 +24,8 @@ const POLICY_REGION: usize = 128 * 1024;
 /// The copies of most calls fit here.
 const SMALL: usize = 128 * 1024;
 
-/// Room behind every copy, so that an alert can be added in place. An alert has at most some 12 KiB.
+/// Room behind every copy, so that an alert can be added in place. Most have 2 to 4 KiB; behind the largest
+/// record there is room for the largest.
 const ROOM: usize = 32 * 1024;
 
 /// The largest copy that is given room: the largest record of the policy, its NUL, and a tag.

@@ -148,8 +148,8 @@ struct Piece {
     summary: String,
 }
 
-/// The alert about an incident on the host of that name, as JSON. Bounded: every text in it was cut to 1 KiB when it was read,
-/// and an incident has at most one piece of each kind and eight children.
+/// The alert about an incident on the host of that name, as JSON. At most some 40 KiB: every text in it was cut to 1 KiB when it
+/// was read and has no control characters, which JSON writes six bytes long; children and summaries are cut shorter.
 pub fn write(incident: &Incident, computer: &str) -> String {
     let (finding, rule) = (&incident.finding, incident.chain.rule());
     let process = finding.process();
@@ -218,9 +218,21 @@ fn user(account: &str) -> User<'_> {
     }
 }
 
+/// As much of a text as identifies it, where there are many.
+fn short(text: &str) -> &str {
+    text.get(..text.floor_char_boundary(SHORT)).unwrap_or(text)
+}
+
+/// In bytes. Eight children and nine pieces of evidence are to fit beside the largest record.
+const SHORT: usize = 256;
+
 fn child(piece: &Rc<Evidence>) -> Option<Child<'_>> {
     let Fact::ProcessStart(start) = &piece.fact else { return None };
-    Some(Child { executable: &start.image, command_line: start.command_line.as_deref(), user: start.user.as_deref().map(user) })
+    Some(Child {
+        executable: short(&start.image),
+        command_line: start.command_line.as_deref().map(short),
+        user: start.user.as_deref().map(short).map(user),
+    })
 }
 
 fn piece(evidence: &Evidence) -> Piece {
@@ -246,5 +258,6 @@ fn piece(evidence: &Evidence) -> Piece {
         Fact::Logon(logon) => (4624, format!("{} logged on from {}", logon.user, logon.remote)),
         Fact::Pipe(pipe) => (17, format!("pipe {} was opened by {}", pipe.name, pipe.image.as_str())),
     };
+    let summary = crate::record::text::cut(summary, SHORT.saturating_mul(2));
     Piece { event, time: evidence.time.to_string(), record_id: evidence.record_id, summary }
 }

@@ -251,10 +251,8 @@ fn examine(
         return None;
     }
     let evidence = Rc::new(evidence);
-    let windows = &policy.windows;
-    let longest = windows.connection_before.max(windows.file_to_process).max(windows.service_put_back);
-    let keep = longest.0.saturating_add(windows.connection_after.0);
-    match host.locker.put(&evidence, policy.limits.evidence_per_host.get(), &host.clock, keep, windows.clock_tolerance.0) {
+    let tolerance = policy.windows.clock_tolerance.0;
+    match host.locker.put(&evidence, policy.limits.evidence_per_host.get(), &host.clock, reach(policy), tolerance) {
         Put::Duplicate => {
             add(&mut counters.evidence_duplicate);
             None
@@ -265,6 +263,13 @@ fn examine(
             Some(evidence)
         }
     }
+}
+
+/// The longest time over which any chain joins two pieces.
+fn reach(policy: &Policy) -> i64 {
+    let windows = &policy.windows;
+    let longest = windows.connection_before.max(windows.file_to_process).max(windows.service_put_back);
+    longest.0.saturating_add(windows.connection_after.0)
 }
 
 /// Asks every chain that wants the piece about each of its anchors on the host; what is to be alerted joins the
@@ -281,13 +286,21 @@ fn judge(
     service::note(evidence, &host.locker, policy);
     for chain in chains.iter().filter(|chain| chain.wants(evidence, policy)) {
         let shelves = chain.anchors().iter().flat_map(|shelf| host.locker.shelf(*shelf));
-        let anchors: Vec<Rc<Evidence>> = shelves.filter(|anchor| chain.wants(anchor, policy)).cloned().collect();
+        let near = |anchor: &&Rc<Evidence>| anchor.time.ms.abs_diff(evidence.time.ms) <= reach(policy).unsigned_abs();
+        let anchors: Vec<Rc<Evidence>> = shelves.filter(near).filter(|anchor| chain.wants(anchor, policy)).cloned().collect();
         for anchor in anchors {
-            // Only a finding that the new piece is part of can have changed, unless it says what was done to a service.
-            let Some(finding) = chain.judge(&anchor, &host.locker, policy) else { continue };
-            if !finding.holds(evidence) && !matches!(evidence.fact, Fact::ServiceMark(_)) {
+            let Some(mut finding) = chain.judge(&anchor, &host.locker, policy) else { continue };
+            // Only a finding that the new piece is part of can have changed, unless it says what was done to the service, or
+            // gives away who it was.
+            let says_more = match &evidence.fact {
+                Fact::ServiceMark(mark) => finding.service().is_some_and(|set| set.service.eq_ignore_ascii_case(&mark.service)),
+                Fact::Pipe(_) | Fact::FileWrite(_) => finding.source.domain.is_some(),
+                _ => false,
+            };
+            if !says_more && !finding.holds(evidence) {
                 continue;
             }
+            finding.severity = chain.levels(policy).told(finding.severity);
             if let Some(index) = incident::absorb(host, name, *chain, finding, policy, watch, counters) {
                 queue(host, index, policy, counters);
             }

@@ -45,6 +45,7 @@ pub struct Incident {
 struct Reported {
     severity: Severity,
     source: Option<IpAddr>,
+    domain: Option<String>,
     user: Option<String>,
     lateral: Option<bool>,
     allowed: bool,
@@ -76,12 +77,13 @@ impl Incident {
     fn new(chain: &'static dyn Chain, host: &str, finding: Finding, policy: &Policy) -> Incident {
         let anchor = identity(&finding.anchor);
         let (first_seen, last_seen) = span(&finding);
-        let mut incident = Incident {
+        let allowed = covering(&finding, host, policy);
+        Incident {
             chain,
             id: id(chain.rule().chain, host, &anchor),
-            severity: finding.severity,
+            severity: if allowed.is_some() { Severity::Informational } else { finding.severity },
             finding,
-            allowed: None,
+            allowed,
             first_seen,
             last_seen,
             repeat: 0,
@@ -89,9 +91,7 @@ impl Incident {
             held_until: None,
             anchors: vec![hash64(&anchor)],
             reported: None,
-        };
-        incident.judge_allowed(host, policy);
-        incident
+        }
     }
 
     /// Whether a finding is about an execution that is part of this incident.
@@ -100,11 +100,13 @@ impl Incident {
     }
 
     /// Whether a finding belongs to this incident: the same thing, not longer than `suppress` away.
-    fn folds(&self, rule: &str, finding: &Finding, suppress: i64) -> bool {
+    /// What is allowed and what is not never share an incident.
+    fn folds(&self, rule: &str, finding: &Finding, allowed: bool, suppress: i64) -> bool {
         let ms = finding.anchor.time.ms;
         let (ours, theirs) = (&self.finding.source.candidates, &finding.source.candidates);
         let by_source = !finding.fold_by_source || ours.is_empty() || theirs.is_empty() || theirs.iter().any(|ip| ours.contains(ip));
         self.chain.rule().id == rule
+            && self.allowed.is_some() == allowed
             && by_source
             && self.finding.fold == finding.fold
             && ms.saturating_sub(self.last_seen.ms) <= suppress
@@ -129,68 +131,72 @@ impl Incident {
         if last.ms > self.last_seen.ms {
             self.last_seen = last;
         }
+        // Allowed only if every execution is: one that is not takes the whole incident with it.
+        self.allowed = match covering(&finding, host, policy) {
+            Some(reason) if self.allowed.is_some() || known && self.anchors.len() == 1 => Some(reason),
+            _ => None,
+        };
         let old = &self.finding;
         if finding.severity >= old.severity {
             self.finding = merged(finding, old);
         } else if let Some(connection) = &finding.source.connection
             && old.source.connection.is_none()
+            && Rc::ptr_eq(&old.anchor, &finding.anchor)
         {
             self.finding.pieces.push(Rc::clone(connection));
             self.finding.source = finding.source;
         }
-        self.judge_allowed(host, policy);
-    }
-
-    /// Severity after the allow-list.
-    fn judge_allowed(&mut self, host: &str, policy: &Policy) {
-        let entry = policy.allow.iter().find(|entry| self.is_covered_by(entry, host, policy));
-        self.allowed = entry.map(|entry| entry.reason.clone());
-        self.severity = if entry.is_some() { Severity::Informational } else { self.finding.severity };
-    }
-
-    /// Whether every field that the entry gives holds. By source only if every candidate is in its ranges, or something
-    /// beside the time names the one that is.
-    fn is_covered_by(&self, entry: &Allow, host: &str, policy: &Policy) -> bool {
-        let finding = &self.finding;
-        let unknown_source = policy.alert.on_unknown_source == OnUnknown::Allow;
-        let in_ranges = |ip: &IpAddr| entry.source.iter().any(|range| range.contains(*ip));
-        let by_source = || match (finding.source.ip, finding.source.named) {
-            (None, _) => unknown_source,
-            (Some(ip), true) => in_ranges(&ip),
-            (Some(_), false) => finding.source.candidates.iter().all(in_ranges),
-        };
-        let by_user = || match finding.user() {
-            None => policy.alert.on_unknown_user == OnUnknown::Allow,
-            // A name without its domain is enough where the entry gives none.
-            Some(user) => entry.user.hit(&user) || user.split_once('\\').is_some_and(|(_, name)| entry.user.hit(name)),
-        };
-        let process = finding.process();
-        let by_process = || process.is_some_and(|process| entry.process.hit(process.key.as_str()) || entry.process.hit(&process.image));
-        let by_hash = || {
-            let hashes = process.and_then(|process| process.hashes.as_deref()).unwrap_or_default();
-            let mut values = hashes.split([',', ' ']).map(|hash| hash.rsplit('=').next().unwrap_or_default());
-            values.any(|value| entry.hash.iter().any(|hash| hash.eq_ignore_ascii_case(value)))
-        };
-        let by_service = || finding.service().is_some_and(|set| entry.service.hit(&set.service));
-        entry.until.as_ref().is_none_or(|until| finding.anchor.time.ms <= until.ms)
-            && (entry.source.is_empty() || by_source())
-            && (entry.host.is_empty() || entry.host.hit(host))
-            && (entry.user.is_empty() || by_user())
-            && (entry.process.is_empty() || by_process())
-            && (entry.hash.is_empty() || by_hash())
-            && (entry.service.is_empty() || by_service())
+        self.severity = if self.allowed.is_some() { Severity::Informational } else { self.finding.severity };
     }
 
     fn report(&self) -> Reported {
         Reported {
             severity: self.severity,
             source: self.finding.source.ip,
+            domain: self.finding.source.domain.clone(),
             user: self.finding.user(),
             lateral: self.finding.lateral,
             allowed: self.allowed.is_some(),
             repeats: self.repeat.checked_ilog10().map_or(0, |digits| digits.saturating_add(1)),
         }
     }
+}
+
+/// The reason of the allow-list entry that covers a finding.
+fn covering(finding: &Finding, host: &str, policy: &Policy) -> Option<String> {
+    policy.allow.iter().find(|entry| covers(entry, finding, host, policy)).map(|entry| entry.reason.clone())
+}
+
+/// Whether every field that the entry gives holds. By source only if every candidate is in its ranges, or something
+/// beside the time names the one that is.
+fn covers(entry: &Allow, finding: &Finding, host: &str, policy: &Policy) -> bool {
+    let unknown_source = policy.alert.on_unknown_source == OnUnknown::Allow;
+    let in_ranges = |ip: &IpAddr| entry.source.iter().any(|range| range.contains(*ip));
+    let by_source = || match (finding.source.ip, finding.source.named) {
+        (None, _) => unknown_source,
+        (Some(ip), true) => in_ranges(&ip),
+        (Some(_), false) => finding.source.candidates.iter().all(in_ranges),
+    };
+    let by_user = || match finding.person().filter(|_| finding.source.sure_user || finding.logon().is_none()) {
+        None => policy.alert.on_unknown_user == OnUnknown::Allow,
+        // A name without its domain is enough where the entry gives none.
+        Some(user) => entry.user.hit(&user) || user.split_once('\\').is_some_and(|(_, name)| entry.user.hit(name)),
+    };
+    let process = finding.process();
+    let by_process = || process.is_some_and(|process| entry.process.hit(process.key.as_str()) || entry.process.hit(&process.image));
+    let by_hash = || {
+        let hashes = process.and_then(|process| process.hashes.as_deref()).unwrap_or_default();
+        let mut values = hashes.split([',', ' ']).map(|hash| hash.rsplit('=').next().unwrap_or_default());
+        values.any(|value| entry.hash.iter().any(|hash| hash.eq_ignore_ascii_case(value)))
+    };
+    let by_service = || finding.service().is_some_and(|set| entry.service.hit(&set.service));
+    entry.until.as_ref().is_none_or(|until| finding.anchor.time.ms <= until.ms)
+        && (entry.source.is_empty() || by_source())
+        && (entry.host.is_empty() || entry.host.hit(host))
+        && (entry.user.is_empty() || by_user())
+        && (entry.process.is_empty() || by_process())
+        && (entry.hash.is_empty() || by_hash())
+        && (entry.service.is_empty() || by_service())
 }
 
 /// Takes a finding into the host's incidents. Returns the index of the incident if it is to be alerted (again).
@@ -214,7 +220,8 @@ pub fn absorb(
     let suppress = policy.windows.suppress.0;
     let rule = chain.rule().id;
     let known = host.incidents.iter().rposition(|incident| incident.knows(rule, &finding));
-    let known = known.or_else(|| host.incidents.iter().rposition(|incident| incident.folds(rule, &finding, suppress)));
+    let allowed = covering(&finding, name, policy).is_some();
+    let known = known.or_else(|| host.incidents.iter().rposition(|incident| incident.folds(rule, &finding, allowed, suppress)));
     let index = match known {
         Some(index) => {
             if let Some(incident) = host.incidents.get_mut(index) {
@@ -227,7 +234,11 @@ pub fn absorb(
             let clock = &host.clock;
             host.incidents.retain(|incident| incident.held_until.is_some() || !clock.is_past(incident.last_seen.ms, keep));
             while host.incidents.len() >= policy.limits.incidents_per_host.get() {
-                host.incidents.remove(0);
+                // The least of those that have told what they had to tell.
+                let worth = |incident: &Incident| (incident.held_until.is_some(), incident.severity);
+                let least = host.incidents.iter().enumerate().min_by_key(|(index, incident)| (worth(incident), *index));
+                let index = least.map_or(0, |(index, _)| index);
+                host.incidents.remove(index);
                 add(&mut counters.evicted_incidents);
             }
             host.incidents.push(Incident::new(chain, name, finding, policy));
@@ -292,12 +303,14 @@ fn raise(incident: &mut Incident, policy: &Policy, counters: &mut Counters) -> b
 /// The new finding, with the pieces it lacks taken from the old one: what was once seen stays seen.
 fn merged(new: Finding, old: &Finding) -> Finding {
     let mut merged = new;
-    for piece in &old.pieces {
+    let same = Rc::ptr_eq(&merged.anchor, &old.anchor);
+    for piece in old.pieces.iter().filter(|piece| same || !matches!(piece.fact, Fact::Connection(_) | Fact::Logon(_))) {
         if !merged.pieces.iter().any(|have| have.shelf() == piece.shelf()) {
             merged.pieces.push(Rc::clone(piece));
         }
     }
-    if merged.source.ip.is_none() {
+    // Who did it is told of one execution, not of those it is folded with.
+    if merged.source.ip.is_none() && same {
         merged.source = old.source.clone();
     }
     for child in &old.children {

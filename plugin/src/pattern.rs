@@ -10,6 +10,9 @@ pub const MAX_PATTERN: usize = 1024;
 /// Largest compiled regular expression, in bytes of regex-lite's program.
 const MAX_REGEX: usize = 64 * 1024;
 
+/// Steps that a wildcard takes at most over a name; without near misses it takes one a byte.
+const MAX_STEPS: usize = 16 * 1024;
+
 /// A list of patterns; one that matches is enough.
 #[derive(Clone, Debug, Default, Serialize)]
 #[serde(transparent)]
@@ -69,8 +72,13 @@ impl Pattern {
                 )
             }
         };
-        // No name is like these two; what takes them takes anything.
-        if ["", "\u{1}"].iter().all(|odd| pattern.matches(odd, odd)) {
+        // What takes all of several things that are nothing alike takes anything.
+        const UNLIKE: [&[&str]; 3] = [
+            &["alice", "pc-17", "7z"],
+            &[r"corp\alice", r"nt authority\system", r"pc-17\bob"],
+            &[r"c:\windows\a.exe", r"d:\data\tools\b.dll", r"?:\users\x\c.com"],
+        ];
+        if UNLIKE.iter().any(|probes| probes.iter().all(|probe| pattern.matches(probe, probe))) {
             return Err(format!("`{text}` matches everything; expected something that tells one thing from another"));
         }
         Ok(pattern)
@@ -98,7 +106,13 @@ pub fn wildcard(pattern: &str, name: &str) -> bool {
     let (mut p, mut n) = (0usize, 0usize);
     // Where the last star was and how much of the name it has taken.
     let mut star: Option<(usize, usize)> = None;
+    let mut steps = 0usize;
     while let Some(c) = name.get(n) {
+        // A command line full of near misses must not cost more than it is worth: the interpreter is slow.
+        steps = steps.saturating_add(1);
+        if steps > MAX_STEPS {
+            return false;
+        }
         match pattern.get(p) {
             Some(b'*') => {
                 star = Some((p, n));

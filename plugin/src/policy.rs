@@ -128,6 +128,8 @@ pub struct ConnectionPolicy {
 pub struct PsexecPolicy {
     /// Whether the chain is in use.
     pub enabled: bool,
+    /// What its levels are told as.
+    pub severity: Levels,
     /// Pipe names of PsExec and its relatives, lower case, `*` stands for anything.
     pub pipes: Vec<String>,
     /// Pieces without which nothing is alerted.
@@ -171,12 +173,44 @@ pub enum Match {
     DistinctCodes,
 }
 
+/// `severity` in a chain's section: what the chain's own four levels are told as.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[allow(missing_docs)] // the levels by their names
+pub struct Levels {
+    pub low: Severity,
+    pub medium: Severity,
+    pub high: Severity,
+    pub critical: Severity,
+}
+
+impl Default for Levels {
+    fn default() -> Self {
+        Levels { low: Severity::Low, medium: Severity::Medium, high: Severity::High, critical: Severity::Critical }
+    }
+}
+
+impl Levels {
+    /// What a level is told as.
+    pub fn told(&self, level: Severity) -> Severity {
+        match level {
+            Severity::Informational => Severity::Informational,
+            Severity::Low => self.low,
+            Severity::Medium => self.medium,
+            Severity::High => self.high,
+            Severity::Critical => self.critical,
+        }
+    }
+}
+
 /// `[smbexec]`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SmbexecPolicy {
     /// Whether the chain is in use.
     pub enabled: bool,
+    /// What its levels are told as.
+    pub severity: Levels,
     /// Commands that only such a tool gives a service.
     pub commands: Patterns,
     /// Services, as `name command`, that look like it and are not.
@@ -189,9 +223,11 @@ pub struct SmbexecPolicy {
 pub struct WmiexecPolicy {
     /// Whether the chain is in use.
     pub enabled: bool,
+    /// What its levels are told as.
+    pub severity: Levels,
     /// Command lines that only such a tool gives, whoever connected.
     pub commands: Patterns,
-    /// Command lines that management tools start over WMI.
+    /// Programs that management tools start over WMI, by their path. What has a typical command is told all the same.
     pub ignore: Patterns,
 }
 
@@ -201,6 +237,8 @@ pub struct WmiexecPolicy {
 pub struct DcomexecPolicy {
     /// Whether the chain is in use.
     pub enabled: bool,
+    /// What its levels are told as.
+    pub severity: Levels,
     /// Programs that start others when told to over DCOM.
     pub programs: Vec<String>,
 }
@@ -211,7 +249,9 @@ pub struct DcomexecPolicy {
 pub struct ScshellPolicy {
     /// Whether the chain is in use.
     pub enabled: bool,
-    /// Services, as `name command`, whose program their own updates change.
+    /// What its levels are told as.
+    pub severity: Levels,
+    /// Programs of services, by their path, that their own updates change.
     pub ignore: Patterns,
 }
 
@@ -324,6 +364,9 @@ impl TryFrom<AllowText> for Allow {
         }
         if text.reason.trim().is_empty() {
             return Err("an [[allow]] entry needs a `reason`; it is shown in the alert".to_owned());
+        }
+        if text.source.iter().any(|range| range.0.is_everything()) {
+            return Err("an [[allow]] entry for every address there is allows everything; expected ranges".to_owned());
         }
         for hash in &text.hash {
             if !matches!(hash.len(), 32 | 40 | 64) || !hash.bytes().all(|b| b.is_ascii_hexdigit()) {
@@ -457,14 +500,20 @@ impl Default for ConnectionPolicy {
 impl Default for PsexecPolicy {
     fn default() -> Self {
         let pipes = ["psexesvc*", "remcom_*", "paexec*", "csexecsvc*", "*-stdin", "*-stdout", "*-stderr"];
-        PsexecPolicy { enabled: true, pipes: pipes.map(str::to_owned).to_vec(), require: Vec::new(), r#match: Match::Joined }
+        PsexecPolicy {
+            enabled: true,
+            severity: Levels::default(),
+            pipes: pipes.map(str::to_owned).to_vec(),
+            require: Vec::new(),
+            r#match: Match::Joined,
+        }
     }
 }
 
 impl Default for SmbexecPolicy {
     fn default() -> Self {
         let commands = [r"*cmd* /c *echo *>*.bat*", r"*cmd* /c *> \\*$\* 2*>*&1*", r"*cmd* /c *start *powershell*", r"*powershell* -e* *"];
-        SmbexecPolicy { enabled: true, commands: Patterns::known(&commands), ignore: Patterns::default() }
+        SmbexecPolicy { enabled: true, severity: Levels::default(), commands: Patterns::known(&commands), ignore: Patterns::default() }
     }
 }
 
@@ -472,42 +521,40 @@ impl Default for WmiexecPolicy {
     fn default() -> Self {
         let commands = [r"*cmd* /c *>*2>&1*", r"*> \\127.0.0.1\*$\* 2>&1*"];
         let ignore = [
-            r"*\windows\ccm\*",
-            r"*\windows\ccmsetup\*",
-            r"*\ccm32bitlauncher.exe*",
-            r"*\windows\system32\wbem\mofcomp.exe*",
-            r"*\microsoft.net\framework*\csc.exe*",
-            r"*\windows\system32\powercfg.exe*",
-            r"*msiexec* reboot=reallysuppress*",
-            r"*\windows\system32\inetsrv\appcmd.exe*",
-            r"*\windows\system32\wbem\wmiprvse.exe*",
-            r"*\windows\system32\werfault.exe*",
-            r"*\microsoft monitoring agent\*",
+            r"*:\windows\ccm\*",
+            r"*:\windows\ccmsetup\*",
+            r"*:\windows\system32\wbem\mofcomp.exe",
+            r"*:\windows\microsoft.net\framework*\csc.exe",
+            r"*:\windows\system32\powercfg.exe",
+            r"*:\windows\system32\inetsrv\appcmd.exe",
+            r"*:\windows\system32\wbem\wmiprvse.exe",
+            r"*:\windows\system32\werfault.exe",
+            r"*:\program files\microsoft monitoring agent\*",
         ];
-        WmiexecPolicy { enabled: true, commands: Patterns::known(&commands), ignore: Patterns::known(&ignore) }
+        WmiexecPolicy { enabled: true, severity: Levels::default(), commands: Patterns::known(&commands), ignore: Patterns::known(&ignore) }
     }
 }
 
 impl Default for DcomexecPolicy {
     fn default() -> Self {
         let programs = ["mmc.exe", "explorer.exe", "excel.exe", "winword.exe", "powerpnt.exe", "outlook.exe", "visio.exe", "mshta.exe"];
-        DcomexecPolicy { enabled: true, programs: programs.map(str::to_owned).to_vec() }
+        DcomexecPolicy { enabled: true, severity: Levels::default(), programs: programs.map(str::to_owned).to_vec() }
     }
 }
 
 impl Default for ScshellPolicy {
     fn default() -> Self {
         let ignore = [
-            r"*\microsoft\windows defender\platform\*",
-            r"*\microsoft\windows defender advanced threat protection\*",
-            r"*\google\update\*",
-            r"*\google\googleupdater\*",
-            r"*\google\chrome\application\*",
-            r"*\microsoft\edgeupdate\*",
-            r"*\microsoft\edge\application\*",
-            r"*\windows\ccmsetup\ccmsetup.exe*",
+            r"*:\programdata\microsoft\windows defender\platform\*",
+            r"*:\programdata\microsoft\windows defender advanced threat protection\*",
+            r"*:\program files*\google\update\*",
+            r"*:\program files*\google\googleupdater\*",
+            r"*:\program files*\google\chrome\application\*",
+            r"*:\program files*\microsoft\edgeupdate\*",
+            r"*:\program files*\microsoft\edge\application\*",
+            r"*:\windows\ccmsetup\ccmsetup.exe",
         ];
-        ScshellPolicy { enabled: true, ignore: Patterns::known(&ignore) }
+        ScshellPolicy { enabled: true, severity: Levels::default(), ignore: Patterns::known(&ignore) }
     }
 }
 
@@ -690,6 +737,10 @@ mod tests {
             (r#"{"allow":[{"host":["a"]}]}"#, "missing field `reason`"),
             (r#"{"allow":[{"process":["*\\a.exe"],"reason":"x"}]}"#, "lets in everybody who takes that name"),
             (r#"{"allow":[{"host":["*"],"reason":"x"}]}"#, "matches everything"),
+            (r#"{"allow":[{"user":["*\\*"],"reason":"x"}]}"#, "matches everything"),
+            (r#"{"allow":[{"process":["*.*"],"reason":"x"}]}"#, "matches everything"),
+            (r#"{"allow":[{"user":["re:."],"reason":"x"}]}"#, "matches everything"),
+            (r#"{"allow":[{"source":["0.0.0.0/0"],"reason":"x"}]}"#, "every address"),
             (r#"{"allow":[{"user":["re:.*"],"reason":"x"}]}"#, "matches everything"),
             (r#"{"allow":[{"user":["re:(a"],"reason":"x"}]}"#, "is not a regular expression"),
             (r#"{"allow":[{"hash":["abc"],"reason":"x"}]}"#, "is not a hash"),

@@ -179,3 +179,34 @@ fn known_management_tools() {
         }
     }
 }
+
+/// What is allowed never covers another execution, though it be the same program within the suppression time.
+#[test]
+fn an_attack_does_not_hide_behind_an_administrator() {
+    for dropped in ["", "[alert]\nallowed = \"drop\"\n"] {
+        for (engine, mut module) in engines(&module_with(&format!("{dropped}{}", entry("source = ['10.20.0.0/16']")))) {
+            let host = Host::new("PC1");
+            let first = alerts(&mut *module, &host.psexec(0, 7, ADMIN));
+            assert!(allowed(&first).is_none_or(|allowed| allowed), "{engine}");
+            // Over a session that was open: no connection is logged.
+            let second = alerts(&mut *module, &host.psexec(130_000, 8, ATTACKER)[..4]);
+            assert_eq!(allowed(&second), Some(false), "{engine}");
+            assert_eq!(second.last().map(|alert| (&alert["severity"], &alert["source"])), Some((&json!("high"), &Value::Null)), "{engine}");
+            // And the administrator again does not make the attack legitimate.
+            let third = alerts(&mut *module, &host.psexec(260_000, 9, ADMIN));
+            let legitimate = |alert: &Value| alert["id"] == second[0]["id"] && alert["status"] == "allowed";
+            assert!(!third.iter().any(legitimate), "{engine}");
+        }
+    }
+}
+
+/// Without event 3 everybody who logged on may have been the one, however near in time another is.
+#[test]
+fn the_nearest_logon_alone_allows_nothing() {
+    for (engine, mut module) in engines(&module_with(&entry("source = ['10.20.0.0/16']"))) {
+        let host = Host::new("PC1");
+        let mut records = vec![host.logon(-5_000, ATTACKER, "0x1", "EVIL"), host.logon(-1_000, ADMIN, "0x2", "BACKUP")];
+        records.extend(host.psexec(0, 7, ADMIN)[..4].to_vec());
+        assert_eq!(allowed(&alerts(&mut *module, &records)), Some(false), "{engine}");
+    }
+}

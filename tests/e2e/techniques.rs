@@ -92,6 +92,86 @@ fn smbexec_by_every_tool() {
     }
 }
 
+/// What is written to the console's file over the loopback is no program that was dropped.
+#[test]
+fn the_output_of_smbexec_is_not_a_dropped_program() {
+    for (engine, mut module) in engines(module()) {
+        let host = Host::new("PC1");
+        let (_, command) = SERVICE_COMMANDS[1];
+        let mut records = vec![host.connection(-500, ATTACKER)];
+        for n in 0..2u32 {
+            let ms = i64::from(n) * 5_000;
+            records.extend(host.new_service(ms, "BTOBTO", &command.replace('%', "%%")));
+            records.push(host.command(ms + 60, 7 + n, &expanded(command)));
+            records.push(host.file(ms + 100, "System", r"C:\__output"));
+        }
+        assert_eq!(told(&alerts(&mut *module, &records)), ["smbexec high"], "{engine}");
+    }
+}
+
+/// Words in a command that are there to be taken for something else.
+#[test]
+fn a_command_that_poses_as_something_harmless_is_told() {
+    let host = Host::new("PC1");
+    let wmi = r"cmd.exe /Q /c whoami & rem \windows\ccm\ 1> \\127.0.0.1\ADMIN$\__1.7 2>&1";
+    let pipe = r"cmd.exe /c powershell -enc JABz & echo a > \\.\pipe\b";
+    let update = r"C:\Windows\System32\cmd.exe /c evil & rem C:\Program Files\Google\Update\";
+    let new = |line: &str| [host.new_service(0, "b", line), vec![host.command(60, 7, line), host.connection(1_500, ATTACKER)]].concat();
+    let changed =
+        vec![host.service(0, "Fax", update), host.command(60, 7, update), host.service(5_000, "Fax", r"C:\Windows\system32\fxssvc.exe")];
+    for (what, records, want) in [
+        ("SCCM's folder in a remark", vec![host.wmi(0, 7, CMD, wmi, "0x1d313d")], "wmiexec high"),
+        ("an echo into a pipe behind the payload", new(pipe), "smbexec high"),
+        ("an updater's folder in a remark", changed, "scshell high"),
+    ] {
+        for (engine, mut module) in engines(module()) {
+            assert_eq!(told(&alerts(&mut *module, &records)), [want], "{what} on {engine}");
+        }
+    }
+}
+
+/// A command made of near misses costs no more than others, and the host is watched all the same.
+#[test]
+fn near_misses_are_given_up() {
+    for (engine, mut module) in engines(module()) {
+        let host = Host::new("PC1");
+        for n in 0..5u32 {
+            let command = format!("cmd{} b", "%A%a".repeat(200));
+            alerts(&mut *module, &host.new_service(i64::from(n), &format!("s{n}"), &command));
+            alerts(&mut *module, &[host.command(10 + i64::from(n), 50 + n, &format!("cmd {}", "a".repeat(1_000)))]);
+        }
+        let told = alerts(&mut *module, &host.psexec(100, 7, ATTACKER));
+        assert!(told.iter().any(|alert| alert["chain"] == "psexec" && alert["severity"] == "critical"), "{engine}");
+    }
+}
+
+/// The policy can tell each level of a chain as another.
+#[test]
+fn levels_are_told_as_the_policy_says() {
+    for (engine, mut module) in engines(&psexec_filter_tests::module_with("[psexec]\nseverity = { critical = \"medium\" }")) {
+        assert_eq!(
+            told(&alerts(&mut *module, &Host::new("PC1").psexec(0, 7, ATTACKER))),
+            ["psexec high"],
+            "{engine}: severity never falls"
+        );
+        let host = Host::new("PC2");
+        let mut records = host.psexec(0, 7, ATTACKER);
+        records.rotate_right(3);
+        assert_eq!(told(&alerts(&mut *module, &records)), ["psexec medium"], "{engine}");
+    }
+}
+
+/// A name that is given away late is told, too.
+#[test]
+fn a_late_name_is_told() {
+    for (engine, mut module) in engines(module()) {
+        let host = Host::new("PC1");
+        assert!(!alerts(&mut *module, &host.psexec(0, 7, ATTACKER)).is_empty());
+        let late = alerts(&mut *module, &[host.pipe(2_000, 7, r"C:\Windows\PSEXESVC.exe", r"\PSEXESVC-EVIL-77-stdin")]);
+        assert_eq!(late.last().map(|alert| &alert["source"]["domain"]), Some(&json!("evil")), "{engine}");
+    }
+}
+
 /// One service a command: an interactive shell is one incident.
 #[test]
 fn an_smbexec_shell_is_one_incident() {

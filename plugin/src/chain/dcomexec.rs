@@ -6,7 +6,7 @@
 use super::source::{self, Hints};
 use super::{Chain, Finding, Rule, command_of, within};
 use crate::evidence::{Evidence, Fact, Parent, Shelf};
-use crate::policy::{Policy, Severity};
+use crate::policy::{Levels, Policy, Severity};
 use crate::state::locker::Locker;
 use std::rc::Rc;
 
@@ -27,6 +27,10 @@ impl Chain for Dcomexec {
 
     fn enabled(&self, policy: &Policy) -> bool {
         policy.dcomexec.enabled
+    }
+
+    fn levels<'p>(&self, policy: &'p Policy) -> &'p Levels {
+        &policy.dcomexec.severity
     }
 
     fn shelves(&self) -> &'static [Shelf] {

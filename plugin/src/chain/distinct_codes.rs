@@ -4,7 +4,7 @@
 use super::source::{self, Hints};
 use super::{Chain, Finding, Rule, nearest};
 use crate::evidence::{Evidence, Fact, Parent, Shelf};
-use crate::policy::{Match, Policy, Severity};
+use crate::policy::{Levels, Match, Policy, Severity};
 use crate::state::locker::Locker;
 use std::rc::Rc;
 
@@ -25,6 +25,10 @@ impl Chain for DistinctCodes {
 
     fn enabled(&self, policy: &Policy) -> bool {
         policy.psexec.enabled && policy.psexec.r#match == Match::DistinctCodes
+    }
+
+    fn levels<'p>(&self, policy: &'p Policy) -> &'p Levels {
+        &policy.psexec.severity
     }
 
     fn shelves(&self) -> &'static [Shelf] {

@@ -14,7 +14,7 @@ mod source;
 mod wmiexec;
 
 use crate::evidence::{Evidence, Fact, FileWrite, Logon, Parent, Pipe, ProcessStart, ServiceSet, Shelf};
-use crate::policy::{Policy, Severity};
+use crate::policy::{Levels, Policy, Severity};
 use crate::state::locker::Locker;
 pub use source::Source;
 use std::rc::Rc;
@@ -30,6 +30,9 @@ pub trait Chain: Sync {
 
     /// Whether the policy has it switched on.
     fn enabled(&self, policy: &Policy) -> bool;
+
+    /// What its levels are told as.
+    fn levels<'p>(&self, policy: &'p Policy) -> &'p Levels;
 
     /// The kinds of evidence it is made of.
     fn shelves(&self) -> &'static [Shelf];
@@ -120,20 +123,20 @@ impl Finding {
         listed || matches!(&evidence.fact, Fact::Connection(connection) if self.source.candidates.contains(&connection.remote))
     }
 
-    /// The account behind it, as `domain\name` or `name`: of the process, unless that is a service's; else of the logon it
-    /// came with, else of the first thing it started as somebody else.
-    pub fn user(&self) -> Option<String> {
+    /// The person behind it, as `domain\name` or `name`: the account of the process, unless that is a service's; else of the
+    /// logon it came with, else of the first thing it started as somebody else.
+    pub fn person(&self) -> Option<String> {
         let own = |start: &ProcessStart| start.user.as_deref().filter(|_| !is_service_account(start)).map(str::to_owned);
-        let children = self.children.iter().filter_map(|piece| match &piece.fact {
+        let mut children = self.children.iter().filter_map(|piece| match &piece.fact {
             Fact::ProcessStart(start) if start.logon_id.is_some() => own(start),
             _ => None,
         });
-        let process = self.process();
-        process
-            .and_then(|process| own(process))
-            .or_else(|| self.logon().map(|logon| logon.account()))
-            .or_else(|| children.into_iter().next())
-            .or_else(|| process.and_then(|process| process.user.as_deref().map(str::to_owned)))
+        self.process().and_then(|process| own(process)).or_else(|| self.logon().map(|logon| logon.account())).or_else(|| children.next())
+    }
+
+    /// The same; where no person is known, the account of the process.
+    pub fn user(&self) -> Option<String> {
+        self.person().or_else(|| self.process()?.user.as_deref().map(str::to_owned))
     }
 }
 

@@ -7,7 +7,7 @@
 use super::source::{self, Hints};
 use super::{Chain, Finding, Rule, nearest, service};
 use crate::evidence::{Change, Connection, Evidence, Fact, Parent, ProcessStart, Shelf, Writer};
-use crate::policy::{Match, Policy, Severity, wildcard};
+use crate::policy::{Levels, Match, Policy, Severity, wildcard};
 use crate::state::locker::Locker;
 use std::rc::Rc;
 
@@ -28,6 +28,10 @@ impl Chain for Psexec {
 
     fn enabled(&self, policy: &Policy) -> bool {
         policy.psexec.enabled && policy.psexec.r#match == Match::Joined
+    }
+
+    fn levels<'p>(&self, policy: &'p Policy) -> &'p Levels {
+        &policy.psexec.severity
     }
 
     fn shelves(&self) -> &'static [Shelf] {

@@ -7,7 +7,7 @@ use super::psexec::is_smb_or_rpc;
 use super::source::{self, Hints};
 use super::{Chain, Finding, Rule, is_suspicious, nearest, service};
 use crate::evidence::{Change, Evidence, Fact, Parent, Shelf};
-use crate::policy::{Policy, Severity};
+use crate::policy::{Levels, Policy, Severity};
 use crate::state::locker::Locker;
 use std::rc::Rc;
 
@@ -28,6 +28,10 @@ impl Chain for Scshell {
 
     fn enabled(&self, policy: &Policy) -> bool {
         policy.scshell.enabled
+    }
+
+    fn levels<'p>(&self, policy: &'p Policy) -> &'p Levels {
+        &policy.scshell.severity
     }
 
     fn shelves(&self) -> &'static [Shelf] {
@@ -57,15 +61,14 @@ impl Chain for Scshell {
             Change::PerhapsCreated if put_back.is_none() => return None,
             Change::PerhapsCreated | Change::Changed => {}
         }
-        if policy.scshell.ignore.hit(&format!("{} {}", set.service, set.command)) {
+        // By the program: what stands in its arguments is whatever an attacker likes.
+        let interpreter = policy.suspicious.interpreters.iter().any(|name| name == set.program.file_name());
+        if !interpreter && policy.scshell.ignore.hit(set.program.as_str()) {
             return None;
         }
         let process =
             nearest(locker, Shelf::ProcessStart, anchor, (windows.clock_tolerance.0, windows.service_to_process.0), |fact| match fact {
-                Fact::ProcessStart(start) => {
-                    let suspicious = policy.suspicious.interpreters.iter().any(|name| name == set.program.file_name());
-                    service::runs(start, set) || !suspicious && set.program.matches(&start.key)
-                }
+                Fact::ProcessStart(start) => service::runs(start, set) || !interpreter && set.program.matches(&start.key),
                 _ => false,
             });
         let suspicious = is_suspicious(&set.program, &set.command, policy);

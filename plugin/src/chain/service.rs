@@ -106,23 +106,35 @@ fn squeeze(text: &str) -> String {
 }
 
 /// Whether a service's command is how Metasploit, Cobalt Strike and others make themselves SYSTEM on a machine they are already
-/// on: it echoes into a named pipe, or runs a DLL that is named like the service and its argument. Not lateral movement.
+/// on: it does nothing but echo into a named pipe, or run a DLL that is named like the service and its argument. Not lateral
+/// movement. Exact, because whatever else stands in such a command is run as well.
 pub fn is_local_getsystem(service: Option<&str>, command: &str) -> bool {
     let line = squeeze(command);
-    if line.contains("echo ") && line.contains(r"> \\.\pipe\") {
-        return true;
+    if line.contains(['&', '|', '<', ';']) {
+        return false;
     }
-    let Some(after) = line.split_once("rundll32").map(|(_, after)| after) else { return false };
-    let Some((library, arguments)) = after.split_once(".dll") else { return false };
-    let base = library.rsplit(['\\', '/', ' ']).next().unwrap_or_default();
-    let argument = arguments.split_once("/p:").map(|(_, name)| name.split(' ').next().unwrap_or_default());
-    !base.is_empty() && argument == Some(base) && service.is_none_or(|service| service.eq_ignore_ascii_case(base))
+    let words: Vec<&str> = line.split(' ').collect();
+    let named = |word: &str, names: [&str; 3]| names.contains(&word.rsplit('\\').next().unwrap_or(word));
+    match words.as_slice() {
+        [program, "/c", "echo", _, ">", pipe] => named(program, ["cmd.exe", "cmd", "%comspec%"]) && pipe.starts_with(r"\\.\pipe\"),
+        [program, library, argument] if named(program, ["rundll32.exe", "rundll32", ""]) => {
+            let base = library.split_once(".dll,").map(|(path, _)| path.rsplit(['\\', '/']).next().unwrap_or(path)).unwrap_or_default();
+            !base.is_empty()
+                && argument.strip_prefix("/p:") == Some(base)
+                && service.is_none_or(|service| service.eq_ignore_ascii_case(base))
+        }
+        _ => false,
+    }
 }
+
+/// Extensions of what a command interpreter runs.
+const RUNNABLE: [&str; 13] = ["exe", "com", "scr", "pif", "bat", "cmd", "ps1", "vbs", "js", "wsf", "hta", "dll", "msi"];
 
 /// A file that came over SMB and is named in a command: what `cmd /c <file>` as a service's program runs.
 pub fn dropped_in<'l>(command: &str, anchor: &Evidence, locker: &'l Locker, policy: &Policy) -> Option<&'l Rc<Evidence>> {
-    let words: Vec<PathKey> =
-        command.split(['"', ' ', '\t', '&', '|']).filter(|word| word.contains('\\')).take(64).map(PathKey::new).collect();
+    let words = command.split(['"', ' ', '\t', '&', '|', '>', '^']).filter(|word| word.contains('\\'));
+    // What the command writes its output to is no program.
+    let words: Vec<PathKey> = words.take(64).map(PathKey::new).filter(|word| RUNNABLE.contains(&word.extension())).collect();
     locker
         .shelf(Shelf::FileWrite)
         .filter(|piece| within(piece, anchor, policy.windows.file_to_process.0, policy.windows.clock_tolerance.0))

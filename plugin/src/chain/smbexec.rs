@@ -8,7 +8,7 @@ use super::psexec::is_smb_or_rpc;
 use super::source::{self, Hints};
 use super::{Chain, Finding, Rule, command_of, nearest, service};
 use crate::evidence::{Change, Evidence, Fact, Parent, ProcessStart, ServiceSet, Shelf};
-use crate::policy::{Policy, Severity};
+use crate::policy::{Levels, Policy, Severity};
 use crate::state::locker::Locker;
 use std::rc::Rc;
 
@@ -32,6 +32,10 @@ impl Chain for Smbexec {
 
     fn enabled(&self, policy: &Policy) -> bool {
         policy.smbexec.enabled
+    }
+
+    fn levels<'p>(&self, policy: &'p Policy) -> &'p Levels {
+        &policy.smbexec.severity
     }
 
     fn shelves(&self) -> &'static [Shelf] {

@@ -16,10 +16,12 @@ pub struct Source {
     pub connection: Option<Rc<Evidence>>,
     /// The logon from it.
     pub logon: Option<Rc<Evidence>>,
-    /// Every address that connected within the window, and the logon's.
+    /// Every address that connected or logged on within the window.
     pub candidates: Vec<IpAddr>,
     /// Whether something beside the time tells which of the candidates it was.
     pub named: bool,
+    /// Whether the logon's account is beyond doubt: it is named, or nobody else logged on within the window.
+    pub sure_user: bool,
     /// The name of the machine, where a pipe or a file gives it away.
     pub domain: Option<String>,
 }
@@ -75,14 +77,17 @@ pub fn find(anchor: &Evidence, locker: &Locker, policy: &Policy, hints: Hints, a
     let sure = nearest(&same_session).or_else(|| nearest(&same_machine));
     let logon = sure.or_else(|| nearest(&connected)).map(|(_, logon, piece)| (logon.remote, Rc::clone(piece)));
     source.named = sure.is_some();
+    source.sure_user =
+        source.named || logons.windows(2).all(|pair| matches!(pair, [(_, a, _), (_, b, _)] if a.user == b.user && a.domain == b.domain));
 
     source.ip = logon.as_ref().map(|(remote, _)| *remote).or_else(|| connections.first().map(|(_, remote, _)| *remote));
     source.connection = connections.iter().find(|(_, remote, _)| Some(*remote) == source.ip).map(|(_, _, piece)| Rc::clone(piece));
-    if let Some((remote, piece)) = logon {
-        if !source.candidates.contains(&remote) {
-            source.candidates.push(remote);
+    source.logon = logon.map(|(_, piece)| piece);
+    // Whoever logged on may have come over a connection that was not logged.
+    for (_, logon, _) in &logons {
+        if !source.candidates.contains(&logon.remote) {
+            source.candidates.push(logon.remote);
         }
-        source.logon = Some(piece);
     }
     source
 }

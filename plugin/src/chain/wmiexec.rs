@@ -8,7 +8,7 @@ use super::psexec::is_smb_or_rpc;
 use super::source::{self, Hints};
 use super::{Chain, Finding, Rule, command_of, is_service_account, is_suspicious};
 use crate::evidence::{Connection, Evidence, Fact, Parent, Shelf};
-use crate::policy::{Policy, Severity};
+use crate::policy::{Levels, Policy, Severity};
 use crate::state::locker::Locker;
 use std::rc::Rc;
 
@@ -34,6 +34,10 @@ impl Chain for Wmiexec {
         policy.wmiexec.enabled
     }
 
+    fn levels<'p>(&self, policy: &'p Policy) -> &'p Levels {
+        &policy.wmiexec.severity
+    }
+
     fn shelves(&self) -> &'static [Shelf] {
         &[Shelf::Connection, Shelf::ComStart, Shelf::Child, Shelf::Logon]
     }
@@ -45,10 +49,7 @@ impl Chain for Wmiexec {
     fn wants(&self, evidence: &Evidence, policy: &Policy) -> bool {
         match &evidence.fact {
             Fact::Connection(connection) => is_smb_or_rpc(connection, policy),
-            Fact::ProcessStart(start) => match start.parent {
-                Parent::Wmi => !policy.wmiexec.ignore.hit(&command_of(start)),
-                parent => parent == Parent::Watched,
-            },
+            Fact::ProcessStart(start) => matches!(start.parent, Parent::Wmi | Parent::Watched),
             Fact::Logon(_) => true,
             _ => false,
         }
@@ -80,7 +81,7 @@ impl Chain for Wmiexec {
             } else {
                 Severity::High
             }
-        } else if by_rpc && process.logon_id.is_some() && !is_service_account(process) {
+        } else if by_rpc && process.logon_id.is_some() && !is_service_account(process) && !policy.wmiexec.ignore.hit(process.key.as_str()) {
             if is_suspicious(&process.key, &command, policy) { Severity::High } else { Severity::Medium }
         } else {
             return None;

@@ -58,6 +58,11 @@ impl Cidr {
         }
     }
 
+    /// Whether the range holds every address of its family.
+    pub fn is_everything(&self) -> bool {
+        self.mask == 0
+    }
+
     /// Whether the range holds `ip`.
     pub fn contains(&self, ip: IpAddr) -> bool {
         match ip.to_canonical() {

@@ -342,9 +342,12 @@ impl<'a> Fields<'a> {
                 text::cut(text::unentity(&String::from_utf8_lossy(part)), limit)
             }
             Kind::Text => text::cut(String::from_utf8_lossy(raw).into_owned(), limit),
-            Kind::Scalar => String::from_utf8_lossy(raw).into_owned(),
+            Kind::Scalar => text::cut(String::from_utf8_lossy(raw).into_owned(), limit),
             Kind::Array | Kind::Absent => return None,
         };
+        // JSON writes most control characters six bytes long, and an alert must stay small.
+        let odd = |c: char| c.is_ascii_control() && !matches!(c, '\n' | '\r' | '\t');
+        let text = if text.contains(odd) { text::cut(text.replace(odd, "\u{fffd}"), limit) } else { text };
         (!form::is_nothing(&text)).then_some(text)
     }
 
