@@ -283,10 +283,11 @@ fn judge(
     watch: &mut Watch,
     counters: &mut Counters,
 ) {
+    let within = reach(policy).unsigned_abs();
     service::note(evidence, &host.locker, policy);
     for chain in chains.iter().filter(|chain| chain.wants(evidence, policy)) {
         let shelves = chain.anchors().iter().flat_map(|shelf| host.locker.shelf(*shelf));
-        let near = |anchor: &&Rc<Evidence>| anchor.time.ms.abs_diff(evidence.time.ms) <= reach(policy).unsigned_abs();
+        let near = |anchor: &&Rc<Evidence>| anchor.time.ms.abs_diff(evidence.time.ms) <= within;
         let anchors: Vec<Rc<Evidence>> = shelves.filter(near).filter(|anchor| chain.wants(anchor, policy)).cloned().collect();
         for anchor in anchors {
             let Some(mut finding) = chain.judge(&anchor, &host.locker, policy) else { continue };

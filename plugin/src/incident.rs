@@ -74,10 +74,9 @@ impl Incident {
             .saturating_add(128)
     }
 
-    fn new(chain: &'static dyn Chain, host: &str, finding: Finding, policy: &Policy) -> Incident {
+    fn new(chain: &'static dyn Chain, host: &str, finding: Finding, allowed: Option<String>) -> Incident {
         let anchor = identity(&finding.anchor);
         let (first_seen, last_seen) = span(&finding);
-        let allowed = covering(&finding, host, policy);
         Incident {
             chain,
             id: id(chain.rule().chain, host, &anchor),
@@ -113,7 +112,7 @@ impl Incident {
             && self.first_seen.ms.saturating_sub(ms) <= suppress
     }
 
-    fn absorb(&mut self, host: &str, finding: Finding, policy: &Policy, counters: &mut Counters) {
+    fn absorb(&mut self, finding: Finding, allowed: Option<String>, counters: &mut Counters) {
         let anchor = hash64(&identity(&finding.anchor));
         let known = self.anchors.contains(&anchor);
         if !known {
@@ -132,7 +131,7 @@ impl Incident {
             self.last_seen = last;
         }
         // Allowed only if every execution is: one that is not takes the whole incident with it.
-        self.allowed = match covering(&finding, host, policy) {
+        self.allowed = match allowed {
             Some(reason) if self.allowed.is_some() || known && self.anchors.len() == 1 => Some(reason),
             _ => None,
         };
@@ -220,12 +219,12 @@ pub fn absorb(
     let suppress = policy.windows.suppress.0;
     let rule = chain.rule().id;
     let known = host.incidents.iter().rposition(|incident| incident.knows(rule, &finding));
-    let allowed = covering(&finding, name, policy).is_some();
-    let known = known.or_else(|| host.incidents.iter().rposition(|incident| incident.folds(rule, &finding, allowed, suppress)));
+    let allowed = covering(&finding, name, policy);
+    let known = known.or_else(|| host.incidents.iter().rposition(|incident| incident.folds(rule, &finding, allowed.is_some(), suppress)));
     let index = match known {
         Some(index) => {
             if let Some(incident) = host.incidents.get_mut(index) {
-                incident.absorb(name, finding, policy, counters);
+                incident.absorb(finding, allowed, counters);
             }
             index
         }
@@ -241,7 +240,7 @@ pub fn absorb(
                 host.incidents.remove(index);
                 add(&mut counters.evicted_incidents);
             }
-            host.incidents.push(Incident::new(chain, name, finding, policy));
+            host.incidents.push(Incident::new(chain, name, finding, allowed));
             host.incidents.len().saturating_sub(1)
         }
     };

@@ -5,6 +5,7 @@
 //! Unknown keys are refused, missing ones have their defaults.
 
 use crate::normalize::address::Cidr;
+use crate::normalize::path::PathKey;
 use crate::normalize::time;
 pub use crate::pattern::{Patterns, wildcard};
 use serde::de::Error as _;
@@ -266,6 +267,11 @@ pub struct SuspiciousPolicy {
 }
 
 impl Policy {
+    /// Whether a program runs what it is told (`suspicious.interpreters`).
+    pub fn is_interpreter(&self, program: &PathKey) -> bool {
+        self.suspicious.interpreters.iter().any(|name| name == program.file_name())
+    }
+
     /// Programs whose dynamic ports count, lower case.
     pub fn dynamic_programs(&self) -> impl Iterator<Item = &str> {
         let dcom = if self.dcomexec.enabled { self.dcomexec.programs.as_slice() } else { &[] };

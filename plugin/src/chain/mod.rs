@@ -215,7 +215,5 @@ fn command_of(process: &ProcessStart) -> String {
 
 /// Whether a program runs what it is told, or lies where users can write or on a share.
 fn is_suspicious(program: &crate::normalize::path::PathKey, command: &str, policy: &Policy) -> bool {
-    policy.suspicious.interpreters.iter().any(|name| name == program.file_name())
-        || policy.suspicious.folders.hit(program.as_str())
-        || command.trim_start_matches('"').starts_with(r"\\")
+    policy.is_interpreter(program) || policy.suspicious.folders.hit(program.as_str()) || command.trim_start_matches('"').starts_with(r"\\")
 }

@@ -64,7 +64,7 @@ impl Chain for Psexec {
         let Fact::ProcessStart(process) = &anchor.fact else { return None };
         let windows = &policy.windows;
         let tolerance = windows.clock_tolerance.0;
-        let interpreter = policy.suspicious.interpreters.iter().any(|name| name == process.key.file_name());
+        let interpreter = policy.is_interpreter(&process.key);
         let dropped = |by_system: bool| {
             nearest(locker, Shelf::FileWrite, anchor, (windows.file_to_process.0, tolerance), |fact| match fact {
                 Fact::FileWrite(file) => (file.writer == Writer::System) == by_system && file.key.matches(&process.key),

@@ -62,7 +62,7 @@ impl Chain for Scshell {
             Change::PerhapsCreated | Change::Changed => {}
         }
         // By the program: what stands in its arguments is whatever an attacker likes.
-        let interpreter = policy.suspicious.interpreters.iter().any(|name| name == set.program.file_name());
+        let interpreter = policy.is_interpreter(&set.program);
         if !interpreter && policy.scshell.ignore.hit(set.program.as_str()) {
             return None;
         }

@@ -114,10 +114,10 @@ pub fn is_local_getsystem(service: Option<&str>, command: &str) -> bool {
         return false;
     }
     let words: Vec<&str> = line.split(' ').collect();
-    let named = |word: &str, names: [&str; 3]| names.contains(&word.rsplit('\\').next().unwrap_or(word));
+    let named = |word: &str, names: &[&str]| names.contains(&word.rsplit('\\').next().unwrap_or(word));
     match words.as_slice() {
-        [program, "/c", "echo", _, ">", pipe] => named(program, ["cmd.exe", "cmd", "%comspec%"]) && pipe.starts_with(r"\\.\pipe\"),
-        [program, library, argument] if named(program, ["rundll32.exe", "rundll32", ""]) => {
+        [program, "/c", "echo", _, ">", pipe] => named(program, &["cmd.exe", "cmd", "%comspec%"]) && pipe.starts_with(r"\\.\pipe\"),
+        [program, library, argument] if named(program, &["rundll32.exe", "rundll32"]) => {
             let base = library.split_once(".dll,").map(|(path, _)| path.rsplit(['\\', '/']).next().unwrap_or(path)).unwrap_or_default();
             !base.is_empty()
                 && argument.strip_prefix("/p:") == Some(base)

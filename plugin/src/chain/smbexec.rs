@@ -7,7 +7,7 @@
 use super::psexec::is_smb_or_rpc;
 use super::source::{self, Hints};
 use super::{Chain, Finding, Rule, command_of, nearest, service};
-use crate::evidence::{Change, Evidence, Fact, Parent, ProcessStart, ServiceSet, Shelf};
+use crate::evidence::{Change, Evidence, Fact, Parent, ServiceSet, Shelf};
 use crate::policy::{Levels, Policy, Severity};
 use crate::state::locker::Locker;
 use std::rc::Rc;
@@ -52,7 +52,7 @@ impl Chain for Smbexec {
             Fact::ServiceSet(_) | Fact::ServiceMark(_) | Fact::FileWrite(_) | Fact::Logon(_) => true,
             Fact::ProcessStart(start) => {
                 start.parent == Parent::Watched
-                    || matches!(start.parent, Parent::Services | Parent::Unknown) && is_interpreter(start, policy)
+                    || matches!(start.parent, Parent::Services | Parent::Unknown) && policy.is_interpreter(&start.key)
             }
             Fact::Pipe(_) => false,
         }
@@ -114,8 +114,4 @@ impl Chain for Smbexec {
         }
         Some(finding)
     }
-}
-
-fn is_interpreter(process: &ProcessStart, policy: &Policy) -> bool {
-    policy.suspicious.interpreters.iter().any(|name| name == process.key.file_name())
 }

@@ -1,7 +1,9 @@
 //! Reading a record: from JSON bytes to the few facts that an event needs, touching as few bytes as possible.
 //!
 //! [`read`] walks the record once, iteratively, led by the merged [`PathTable`] of all producers. As soon as the
-//! event id is known and no chain wants it, the walk ends: that answers for most records after a hundred bytes.
+//! event id is known and no chain wants it, the walk ends: that answers for most records after a hundred bytes. What the
+//! walk cannot find by name, because it stands in a string, in a list or under no name, is left to a decoder each: those
+//! for whole events are chosen in `embedded`, those for an event's values in `complete`.
 
 mod compose;
 mod embedded;
@@ -204,7 +206,7 @@ impl<'a> Fields<'a> {
                     *place = (node, inner_rank);
                     depth = depth.wrapping_add(1);
                     node = child;
-                    inner_rank = inner_rank.saturating_add(entry.inner_rank);
+                    inner_rank = inner_rank.wrapping_add(entry.inner_rank);
                     at = at.wrapping_add(1);
                     continue;
                 }
@@ -229,7 +231,7 @@ impl<'a> Fields<'a> {
                 at = at.wrapping_add(1);
             }
             let Some(entry) = entry else { continue };
-            let rank = entry.rank.saturating_add(inner_rank);
+            let rank = entry.rank.wrapping_add(inner_rank);
             let mut place = Place { start: from as u32, end: to as u32, kind, rank };
             let field = if kind != Kind::Array {
                 if kind == Kind::String {
@@ -258,7 +260,8 @@ impl<'a> Fields<'a> {
             Field::Embedded | Field::Message => {
                 !self.has(Field::EventId) && xml::is_surely_unwanted(self.raw(field).unwrap_or_default(), &|id| interest.wants(id))
             }
-            _ => match self.number(Field::EventId) {
+            // The usual case first: it is what most records are left by.
+            _ => match self.raw(Field::EventId).and_then(digits).or_else(|| self.number(Field::EventId)) {
                 Some(id) => !interest.wants(id) || interest.is_hopeless(id, self),
                 // Not known yet, unless it was just found and is no number.
                 None => field == Field::EventId,
@@ -354,14 +357,7 @@ impl<'a> Fields<'a> {
     /// The value as a number, whether it was written as one or as a string of digits.
     pub fn number(&self, field: Field) -> Option<u32> {
         let raw = self.raw(field)?;
-        let mut value = 0u32;
-        for byte in raw {
-            if !byte.is_ascii_digit() {
-                return self.text(field)?.trim().parse().ok();
-            }
-            value = value.checked_mul(10)?.checked_add(u32::from(byte & 15))?;
-        }
-        (!raw.is_empty()).then_some(value)
+        digits(raw).or_else(|| self.text(field)?.trim().parse().ok())
     }
 
     /// Whether the raw value ends with one of `endings` (lower case), whatever its case; `None` if there is no value or
@@ -372,11 +368,12 @@ impl<'a> Fields<'a> {
         if endings.iter().any(|ending| ends(ending.as_ref())) {
             return Some(true);
         }
-        // An escaped character takes up to six bytes; no ending asked for is longer than 16.
-        let end = tail(raw, 96);
+        // An escaped character takes up to six bytes.
+        let longest = endings.iter().map(|ending| ending.as_ref().len()).max().unwrap_or_default();
+        let end = tail(raw, longest.saturating_mul(6));
         let unicode_escape = |at: usize| end.get(at..).is_some_and(|rest| rest.starts_with(b"\\u0") || rest.starts_with(b"\\u1"));
         let entities = matches!(self.place(field).kind, Kind::XmlText | Kind::Doubled);
-        let doubtful = entities && end.contains(&b'&') || (0..end.len()).any(unicode_escape);
+        let doubtful = entities && end.contains(&b'&') || scan::may_hold_unicode_escape(end) && (0..end.len()).any(unicode_escape);
         (!doubtful).then_some(false)
     }
 
@@ -421,6 +418,7 @@ impl<'a> Fields<'a> {
 }
 
 /// Looks up a key that is long or has escapes; returns what stands under it and where it ends.
+#[inline(always)]
 fn find_long<'t>(
     bytes: &[u8],
     start: usize,
@@ -449,6 +447,24 @@ fn only_element(bytes: &[u8], array: Place) -> Option<Place> {
     let is_scalar = kind == Kind::String || start < end && !matches!(bytes.get(start), Some(b'[' | b'{'));
     let is_only = is_scalar && bytes.get(skip_blank(bytes, behind)) == Some(&b']');
     is_only.then_some(Place { start: start as u32, end: end as u32, kind, rank: array.rank })
+}
+
+/// The number that a few plain digits are.
+#[inline(always)]
+fn digits(raw: &[u8]) -> Option<u32> {
+    // More than nine might not fit.
+    if raw.is_empty() || raw.len() > 9 {
+        return None;
+    }
+    let mut value = 0u32;
+    for byte in raw {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            return None;
+        }
+        value = value.wrapping_mul(10).wrapping_add(u32::from(digit));
+    }
+    Some(value)
 }
 
 /// Why no scalar can stand where `first` is the first byte.

@@ -12,6 +12,7 @@ const LOW: u64 = 0x0101_0101_0101_0101;
 const HIGH: u64 = 0x8080_8080_8080_8080;
 const QUOTES: u64 = LOW.wrapping_mul(b'"' as u64);
 const BACKSLASHES: u64 = LOW.wrapping_mul(b'\\' as u64);
+const LETTERS_U: u64 = LOW.wrapping_mul(b'u' as u64);
 const DOTS: u64 = LOW.wrapping_mul(b'.' as u64);
 
 /// The eight bytes at `at` as a little-endian word; bytes past the end read as 0.
@@ -48,6 +49,20 @@ pub fn has_backslash(word: u64) -> bool {
 #[inline(always)]
 pub fn has_dot(word: u64) -> bool {
     zero_bytes(word ^ DOTS) != 0
+}
+
+/// Whether there may be a backslash right before a `u`. Never wrong when it says no, seldom when it says yes.
+pub fn may_hold_unicode_escape(bytes: &[u8]) -> bool {
+    let mut at = 0usize;
+    while at < bytes.len() {
+        let word = word(bytes, at);
+        if (zero_bytes(word ^ BACKSLASHES) << 8) & zero_bytes(word ^ LETTERS_U) != 0 {
+            return true;
+        }
+        // The last byte of a word is the first of the next: the pair may stand on both sides.
+        at = at.wrapping_add(7);
+    }
+    false
 }
 
 #[inline(always)]
@@ -357,6 +372,12 @@ mod tests {
     }
 
     proptest::proptest! {
+        #[test]
+        fn a_unicode_escape_is_never_overlooked(text in r#"[a\\u0]{0,60}"#) {
+            proptest::prop_assert!(!text.contains("\\u") || may_hold_unicode_escape(text.as_bytes()));
+            proptest::prop_assert!(text.contains('u') && text.contains('\\') || !may_hold_unicode_escape(text.as_bytes()));
+        }
+
         #[test]
         fn string_end_agrees_with_a_byte_walk(text in "[a\"\\\\é]{0,200}") {
             let bytes = text.as_bytes();
