@@ -8,6 +8,7 @@ use crate::policy::{Match, Policy};
 use crate::record::shapes::Field;
 use crate::record::{Fields, text};
 use crate::state::watch::Watch;
+use once_cell::unsync::OnceCell;
 use std::cell::Cell;
 use std::net::IpAddr;
 
@@ -103,6 +104,10 @@ pub struct ProcessStart {
     pub parent_image: Option<Box<str>>,
     /// The parent's ProcessGuid, normalised.
     pub parent_entity_id: Option<Box<str>>,
+    /// Its command line with what Windows spells in several ways taken out; worked out when first asked for.
+    pub plain_line: OnceCell<Box<str>>,
+    /// Whether its command line is one that only the tools of the chain it hangs on give; likewise.
+    pub typical: OnceCell<bool>,
 }
 
 /// What started a process.
@@ -133,6 +138,8 @@ pub struct ServiceSet {
     pub program: PathKey,
     /// How the service came to it, as far as is known: the other values stand in events of their own, before and after.
     pub change: Cell<Change>,
+    /// The command as a pattern for the command line of its process; worked out when first asked for.
+    pub pattern: OnceCell<Box<str>>,
 }
 
 /// How a service came to its command. Ordered by how much is known.
@@ -381,7 +388,8 @@ impl Evidence {
                 size_of::<ProcessStart>(),
                 text(&start.image),
                 text(start.key.as_str()),
-                option(&start.command_line),
+                // As it is, and plain.
+                option(&start.command_line).saturating_mul(2),
                 option(&start.entity_id),
                 option(&start.user),
                 option(&start.original_file_name),
@@ -391,7 +399,10 @@ impl Evidence {
             ]
             .into_iter()
             .fold(0, usize::saturating_add),
-            Fact::ServiceSet(set) => text(&set.service).saturating_add(text(&set.command)).saturating_add(text(set.program.as_str())),
+            // The command as it is, and as a pattern.
+            Fact::ServiceSet(set) => {
+                text(&set.service).saturating_add(text(&set.command).saturating_mul(2)).saturating_add(text(set.program.as_str()))
+            }
             Fact::ServiceMark(mark) => text(&mark.service),
             Fact::Logon(logon) => [size_of::<Logon>(), text(&logon.user), option(&logon.domain), option(&logon.workstation)]
                 .into_iter()
@@ -533,6 +544,8 @@ fn process_start(event: &Event<'_>, watch: &Watch, policy: &Policy) -> Found {
         parent,
         parent_image,
         parent_entity_id,
+        plain_line: OnceCell::new(),
+        typical: OnceCell::new(),
     }))))
 }
 
@@ -581,6 +594,7 @@ fn service_set(event: &Event<'_>) -> Found {
                 program: path::program(&command),
                 command,
                 change: Cell::new(Change::Changed),
+                pattern: OnceCell::new(),
             })));
         }
         "\\deleteflag" => Mark::Gone,

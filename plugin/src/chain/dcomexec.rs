@@ -4,7 +4,7 @@
 //! the ProcessGuid of the program between them, which is as sure as a join can be.
 
 use super::source::{self, Hints};
-use super::{Chain, Finding, Rule, command_of, within};
+use super::{Chain, Finding, Rule, is_typical, within};
 use crate::evidence::{Evidence, Fact, Parent, Shelf};
 use crate::policy::{Levels, Policy, Severity};
 use crate::state::locker::Locker;
@@ -55,7 +55,7 @@ impl Chain for Dcomexec {
         if process.parent != Parent::Dcom {
             return None;
         }
-        let strong = policy.wmiexec.commands.hit(&command_of(process));
+        let strong = is_typical(process, &policy.wmiexec.commands);
         let hints = Hints { logon_id: process.logon_id, ..Hints::default() };
         let mut source = source::find(anchor, locker, policy, hints, |connection| {
             let dynamic = |port: u16| port >= policy.connection.dynamic_from;

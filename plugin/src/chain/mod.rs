@@ -14,7 +14,7 @@ mod source;
 mod wmiexec;
 
 use crate::evidence::{Evidence, Fact, FileWrite, Logon, Parent, Pipe, ProcessStart, ServiceSet, Shelf};
-use crate::policy::{Levels, Policy, Severity};
+use crate::policy::{Levels, Patterns, Policy, Severity};
 use crate::state::locker::Locker;
 pub use source::Source;
 use std::rc::Rc;
@@ -208,9 +208,15 @@ fn nearest<'l>(
         .min_by_key(|piece| piece.time.ms.abs_diff(anchor.time.ms))
 }
 
-/// The command line of a process, folded for patterns; its program if it was not logged.
-fn command_of(process: &ProcessStart) -> String {
-    process.command_line.as_deref().unwrap_or(&process.image).to_lowercase()
+/// The command line of a process; its program if it was not logged.
+fn command_of(process: &ProcessStart) -> &str {
+    process.command_line.as_deref().unwrap_or(&process.image)
+}
+
+/// Whether the command line of a process is one that only the tools give whose `commands` these are. A process hangs on one
+/// chain's shelf, so it is always asked with the same ones.
+fn is_typical(process: &ProcessStart, commands: &Patterns) -> bool {
+    *process.typical.get_or_init(|| commands.hit(command_of(process)))
 }
 
 /// Whether a program runs what it is told, or lies where users can write or on a share.

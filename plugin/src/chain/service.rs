@@ -7,6 +7,7 @@ use crate::normalize::path::PathKey;
 use crate::policy::{Policy, wildcard};
 use crate::record::MAX_TEXT;
 use crate::state::locker::Locker;
+use once_cell::unsync::Lazy;
 use std::rc::Rc;
 
 /// Takes note, in a service's command or in another value of it that was just put into the locker, of what the two say
@@ -66,13 +67,13 @@ pub fn put_back<'l>(piece: &Evidence, set: &ServiceSet, locker: &'l Locker, poli
 /// Whether a process is what the service controller makes of a service's command: the same words, variables resolved.
 pub fn runs(process: &ProcessStart, set: &ServiceSet) -> bool {
     let Some(line) = process.command_line.as_deref() else { return set.program.matches(&process.key) };
-    let pattern = as_pattern(&set.command);
-    // Nothing but a variable says nothing.
-    pattern.bytes().filter(u8::is_ascii_alphanumeric).count() >= 4 && wildcard(&pattern, &squeeze(line))
+    // Every command on a host is held against every process there: what is folded is folded once.
+    let pattern = set.pattern.get_or_init(|| as_pattern(&set.command).into());
+    wildcard(pattern, process.plain_line.get_or_init(|| squeeze(line).into()))
 }
 
 /// A service's command as a pattern for the command line of its process: `%NAME%` becomes `*` (Sysmon writes the percent
-/// signs doubled), and what was cut is open at its end.
+/// signs doubled), and what was cut is open at its end. Nothing but a variable says nothing: it matches no command line.
 fn as_pattern(command: &str) -> String {
     let squeezed = squeeze(command).replace("%%", "%");
     let mut pattern = String::with_capacity(squeezed.len());
@@ -91,6 +92,9 @@ fn as_pattern(command: &str) -> String {
         }
     }
     pattern.push_str(rest);
+    if pattern.bytes().filter(u8::is_ascii_alphanumeric).count() < 4 {
+        return String::new();
+    }
     if command.len() >= MAX_TEXT.saturating_sub(4) {
         // Variables make the process's own line longer, so its cut comes earlier in the words.
         let kept = crate::record::text::cut(pattern, MAX_TEXT / 2);
@@ -132,9 +136,13 @@ const RUNNABLE: [&str; 13] = ["exe", "com", "scr", "pif", "bat", "cmd", "ps1", "
 
 /// A file that came over SMB and is named in a command: what `cmd /c <file>` as a service's program runs.
 pub fn dropped_in<'l>(command: &str, anchor: &Evidence, locker: &'l Locker, policy: &Policy) -> Option<&'l Rc<Evidence>> {
-    let words = command.split(['"', ' ', '\t', '&', '|', '>', '^']).filter(|word| word.contains('\\'));
-    // What the command writes its output to is no program.
-    let words: Vec<PathKey> = words.take(64).map(PathKey::new).filter(|word| RUNNABLE.contains(&word.extension())).collect();
+    let words = || -> Vec<PathKey> {
+        let words = command.split(['"', ' ', '\t', '&', '|', '>', '^']).filter(|word| word.contains('\\'));
+        // What the command writes its output to is no program.
+        words.take(64).map(PathKey::new).filter(|word| RUNNABLE.contains(&word.extension())).collect()
+    };
+    // Only where there is a file that one of them could name.
+    let words = Lazy::new(words);
     locker
         .shelf(Shelf::FileWrite)
         .filter(|piece| within(piece, anchor, policy.windows.file_to_process.0, policy.windows.clock_tolerance.0))

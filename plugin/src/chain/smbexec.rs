@@ -6,8 +6,8 @@
 
 use super::psexec::is_smb_or_rpc;
 use super::source::{self, Hints};
-use super::{Chain, Finding, Rule, command_of, nearest, service};
-use crate::evidence::{Change, Evidence, Fact, Parent, ServiceSet, Shelf};
+use super::{Chain, Finding, Rule, command_of, is_typical, nearest, service};
+use crate::evidence::{Change, Evidence, Fact, Parent, ProcessStart, ServiceSet, Shelf};
 use crate::policy::{Levels, Policy, Severity};
 use crate::state::locker::Locker;
 use std::rc::Rc;
@@ -78,23 +78,25 @@ impl Chain for Smbexec {
             Change::Changed => true,
         };
         // A file that came over SMB and is run by the command is `psexec`.
-        if set.is_some_and(is_others) || service::dropped_in(&command, anchor, locker, policy).is_some() {
+        if set.is_some_and(is_others) || service::dropped_in(command, anchor, locker, policy).is_some() {
             return None;
         }
         let name = set.map(|(_, set)| &*set.service);
-        if policy.smbexec.ignore.hit(&format!("{} {command}", name.unwrap_or_default())) {
+        if !policy.smbexec.ignore.is_empty() && policy.smbexec.ignore.hit(&format!("{} {command}", name.unwrap_or_default())) {
             return None;
         }
-        let typical = |command: &str| policy.smbexec.commands.hit(command);
-        let strong = typical(&command);
+        let typical = |start: &ProcessStart| is_typical(start, &policy.smbexec.commands);
+        let strong = typical(process);
         let source = source::find(anchor, locker, policy, Hints::default(), |connection| is_smb_or_rpc(connection, policy));
         let connected = source.is_connected();
         let gone = set.is_some_and(|(_, set)| service::is_gone(anchor, set, locker, policy));
-        let others = locker.shelf(Shelf::ProcessStart).filter(|other| super::within(other, anchor, windows.shell.0, windows.shell.0));
-        let shell = others.filter(|other| matches!(&other.fact, Fact::ProcessStart(start) if typical(&command_of(start)))).count() >= SHELL;
+        let shell = || {
+            let others = locker.shelf(Shelf::ProcessStart).filter(|other| super::within(other, anchor, windows.shell.0, windows.shell.0));
+            others.filter(|other| matches!(&other.fact, Fact::ProcessStart(start) if typical(start))).count() >= SHELL
+        };
         let severity = match set {
-            _ if service::is_local_getsystem(name, &command) => Severity::Low,
-            Some(_) if connected && strong && (gone || shell) => Severity::Critical,
+            _ if service::is_local_getsystem(name, command) => Severity::Low,
+            Some(_) if connected && strong && (gone || shell()) => Severity::Critical,
             Some(_) if connected || strong => Severity::High,
             Some(_) if gone => Severity::Medium,
             // An installer may run a command as a service.

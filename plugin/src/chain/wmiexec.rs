@@ -6,8 +6,8 @@
 
 use super::psexec::is_smb_or_rpc;
 use super::source::{self, Hints};
-use super::{Chain, Finding, Rule, command_of, is_service_account, is_suspicious};
-use crate::evidence::{Connection, Evidence, Fact, Parent, Shelf};
+use super::{Chain, Finding, Rule, command_of, is_service_account, is_suspicious, is_typical};
+use crate::evidence::{Connection, Evidence, Fact, Parent, ProcessStart, Shelf};
 use crate::policy::{Levels, Policy, Severity};
 use crate::state::locker::Locker;
 use std::rc::Rc;
@@ -61,8 +61,8 @@ impl Chain for Wmiexec {
             return None;
         }
         let command = command_of(process);
-        let typical = |command: &str| policy.wmiexec.commands.hit(command);
-        let strong = typical(&command);
+        let typical = |start: &ProcessStart| is_typical(start, &policy.wmiexec.commands);
+        let strong = typical(process);
         let hints = Hints { logon_id: process.logon_id, ..Hints::default() };
         let any = source::find(anchor, locker, policy, hints, |connection| is_smb_or_rpc(connection, policy));
         let by_rpc = source::find(anchor, locker, policy, Hints::default(), |connection| is_rpc(connection, policy)).is_connected();
@@ -76,13 +76,13 @@ impl Chain for Wmiexec {
                 _ => None,
             });
             // impacket alone starts with two commands of its own.
-            if shell.into_iter().any(|start| start.logon_id == process.logon_id && typical(&command_of(start))) {
+            if shell.into_iter().any(|start| start.logon_id == process.logon_id && typical(start)) {
                 Severity::Critical
             } else {
                 Severity::High
             }
         } else if by_rpc && process.logon_id.is_some() && !is_service_account(process) && !policy.wmiexec.ignore.hit(process.key.as_str()) {
-            if is_suspicious(&process.key, &command, policy) { Severity::High } else { Severity::Medium }
+            if is_suspicious(&process.key, command, policy) { Severity::High } else { Severity::Medium }
         } else {
             return None;
         };

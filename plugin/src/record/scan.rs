@@ -13,6 +13,10 @@ const HIGH: u64 = 0x8080_8080_8080_8080;
 const QUOTES: u64 = LOW.wrapping_mul(b'"' as u64);
 const BACKSLASHES: u64 = LOW.wrapping_mul(b'\\' as u64);
 const LETTERS_U: u64 = LOW.wrapping_mul(b'u' as u64);
+const COMMAS: u64 = LOW.wrapping_mul(b',' as u64);
+const BRACES: u64 = LOW.wrapping_mul(b'}' as u64);
+const BLANKS: u64 = LOW.wrapping_mul(b' ' as u64);
+const ABOVE_BLANKS: u64 = LOW.wrapping_mul(b' ' as u64 + 1);
 const DOTS: u64 = LOW.wrapping_mul(b'.' as u64);
 
 /// The eight bytes at `at` as a little-endian word; bytes past the end read as 0.
@@ -181,15 +185,15 @@ pub fn container_end(bytes: &[u8], open: usize) -> Result<usize, Fault> {
 #[inline(always)]
 pub fn scalar_end(bytes: &[u8], at: usize) -> usize {
     let mut at = at;
-    // `]` and `}` differ in one bit; nothing up to the blank belongs to a scalar.
-    while let Some(byte) = bytes.get(at)
-        && *byte > b' '
-        && *byte != b','
-        && *byte | 0x20 != b'}'
-    {
-        at = at.wrapping_add(1);
+    loop {
+        let word = word(bytes, at);
+        // `]` and `}` differ in one bit; nothing up to the blank belongs to a scalar. Bytes past the end read as 0.
+        let ends = zero_bytes(word ^ COMMAS) | zero_bytes((word | BLANKS) ^ BRACES) | word.wrapping_sub(ABOVE_BLANKS) & !word & HIGH;
+        if ends != 0 {
+            return at.wrapping_add(first_byte(ends)).min(bytes.len());
+        }
+        at = at.wrapping_add(8);
     }
-    at
 }
 
 /// The offset of the first byte at or after `at` that is not JSON white space.

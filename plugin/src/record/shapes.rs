@@ -446,7 +446,7 @@ pub struct KeyPrefix {
 
 impl KeyPrefix {
     /// Reads the key whose first character is at `start`; returns it with the offset of its closing quote, or
-    /// `None` if it is longer than 15 bytes or may hold an escape, and needs [`KeyPrefix::read_long`].
+    /// `None` if it is longer than 16 bytes (with a dot: than 15) or may hold an escape, and needs [`KeyPrefix::read_long`].
     #[inline(always)]
     pub fn read(bytes: &[u8], start: usize) -> Option<(KeyPrefix, usize)> {
         let first = scan::word(bytes, start);
@@ -458,11 +458,16 @@ impl KeyPrefix {
         }
         let second = scan::word(bytes, start.wrapping_add(8));
         let end = scan::quotes(second);
-        let second = second & below(end);
-        if end == 0 || scan::has_backslash(first) || scan::has_backslash(second) {
+        let (second, length) = if end != 0 {
+            (second & below(end), scan::first_byte(end).wrapping_add(8))
+        } else if bytes.get(start.wrapping_add(16)) == Some(&b'"') && !scan::has_dot(first) && !scan::has_dot(second) {
+            (second, 16)
+        } else {
+            return None;
+        };
+        if scan::has_backslash(first) || scan::has_backslash(second) {
             return None;
         }
-        let length = scan::first_byte(end).wrapping_add(8);
         Some((KeyPrefix { first, second, length }, start.wrapping_add(length)))
     }
 
@@ -475,7 +480,10 @@ impl KeyPrefix {
         let length = key.len();
         let first = low_bytes(scan::word(bytes, start), length);
         let second = low_bytes(scan::word(bytes, start.wrapping_add(8)), length.saturating_sub(8));
-        Ok((KeyPrefix { first, second, length }, quote, key.contains(&b'\\')))
+        // Most have between 16 and 24 bytes: these three words.
+        let last = scan::word(bytes, quote.saturating_sub(8).max(start));
+        let escaped = if length <= 24 { [first, second, last].into_iter().any(scan::has_backslash) } else { key.contains(&b'\\') };
+        Ok((KeyPrefix { first, second, length }, quote, escaped))
     }
 
     fn of(key: &str) -> KeyPrefix {
