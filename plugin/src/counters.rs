@@ -46,7 +46,7 @@ counters! {
     evicted_anchors,
     /// Own addresses of a host forgotten for room (four are remembered).
     evicted_addresses,
-    /// Processes whose children are no longer looked at, for newer ones (256 are watched).
+    /// Processes whose children are no longer looked at, for newer ones (`limits.watched`).
     evicted_watched,
     /// Incidents forgotten for room on their host (`limits.incidents_per_host`); a further piece opens a new one.
     evicted_incidents,

@@ -10,7 +10,7 @@ use crate::normalize::time;
 use crate::policy::Policy;
 use crate::record::shapes::{PRODUCERS, PathTable};
 use crate::record::{self, Fault, Fields, Interest, scan};
-use crate::state::host::Host;
+use crate::state::host::{Host, Pending};
 use crate::state::hosts::Hosts;
 use crate::state::locker::Put;
 use crate::state::watch::Watch;
@@ -152,7 +152,7 @@ impl Filter {
             }
             // The oldest alert that waits on this host rides on this record, whatever the record is.
             let oldest = host.pending.pop_front()?;
-            match splice(record, policy, &oldest, counters) {
+            match splice(record, policy, &oldest.alert, counters) {
                 Some(splice) => Some(splice),
                 None => {
                     add(&mut counters.put_off);
@@ -312,12 +312,11 @@ fn judge(
 /// Writes the alert about an incident and lets it wait for a record of the host.
 fn queue(host: &mut Host, index: usize, policy: &Policy, counters: &mut Counters) {
     let Some(incident) = host.incidents.get(index) else { return };
-    let alert = alert::write(incident, &host.computer);
-    if host.pending.len() >= policy.limits.pending_per_host.get() {
-        host.pending.pop_front();
+    let (severity, alert) = (incident.severity, alert::write(incident, &host.computer));
+    host.pending.push_back(Pending { severity, alert });
+    if host.pending.len() > policy.limits.pending_per_host.get() && host.drop_pending() {
         add(&mut counters.evicted_pending);
     }
-    host.pending.push_back(alert);
 }
 
 /// Where and under which key `object` can be added to `record`; `None` if it cannot.

@@ -212,7 +212,7 @@ pub fn absorb(
         host.locker.join(piece);
     }
     if let Some(entity_id) = finding.process().and_then(|process| process.entity_id.as_deref())
-        && watch.add(entity_id)
+        && watch.add(entity_id, policy.limits.watched.get())
     {
         add(&mut counters.evicted_watched);
     }

@@ -214,6 +214,8 @@ pub struct SmbexecPolicy {
     pub severity: Levels,
     /// Commands that only such a tool gives a service.
     pub commands: Patterns,
+    /// So many of them within `windows.shell` are a shell.
+    pub shell_commands: Bounded<2, 16>,
     /// Services, as `name command`, that look like it and are not.
     pub ignore: Patterns,
 }
@@ -295,6 +297,8 @@ pub struct Limits {
     pub pending_per_host: Bounded<1, 64>,
     /// Revisions of one incident.
     pub revisions: Bounded<1, 1000>,
+    /// Processes whose children are looked at, over all hosts.
+    pub watched: Bounded<1, 4096>,
     /// All state together, in bytes.
     pub state_bytes: Bounded<65_536, 8_388_608>,
 }
@@ -519,7 +523,13 @@ impl Default for PsexecPolicy {
 impl Default for SmbexecPolicy {
     fn default() -> Self {
         let commands = [r"*cmd* /c *echo *>*.bat*", r"*cmd* /c *> \\*$\* 2*>*&1*", r"*cmd* /c *start *powershell*", r"*powershell* -e* *"];
-        SmbexecPolicy { enabled: true, severity: Levels::default(), commands: Patterns::known(&commands), ignore: Patterns::default() }
+        SmbexecPolicy {
+            enabled: true,
+            severity: Levels::default(),
+            commands: Patterns::known(&commands),
+            shell_commands: Bounded(3),
+            ignore: Patterns::default(),
+        }
     }
 }
 
@@ -600,6 +610,7 @@ impl Default for Limits {
             incidents_per_host: Bounded(16),
             pending_per_host: Bounded(16),
             revisions: Bounded(32),
+            watched: Bounded(256),
             state_bytes: Bounded(8_388_608),
         }
     }

@@ -159,6 +159,37 @@ fn alerts_that_wait() {
     }
 }
 
+/// Of the alerts that wait it is not the worst that goes.
+#[test]
+fn the_least_of_the_alerts_that_wait_goes() {
+    for (_, mut module) in engines(&module_with("[limits]\npending_per_host = 1")) {
+        let host = Host::new("PC1");
+        let full = |record: String| record.replacen('{', r#"{"detection":1,"detection_psexec_filter":1,"#, 1);
+        for (n, writer) in ["System", r"C:\Users\a\setup.exe"].into_iter().enumerate() {
+            let (path, at) = (format!(r"C:\Windows\{n}.exe"), n as i64 * 100);
+            assert_eq!(call(&mut *module, &full(host.file(at, writer, &path))), None);
+            assert_eq!(call(&mut *module, &full(host.start(at + 50, 100 + n as u32, &path))), None);
+        }
+        expect(&mut *module, "evicted_pending", |count| count == 1);
+        let kept = module.flush().expect("flush");
+        assert!(kept.len() == 1 && kept[0].contains(r"C:\\Windows\\0.exe") && !kept[0].contains(r#""severity":"low""#), "{kept:?}");
+    }
+}
+
+/// A change of `limits.watched` is seen at once.
+#[test]
+fn processes_watched() {
+    for (_, mut module) in engines(&module_with("[limits]\nwatched = 1")) {
+        let host = Host::new("PC1");
+        for n in 0..2u32 {
+            let (path, at) = (format!(r"C:\Windows\{n}.exe"), i64::from(n) * 100);
+            call(&mut *module, &host.file(at, "System", &path));
+            call(&mut *module, &host.start(at + 50, 100 + n, &path));
+        }
+        expect(&mut *module, "evicted_watched", |count| count == 1);
+    }
+}
+
 /// An alert goes under the second key if the record has the first, in whatever spelling.
 #[test]
 fn a_key_that_is_taken() {

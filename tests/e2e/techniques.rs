@@ -1,6 +1,6 @@
 //! Each technique as each tool leaves it on the target, reconstructed from the tools' sources.
 
-use psexec_filter_tests::{CMD, Host, POWERSHELL, SERVICES, SYSTEM, WMI, alerts, engines, module};
+use psexec_filter_tests::{CMD, Host, POWERSHELL, SERVICES, SYSTEM, WMI, alerts, engines, module, module_with};
 use serde_json::{Value, json};
 
 const ATTACKER: &str = "10.55.1.77";
@@ -190,6 +190,23 @@ fn an_smbexec_shell_is_one_incident() {
         let all = alerts(&mut *module, &records);
         assert_eq!(told(&all), ["smbexec critical"], "{engine}");
         assert_eq!(all.last().map(|alert| &alert["repeat"]), Some(&json!(10)), "{engine}");
+    }
+}
+
+/// Several commands in a row are a shell, however many the policy says that are.
+#[test]
+fn so_many_commands_make_a_shell() {
+    for (setting, want) in [("", "smbexec critical"), ("[smbexec]\nshell_commands = 4", "smbexec high")] {
+        for (engine, mut module) in engines(&module_with(setting)) {
+            let host = Host::new("PC1");
+            let mut records = vec![host.connection(-500, ATTACKER)];
+            for n in 0..3u32 {
+                let (ms, line) = (i64::from(n) * 4_000, SERVICE_COMMANDS[1].1.replace("cd ", &format!("dir {n}")));
+                records.extend(host.new_service(ms, &format!("Svc{n}"), &line.replace('%', "%%")));
+                records.push(host.command(ms + 60, 100 + n, &expanded(&line)));
+            }
+            assert_eq!(told(&alerts(&mut *module, &records)), [want], "{engine} {setting}");
+        }
     }
 }
 

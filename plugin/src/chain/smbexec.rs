@@ -22,9 +22,6 @@ static RULE: Rule = Rule {
     techniques: &["T1021.002", "T1569.002", "T1543.003", "T1059"],
 };
 
-/// So many commands within the shell window are a shell.
-const SHELL: usize = 3;
-
 impl Chain for Smbexec {
     fn rule(&self) -> &'static Rule {
         &RULE
@@ -92,7 +89,8 @@ impl Chain for Smbexec {
         let gone = set.is_some_and(|(_, set)| service::is_gone(anchor, set, locker, policy));
         let shell = || {
             let others = locker.shelf(Shelf::ProcessStart).filter(|other| super::within(other, anchor, windows.shell.0, windows.shell.0));
-            others.filter(|other| matches!(&other.fact, Fact::ProcessStart(start) if typical(start))).count() >= SHELL
+            others.filter(|other| matches!(&other.fact, Fact::ProcessStart(start) if typical(start))).count()
+                >= policy.smbexec.shell_commands.get()
         };
         let severity = match set {
             _ if service::is_local_getsystem(name, command) => Severity::Low,

@@ -81,7 +81,7 @@ impl Hosts {
     pub fn pop_pending(&mut self) -> Option<String> {
         let name = self.by_name.iter().find(|(_, entry)| !entry.host.pending.is_empty())?.0.clone();
         let mut host = self.take(&name)?;
-        let alert = host.pending.pop_front();
+        let alert = host.pending.pop_front().map(|pending| pending.alert);
         self.give(&name, host);
         alert
     }

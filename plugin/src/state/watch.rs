@@ -2,10 +2,8 @@
 
 use std::collections::VecDeque;
 
-/// How many are watched at once, over all hosts; the oldest goes first. A ProcessGuid names the machine, too.
-pub const WATCHED: usize = 256;
-
-/// ProcessGuids, by their hashes: looked up for most process starts, so it must be cheap.
+/// ProcessGuids, by their hashes: looked up for most process starts, so it must be cheap. Of all hosts together: a
+/// ProcessGuid names the machine, too.
 #[derive(Debug, Default)]
 pub struct Watch {
     hashes: VecDeque<u64>,
@@ -22,13 +20,13 @@ impl Watch {
         self.hashes.contains(&hash64(entity_id))
     }
 
-    /// Watches a process. Tells whether another was given up for it.
-    pub fn add(&mut self, entity_id: &str) -> bool {
+    /// Watches a process, one of at most `limit`. Tells whether the oldest was given up for it.
+    pub fn add(&mut self, entity_id: &str, limit: usize) -> bool {
         if self.holds(entity_id) {
             return false;
         }
         self.hashes.push_back(hash64(entity_id));
-        self.hashes.len() > WATCHED && self.hashes.pop_front().is_some()
+        self.hashes.len() > limit && self.hashes.pop_front().is_some()
     }
 }
 
