@@ -8,7 +8,9 @@ BINARY := target/release/psexec-filter
 BASELINE := target/baseline/$(WASM)/wasm/psexec_filter_baseline.wasm
 INPUT ?=
 
-.PHONY: run test build lint bench setup setup-wamr clean
+RECORDS ?= 10000000
+
+.PHONY: run test build lint bench soak setup setup-wamr clean
 
 ## Find PsExec in a log: make run INPUT=FILE. Without INPUT, in a small story that is built in.
 run: build
@@ -30,10 +32,17 @@ lint: setup setup-wamr
 	$(CARGO) clippy --release --workspace --all-targets --features psexec-filter-tests/wamr -- -D warnings
 	$(CARGO) clippy --package psexec-filter-plugin --package psexec-filter-baseline --target $(WASM) -- -D warnings
 
-## What a record costs, as ratios against a module that does nothing and one that parses everything.
+## What a record costs, as ratios against a module that does nothing and one that parses everything; and `run` as a whole.
 bench: setup setup-wamr
 	$(CARGO) rustc --quiet --package psexec-filter-baseline --lib --crate-type cdylib --profile wasm --target $(WASM) --target-dir target/baseline
 	BASELINE_MODULE="$(CURDIR)/$(BASELINE)" $(CARGO) bench --quiet --package psexec-filter-tests --features wamr --bench engines
+	$(CARGO) build --quiet --release --package psexec-filter
+	PROGRAM="$(CURDIR)/$(BINARY)" $(CARGO) bench --quiet --package psexec-filter-tests --features wamr --bench run
+
+## The recorded logs again and again through `run` over TCP: nothing lost, memory flat, every alert. RECORDS=N, ten million by default.
+soak: setup setup-wamr
+	$(CARGO) build --quiet --release --package psexec-filter
+	SOAK=$(RECORDS) PROGRAM="$(CURDIR)/$(BINARY)" $(CARGO) bench --quiet --package psexec-filter-tests --features wamr --bench run
 
 ## The Rust toolchain of rust-toolchain.toml with its wasm target.
 setup:

@@ -1,16 +1,19 @@
 //! The command line.
 
 use clap::{Parser, Subcommand, ValueEnum};
-use psexec_filter::engine::{Engine, Options, Wasmtime};
+use psexec_filter::engine::{Compiled, Engine, Options, Wasmtime};
 use psexec_filter::replay::Format;
-use psexec_filter::run::Emit;
+use psexec_filter::run::input::{Input, Limits, loopback};
+use psexec_filter::run::output::Output;
+use psexec_filter::run::{Emit, Loaded};
 use psexec_filter::{module, replay, run};
 use psexec_filter_pack::{pack, unpack};
 use psexec_filter_plugin::policy::Policy;
-use std::io::{self, BufReader, BufWriter, Write};
+use std::io::{self, BufWriter, Write};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Finds PsExec-like remote execution in Sysmon records.
 #[derive(Parser)]
@@ -22,16 +25,11 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Read JSON lines from standard input and write them to standard output with the alerts inside.
+    /// Read JSON lines from somewhere and write them somewhere else with the alerts inside.
     ///
-    /// Whatever is not JSON, or too long, goes through as it came. Exits with 1 if the module failed on a line.
-    Run {
-        /// What to write.
-        #[arg(long, value_enum, default_value_t = EmitArg::Records)]
-        emit: EmitArg,
-        #[command(flatten)]
-        module: ModuleArgs,
-    },
+    /// Whatever is not JSON, or too long, goes through as it came. SIGTERM ends it when all that came is written; SIGHUP has it
+    /// read module and policy again. Exits with 1 if a line was passed on unexamined, or something was lost.
+    Run(RunArgs),
     /// Put logs through the module and tell what it finds; without a FILE, a small story that is built in.
     ///
     /// Exits with 1 if a file, or a line of one, could not be read; the rest is read all the same.
@@ -73,6 +71,52 @@ enum PolicyCommand {
         /// The module; without it, the built-in one.
         module: Option<PathBuf>,
     },
+}
+
+#[derive(clap::Args)]
+struct RunArgs {
+    /// Where records come from: `-`, `tcp://127.0.0.1:PORT` or `unix:///PATH`. May be given several times.
+    #[arg(long, value_name = "INPUT", default_value = "-")]
+    input: Vec<Input>,
+    /// Where they go: `-`, `file:///PATH` or `tcp://HOST:PORT`. One that takes nothing is waited for.
+    #[arg(long, value_name = "OUTPUT", default_value = "-")]
+    output: Output,
+    /// What to write.
+    #[arg(long, value_enum, default_value_t = EmitArg::Records)]
+    emit: EmitArg,
+    /// Keep what is remembered in this file over restarts.
+    #[arg(long, value_name = "FILE")]
+    state: Option<PathBuf>,
+    /// Seconds between two snapshots of what is remembered; a module that dies is started again with the last one.
+    #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    state_interval: u64,
+    /// Serve `/metrics` (Prometheus) and `/healthz` here, for example on 127.0.0.1:9598.
+    #[arg(long, value_name = "ADDRESS", value_parser = loopback)]
+    metrics: Option<SocketAddr>,
+    /// Milliseconds that the module may take for a record (wasmtime only).
+    #[arg(long, value_name = "MILLISECONDS", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(10..=60_000))]
+    call_deadline: u64,
+    /// Seconds without a record after which alerts that wait for one are written without.
+    #[arg(long, value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    idle: u64,
+    /// Seconds that what is left may take after SIGTERM.
+    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    drain: u64,
+    /// Longest line that is examined, in bytes; longer ones go through as they came.
+    #[arg(long, value_name = "BYTES", default_value_t = 4_194_304, value_parser = clap::value_parser!(u32).range(1024..=4_194_304))]
+    max_line: u32,
+    /// Clients of one input at a time; further ones wait.
+    #[arg(long, value_name = "NUMBER", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    max_clients: u32,
+    /// Mode of a Unix socket, octal.
+    #[arg(long, value_name = "MODE", default_value = "0600", value_parser = mode)]
+    socket_mode: u32,
+    #[command(flatten)]
+    module: ModuleArgs,
+}
+
+fn mode(text: &str) -> Result<u32, String> {
+    u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777).ok_or_else(|| "expected an octal mode such as 0660".to_owned())
 }
 
 #[derive(clap::Args)]
@@ -129,20 +173,30 @@ fn main() -> ExitCode {
 /// Returns whether all went well; the error is a message for people.
 fn execute(command: Command) -> Result<bool, String> {
     match command {
-        Command::Run { emit, module } => {
-            let bytes = load(&module)?;
-            let key = policy_of(&bytes)?.alert.key;
-            let mut engine = start(&bytes, module.engine)?;
-            let emit = match emit {
-                EmitArg::Records => Emit::Records,
-                EmitArg::Alerts => Emit::Alerts,
-                EmitArg::Both => Emit::Both,
+        Command::Run(arguments) => {
+            tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(false).with_target(false).init();
+            let options = run::Options {
+                inputs: arguments.input,
+                limits: Limits {
+                    line: arguments.max_line as usize,
+                    clients: arguments.max_clients as usize,
+                    socket_mode: arguments.socket_mode,
+                },
+                output: arguments.output,
+                emit: match arguments.emit {
+                    EmitArg::Records => Emit::Records,
+                    EmitArg::Alerts => Emit::Alerts,
+                    EmitArg::Both => Emit::Both,
+                },
+                state: arguments.state,
+                state_interval: Duration::from_secs(arguments.state_interval),
+                idle: Duration::from_secs(arguments.idle),
+                drain: Duration::from_secs(arguments.drain),
+                metrics: arguments.metrics,
             };
-            let input = BufReader::with_capacity(256 * 1024, io::stdin().lock());
-            let mut out = BufWriter::with_capacity(256 * 1024, io::stdout().lock());
-            let mut complain = |message: String| eprintln!("psexec-filter: {message}");
-            let totals = run::run(&mut *engine, emit, key.as_str(), input, &mut out, &mut complain);
-            totals.map(|totals| totals.failed == 0).or_else(ended)
+            let deadline = Duration::from_millis(arguments.call_deadline);
+            let module = arguments.module;
+            run::run(options, Box::new(move || load_to_run(&module, deadline)))
         }
         Command::Replay { files, format, stats, module } => {
             let mut engine = start(&load(&module)?, module.engine)?;
@@ -177,6 +231,21 @@ fn execute(command: Command) -> Result<bool, String> {
 
 fn load(arguments: &ModuleArgs) -> Result<Vec<u8>, String> {
     module::load(arguments.module.as_deref(), arguments.policy.as_deref())
+}
+
+/// What `run` needs of a module, and again at every SIGHUP.
+fn load_to_run(arguments: &ModuleArgs, deadline: Duration) -> Result<Loaded, String> {
+    let bytes = load(arguments)?;
+    let key = policy_of(&bytes)?.alert.key.as_str().to_owned();
+    let again: Box<dyn Fn() -> Result<Box<dyn Engine>, String>> = match arguments.engine {
+        EngineArg::Wasmtime => {
+            let compiled = Compiled::with_deadline(&bytes, deadline)?;
+            Box::new(move || Ok(Box::new(compiled.start(Default::default())?)))
+        }
+        #[cfg(feature = "wamr")]
+        EngineArg::Wamr => Box::new(move || start(&bytes, EngineArg::Wamr)),
+    };
+    Ok(Loaded { engine: again()?, key, again })
 }
 
 fn policy_of(module: &[u8]) -> Result<Policy, String> {

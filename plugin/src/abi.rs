@@ -165,6 +165,31 @@ pub extern "C" fn psexec_filter_flush() -> usize {
     answer(Filter::flush)
 }
 
+/// Returns the next piece of what is remembered as NUL-terminated JSON; 0 behind the last one. For hosts that outlive the module:
+/// `psexec_filter_restore` takes the pieces, in this order.
+#[unsafe(no_mangle)]
+pub extern "C" fn psexec_filter_save() -> usize {
+    answer(Filter::save_next)
+}
+
+/// Takes in a piece that `psexec_filter_save` gave, copied to where `malloc` said. 1 if it did, 0 if the piece is of another
+/// version or damaged; nothing is changed then.
+#[unsafe(no_mangle)]
+pub extern "C" fn psexec_filter_restore(piece: usize, length: usize) -> u32 {
+    // SAFETY: as in `psexec_filter`.
+    let module = unsafe { &mut *module() };
+    module.arena.called = true;
+    let memory = core::arch::wasm32::memory_size(0).saturating_mul(PAGE);
+    if piece == 0 || piece.saturating_add(length) >= memory {
+        return 0;
+    }
+    let Some(filter) = module.filter_for_call() else { return 0 };
+    // SAFETY: as for the record in `psexec_filter`.
+    let done = filter.restore(unsafe { core::slice::from_raw_parts(piece as *const u8, length) });
+    module.busy.set(false);
+    u32::from(done)
+}
+
 /// Returns the counters as NUL-terminated JSON.
 #[unsafe(no_mangle)]
 pub extern "C" fn psexec_filter_stats() -> usize {

@@ -5,7 +5,9 @@ use crate::evidence::{Evidence, Fact, Parent, Writer};
 use crate::incident::Incident;
 use crate::normalize::path::PathKey;
 use crate::policy::Severity;
+use crate::state::hosts::Hosts;
 use serde::Serialize;
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::rc::Rc;
 
@@ -40,7 +42,7 @@ struct Alert<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     time_zone: Option<&'static str>,
     repeat: u32,
-    missing: &'a [&'static str],
+    missing: &'a [Cow<'static, str>],
     evidence: Vec<Piece>,
 }
 
@@ -202,12 +204,22 @@ struct Stats<'a> {
     kind: &'static str,
     hosts: usize,
     state_bytes: usize,
+    incidents: usize,
+    waiting: usize,
     counters: &'a Counters,
 }
 
-/// The counters as JSON.
-pub fn write_stats(counters: &Counters, hosts: usize, state_bytes: usize) -> String {
-    serde_json::to_string(&Stats { kind: "stats", hosts, state_bytes, counters }).unwrap_or_default()
+/// The counters, and how much is remembered, as JSON.
+pub fn write_stats(counters: &Counters, hosts: &Hosts) -> String {
+    let stats = Stats {
+        kind: "stats",
+        hosts: hosts.len(),
+        state_bytes: hosts.bytes(),
+        incidents: hosts.incidents(),
+        waiting: hosts.waiting(),
+        counters,
+    };
+    serde_json::to_string(&stats).unwrap_or_default()
 }
 
 /// `domain\name`, or a name alone.

@@ -1,12 +1,13 @@
 //! What the filter counts. Every bound that bites and every record that could not be examined shows here.
 
 use crate::record::Fault;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident,)*) => {
         /// Counters since the module was started. They saturate, never wrap.
-        #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+        #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+        #[serde(default)]
         pub struct Counters {
             $($(#[$doc])* pub $name: u64,)*
         }
@@ -88,6 +89,8 @@ counters! {
     clock_jumps,
     /// 1 if the packed policy could not be read and the defaults are in force.
     policy_refused,
+    /// Hosts that were not saved because they hold too much.
+    unsaved_hosts,
     /// Times the filter started anew after a call that did not return.
     restarts,
 }

@@ -9,11 +9,12 @@ use crate::record::shapes::Field;
 use crate::record::{Fields, text};
 use crate::state::watch::Watch;
 use once_cell::unsync::OnceCell;
+use serde::{Deserialize, Serialize};
 use std::cell::Cell;
 use std::net::IpAddr;
 
 /// One fact, with when and where it was logged.
-#[derive(Debug, PartialEq)]
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub struct Evidence {
     /// When it was logged.
     pub time: Timestamp,
@@ -24,7 +25,7 @@ pub struct Evidence {
 }
 
 /// What happened.
-#[derive(Debug, PartialEq)]
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub enum Fact {
     /// An inbound connection from another machine (event 3).
     Connection(Connection),
@@ -43,7 +44,7 @@ pub enum Fact {
 }
 
 /// See [`Fact::Connection`]. Sides are already told apart, whichever way round Sysmon wrote them.
-#[derive(Debug, PartialEq)]
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub struct Connection {
     /// The other machine.
     pub remote: IpAddr,
@@ -58,7 +59,7 @@ pub struct Connection {
 }
 
 /// See [`Fact::FileWrite`].
-#[derive(Debug, PartialEq)]
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub struct FileWrite {
     /// As it was logged.
     pub path: Box<str>,
@@ -69,7 +70,7 @@ pub struct FileWrite {
 }
 
 /// Who wrote a file.
-#[derive(Debug, PartialEq)]
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub enum Writer {
     /// The kernel's SMB server writes as `System`: the file came over the network (or through a loopback share).
     System,
@@ -80,7 +81,7 @@ pub enum Writer {
 }
 
 /// See [`Fact::ProcessStart`].
-#[derive(Debug, PartialEq)]
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub struct ProcessStart {
     /// Program as it was logged.
     pub image: Box<str>,
@@ -105,13 +106,15 @@ pub struct ProcessStart {
     /// The parent's ProcessGuid, normalised.
     pub parent_entity_id: Option<Box<str>>,
     /// Its command line with what Windows spells in several ways taken out; worked out when first asked for.
+    #[serde(skip)]
     pub plain_line: OnceCell<Box<str>>,
     /// Whether its command line is one that only the tools of the chain it hangs on give; likewise.
+    #[serde(skip)]
     pub typical: OnceCell<bool>,
 }
 
 /// What started a process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Parent {
     /// The service controller.
     Services,
@@ -128,7 +131,7 @@ pub enum Parent {
 }
 
 /// See [`Fact::ServiceSet`].
-#[derive(Debug, PartialEq)]
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub struct ServiceSet {
     /// Name of the service.
     pub service: Box<str>,
@@ -139,11 +142,12 @@ pub struct ServiceSet {
     /// How the service came to it, as far as is known: the other values stand in events of their own, before and after.
     pub change: Cell<Change>,
     /// The command as a pattern for the command line of its process; worked out when first asked for.
+    #[serde(skip)]
     pub pattern: OnceCell<Box<str>>,
 }
 
 /// How a service came to its command. Ordered by how much is known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Change {
     /// Only the command was written: it existed before.
     Changed,
@@ -154,7 +158,7 @@ pub enum Change {
 }
 
 /// See [`Fact::ServiceMark`].
-#[derive(Debug, PartialEq)]
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub struct ServiceMark {
     /// Name of the service.
     pub service: Box<str>,
@@ -163,7 +167,7 @@ pub struct ServiceMark {
 }
 
 /// What a value of a service says about what was done to it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Mark {
     /// `Type`, `ObjectName` or `DisplayName`: written when a service is created.
     Created,
@@ -174,7 +178,7 @@ pub enum Mark {
 }
 
 /// See [`Fact::Logon`].
-#[derive(Debug, PartialEq)]
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub struct Logon {
     /// Where from.
     pub remote: IpAddr,
@@ -189,7 +193,7 @@ pub struct Logon {
 }
 
 /// See [`Fact::Pipe`].
-#[derive(Debug, PartialEq)]
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub struct Pipe {
     /// Name as it was logged.
     pub name: Box<str>,
@@ -420,7 +424,7 @@ impl Evidence {
 pub const ALLOCATION: usize = 20;
 
 /// The addresses a host is known to have: the near side of its own connections. The latest four.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct OwnAddresses {
     known: [Option<IpAddr>; 4],
     next: u8,

@@ -14,6 +14,7 @@ use crate::state::host::{Host, Pending};
 use crate::state::hosts::Hosts;
 use crate::state::locker::Put;
 use crate::state::watch::Watch;
+use serde::{Deserialize, Serialize};
 use std::rc::Rc;
 
 /// The whole filter, with its state. Knows nothing of pointers; the module's ABI and the tests both use it.
@@ -27,7 +28,51 @@ pub struct Filter {
     hosts: Hosts,
     counters: Counters,
     stats_at: Option<i64>,
+    /// How far [`Filter::save_next`] is: the use of the last host it gave; `None` before the head.
+    saved: Option<u64>,
 }
+
+/// What is saved before the hosts.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SavedHead {
+    state: u32,
+    counters: Counters,
+    watch: Watch,
+    stats_at: Option<i64>,
+}
+
+/// A host as it is saved; generic over whether it is borrowed.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SavedHost<N, H> {
+    name: N,
+    host: H,
+}
+
+/// A host whose saved form is longer than this many bytes is not saved: there must be room for it beside all state. Only a host
+/// whose every command line was written to be long comes near it.
+const MAX_SAVED_HOST: usize = 1024 * 1024;
+
+/// Text of no more than [`MAX_SAVED_HOST`] bytes.
+struct Limited(Vec<u8>);
+
+impl std::io::Write for Limited {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        if self.0.len().saturating_add(bytes.len()) > MAX_SAVED_HOST || self.0.try_reserve(bytes.len()).is_err() {
+            return Err(std::io::ErrorKind::OutOfMemory.into());
+        }
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Number of the form that state is saved in. Another number is refused.
+pub const STATE_FORMAT: u32 = 1;
 
 /// What the chains in use are interested in.
 struct Wanted<'f> {
@@ -81,6 +126,7 @@ impl Filter {
             hosts: Hosts::default(),
             counters: Counters::default(),
             stats_at: None,
+            saved: None,
         }
     }
 
@@ -198,9 +244,52 @@ impl Filter {
         self.hosts.pop_pending()
     }
 
+    /// The next piece of everything that is remembered, as JSON for [`Filter::restore`]; `None` behind the last one, after
+    /// which it begins anew. In pieces, so that no more than one host is in memory twice.
+    pub fn save_next(&mut self) -> Option<String> {
+        let Some(used) = self.saved else {
+            self.saved = Some(0);
+            let head =
+                SavedHead { state: STATE_FORMAT, counters: self.counters.clone(), watch: self.watch.clone(), stats_at: self.stats_at };
+            return serde_json::to_string(&head).ok();
+        };
+        let mut last = used;
+        while let Some((used, name, host)) = self.hosts.used_after(last) {
+            let mut piece = Limited(Vec::new());
+            if serde_json::to_writer(&mut piece, &SavedHost { name, host }).is_ok() {
+                self.saved = Some(used);
+                return String::from_utf8(piece.0).ok();
+            }
+            add(&mut self.counters.unsaved_hosts);
+            last = used;
+        }
+        self.saved = None;
+        None
+    }
+
+    /// Takes in a piece of saved state. False, and nothing changed, if it is none or of another format.
+    pub fn restore(&mut self, piece: &[u8]) -> bool {
+        if let Ok(SavedHost { name, mut host }) = serde_json::from_slice::<SavedHost<String, Host>>(piece) {
+            host.rejoin(&self.policy.limits);
+            self.hosts.restore(&name, host, &self.policy.limits, &mut self.counters);
+            return true;
+        }
+        match serde_json::from_slice::<SavedHead>(piece) {
+            Ok(head) if head.state == STATE_FORMAT => {
+                let restarts = self.counters.restarts;
+                self.counters = head.counters;
+                self.counters.restarts = self.counters.restarts.saturating_add(restarts);
+                self.watch = head.watch;
+                self.stats_at = head.stats_at;
+                true
+            }
+            _ => false,
+        }
+    }
+
     /// The counters, and how much is remembered, as JSON.
     pub fn stats(&self) -> String {
-        alert::write_stats(&self.counters, self.hosts.len(), self.hosts.bytes())
+        alert::write_stats(&self.counters, &self.hosts)
     }
 
     /// The counters.

@@ -7,6 +7,7 @@ use crate::normalize::time::Timestamp;
 use crate::policy::{Allow, Allowed, OnUnknown, Policy, Severity};
 use crate::state::host::Host;
 use crate::state::watch::{Watch, hash64};
+use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 use std::rc::Rc;
 
@@ -14,8 +15,10 @@ use std::rc::Rc;
 const MAX_ANCHORS: usize = 16;
 
 /// An execution and its repeats.
+#[derive(Serialize, Deserialize)]
 pub struct Incident {
     /// The chain that found it.
+    #[serde(with = "chain_by_rule")]
     pub chain: &'static dyn Chain,
     /// `alert.id`: the same after a restart, in a replay and on any shard.
     pub id: String,
@@ -41,7 +44,7 @@ pub struct Incident {
 }
 
 /// What an alert told; a revision is raised when it changes.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Reported {
     severity: Severity,
     source: Option<IpAddr>,
@@ -51,6 +54,21 @@ struct Reported {
     allowed: bool,
     /// How many of the repeat marks 1, 10, 100, … were reached.
     repeats: u32,
+}
+
+/// A chain is saved by its rule.
+mod chain_by_rule {
+    use crate::chain::{CHAINS, Chain};
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub fn serialize<S: Serializer>(chain: &&'static dyn Chain, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(chain.rule().id)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<&'static dyn Chain, D::Error> {
+        let id = String::deserialize(deserializer)?;
+        CHAINS.into_iter().find(|chain| chain.rule().id == id).ok_or_else(|| D::Error::custom(format_args!("no chain has the rule `{id}`")))
+    }
 }
 
 impl std::fmt::Debug for Incident {

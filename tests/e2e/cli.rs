@@ -1,84 +1,14 @@
 //! The program as people and shippers start it: what it prints, what it says of bad input, how it exits.
 
+use crate::program::{Place, text};
 use psexec_filter::replay::{STORY, added};
 use psexec_filter_pack::policy_from_toml;
 use psexec_filter_tests::module;
 use serde_json::{Value, json};
-use std::ffi::OsStr;
-use std::io::{BufRead, BufReader, Seek, Write};
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
-use std::sync::{LazyLock, mpsc};
+use std::io::{BufRead, BufReader, Write};
+use std::process::Stdio;
+use std::sync::mpsc;
 use std::time::Duration;
-
-/// The program. Cargo builds it for tests of its own package only, and one that lies about may be old: so it is built here,
-/// once, in the profile of these tests. That is soon done, because what it is made of has been built for them.
-static PROGRAM: LazyLock<PathBuf> = LazyLock::new(|| {
-    // target/<profile>/deps/<this test>
-    let test = std::env::current_exe().expect("this test");
-    let folder = test.ancestors().nth(2).expect("the profile's folder");
-    let profile = folder.file_name().filter(|name| *name != "debug").unwrap_or(OsStr::new("dev"));
-    let mut build = Command::new(env!("CARGO"));
-    build.args(["build", "--quiet", "--package", "psexec-filter", "--bin", "psexec-filter"]);
-    if cfg!(feature = "wamr") {
-        build.args(["--features", "psexec-filter/wamr"]);
-    }
-    build.arg("--profile").arg(profile).arg("--target-dir").arg(folder.parent().expect("the target folder"));
-    let built = build.current_dir(env!("CARGO_MANIFEST_DIR")).status().expect("cargo starts");
-    assert!(built.success(), "the program does not build");
-    folder.join("psexec-filter").with_extension(std::env::consts::EXE_EXTENSION)
-});
-
-/// A folder for files, in which the program is started; so messages name files as they were given.
-struct Place(tempfile::TempDir);
-
-impl Place {
-    fn new() -> Place {
-        Place(tempfile::tempdir().expect("a folder"))
-    }
-
-    fn put(&self, name: &str, bytes: impl AsRef<[u8]>) {
-        std::fs::write(self.0.path().join(name), bytes).expect("written");
-    }
-
-    fn get(&self, name: &str) -> Option<Vec<u8>> {
-        std::fs::read(self.0.path().join(name)).ok()
-    }
-
-    /// Arguments are separated by spaces.
-    fn command(&self, arguments: &str) -> Command {
-        let mut command = Command::new(&*PROGRAM);
-        command.args(arguments.split_whitespace()).current_dir(self.0.path());
-        command
-    }
-
-    fn run(&self, arguments: &str, input: &[u8]) -> Ran {
-        let mut stdin = tempfile::tempfile().expect("a file");
-        stdin.write_all(input).and_then(|()| stdin.rewind()).expect("written");
-        let output = self.command(arguments).stdin(stdin).output().expect("it starts");
-        let err = String::from_utf8(output.stderr).expect("UTF-8");
-        Ran { code: output.status.code(), out: output.stdout, err }
-    }
-}
-
-/// What came of it.
-struct Ran {
-    code: Option<i32>,
-    out: Vec<u8>,
-    err: String,
-}
-
-impl Ran {
-    /// What it printed, if it had nothing to complain of.
-    fn good(self) -> Vec<u8> {
-        assert_eq!((self.code, self.err.as_str()), (Some(0), ""));
-        self.out
-    }
-}
-
-fn text(bytes: Vec<u8>) -> String {
-    String::from_utf8(bytes).expect("UTF-8")
-}
 
 /// One alert a line.
 fn alerts(lines: &[u8]) -> Vec<Value> {
@@ -263,13 +193,13 @@ fn run_changes_nothing_but_the_records_that_carry_an_alert() {
     }
 }
 
-/// A line for which the module has no memory goes on as it came, and that it was not examined is said.
+/// A line that is too long for the module goes on as it came, and that it was not examined is said.
 #[test]
 fn run_passes_on_what_the_module_cannot_take() {
     let huge = format!("{{\"a\":\"{}\"}}\n", "x".repeat(12 * 1024 * 1024)).into_bytes();
     let ran = Place::new().run("run", &[b"{}\n", huge.as_slice(), STORY].concat());
     assert_eq!(ran.code, Some(1));
-    assert!(ran.err.starts_with("psexec-filter: line 2: the module has no memory for a record of "), "{}", ran.err);
+    assert!(ran.err.contains(" WARN stdin:2: passed on unexamined: the line is longer than --max-line"), "{}", ran.err);
     assert!(ran.out.starts_with(&[b"{}\n", huge.as_slice()].concat()));
     assert_eq!(ran.out.split(|byte| *byte == b'\n').filter(|line| line.ends_with(b"}}")).count(), 2);
 }

@@ -101,6 +101,10 @@ pub fn corpus_files() -> Vec<PathBuf> {
     files
 }
 
+/// Where records of the corpus name their host.
+pub const HOST_PATHS: [&str; 6] =
+    ["/Hostname", "/Computer", "/Event/System/Computer", "/winlog/computer_name", "/computer_name", "/host/name"];
+
 /// The service controller.
 pub const SERVICES: &str = r"C:\Windows\System32\services.exe";
 /// WMI's provider host.

@@ -20,6 +20,29 @@ pub trait Engine {
     /// Calls an export that takes nothing and returns the address of a NUL-terminated string; `None` for address 0.
     fn ask(&mut self, export: &str) -> Result<Option<String>, CallError>;
 
+    /// Calls an export that takes a text and returns a number.
+    fn tell(&mut self, export: &str, text: &[u8]) -> Result<u32, CallError>;
+
+    /// Everything the module remembers, in pieces for [`Engine::restore`].
+    fn save(&mut self) -> Result<Vec<String>, CallError> {
+        let mut pieces = Vec::new();
+        while let Some(piece) = self.ask("psexec_filter_save")? {
+            pieces.push(piece);
+        }
+        Ok(pieces)
+    }
+
+    /// Gives a module that was just started what another one remembered. False if it does not take it: it then knows only
+    /// the pieces before.
+    fn restore(&mut self, pieces: &mut dyn Iterator<Item = &str>) -> Result<bool, CallError> {
+        for piece in pieces {
+            if self.tell("psexec_filter_restore", piece.as_bytes())? != 1 {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// Size of the module's memory in bytes.
     fn memory_bytes(&mut self) -> usize;
 

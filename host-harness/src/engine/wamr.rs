@@ -79,6 +79,14 @@ impl Wamr {
         Err(CallError::Trap(self.exception().unwrap_or_else(|| "no reason given".to_owned())))
     }
 
+    fn export(&self, name: &str) -> Result<sys::wasm_function_inst_t, CallError> {
+        let missing = || CallError::NoExport(name.to_owned());
+        let terminated = CString::new(name).map_err(|_| missing())?;
+        // SAFETY: the name is terminated; the result is checked.
+        let function = unsafe { sys::wasm_runtime_lookup_function(self.instance, terminated.as_ptr()) };
+        if function.is_null() { Err(missing()) } else { Ok(function) }
+    }
+
     /// Takes and clears what WAMR noted, as Fluent Bit does after a failed call.
     fn exception(&mut self) -> Option<String> {
         // SAFETY: the text belongs to the instance and is copied before it is cleared.
@@ -123,15 +131,15 @@ impl Engine for Wamr {
     }
 
     fn ask(&mut self, export: &str) -> Result<Option<String>, CallError> {
-        let missing = || CallError::NoExport(export.to_owned());
-        let name = CString::new(export).map_err(|_| missing())?;
-        // SAFETY: the name is terminated; the result is checked.
-        let function = unsafe { sys::wasm_runtime_lookup_function(self.instance, name.as_ptr()) };
-        if function.is_null() {
-            return Err(missing());
-        }
+        let function = self.export(export)?;
         let address = self.invoke(function, &mut [])?;
         string(self.memory(), address)
+    }
+
+    fn tell(&mut self, export: &str, text: &[u8]) -> Result<u32, CallError> {
+        let function = self.export(export)?;
+        let address = self.copy(text)?;
+        self.invoke(function, &mut [address, text.len() as u32])
     }
 
     fn memory_bytes(&mut self) -> usize {

@@ -16,7 +16,9 @@ mod wmiexec;
 use crate::evidence::{Evidence, Fact, FileWrite, Logon, Parent, Pipe, ProcessStart, ServiceSet, Shelf};
 use crate::policy::{Levels, Patterns, Policy, Severity};
 use crate::state::locker::Locker;
+use serde::{Deserialize, Serialize};
 pub use source::Source;
+use std::borrow::Cow;
 use std::rc::Rc;
 
 /// All chains.
@@ -61,7 +63,7 @@ pub struct Rule {
 }
 
 /// What a chain sees in one anchor.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Finding {
     /// The process start or service change it hangs on.
     pub anchor: Rc<Evidence>,
@@ -80,7 +82,7 @@ pub struct Finding {
     /// What its process started, oldest first; at most [`MAX_CHILDREN`].
     pub children: Vec<Rc<Evidence>>,
     /// What would have made it surer and was not seen.
-    pub missing: Vec<&'static str>,
+    pub missing: Vec<Cow<'static, str>>,
 }
 
 /// Children of a process that an alert names.
@@ -100,7 +102,7 @@ impl Finding {
             severity,
             lateral: None,
             pieces: pieces.iter().filter_map(|(_, piece)| piece.cloned()).collect(),
-            missing: pieces.iter().filter(|(_, piece)| piece.is_none()).map(|(name, _)| *name).collect(),
+            missing: pieces.iter().filter(|(_, piece)| piece.is_none()).map(|(name, _)| Cow::Borrowed(*name)).collect(),
             source,
             children: Vec::new(),
         };
@@ -117,6 +119,12 @@ impl Finding {
 }
 
 impl Finding {
+    /// All evidence that it holds on to.
+    pub fn evidence_mut(&mut self) -> impl Iterator<Item = &mut Rc<Evidence>> {
+        let Finding { anchor, pieces, source, children, .. } = self;
+        std::iter::once(anchor).chain(pieces).chain(&mut source.connection).chain(&mut source.logon).chain(children)
+    }
+
     /// Whether a piece is part of what was found, if only as one of several possible connections.
     pub fn holds(&self, evidence: &Rc<Evidence>) -> bool {
         let listed = self.pieces.iter().chain(&self.children).any(|piece| Rc::ptr_eq(piece, evidence));

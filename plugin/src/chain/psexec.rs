@@ -123,11 +123,11 @@ impl Chain for Psexec {
         let connection = source.connection.clone();
         let pieces = [("connection", connection.as_ref()), ("file", file), ("process", Some(anchor)), ("service", service), ("pipe", pipe)];
         let mut finding = Finding::new(anchor, severity, &pieces, source, locker);
-        if policy.psexec.require.iter().any(|piece| finding.missing.contains(&piece.name())) {
+        if policy.psexec.require.iter().any(|piece| finding.missing.iter().any(|name| name == piece.name())) {
             return None;
         }
         if local {
-            finding.missing.retain(|name| *name != "connection");
+            finding.missing.retain(|name| name != "connection");
         }
         finding.fold = process.key.as_str().to_owned();
         finding.lateral = match writer {

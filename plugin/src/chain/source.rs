@@ -4,11 +4,12 @@ use super::within;
 use crate::evidence::{Connection, Evidence, Fact, Logon, Shelf};
 use crate::policy::Policy;
 use crate::state::locker::Locker;
+use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 use std::rc::Rc;
 
 /// Who an execution may have come from.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Source {
     /// The likeliest address.
     pub ip: Option<IpAddr>,

@@ -6,11 +6,13 @@
 //! `\Device\HarddiskVolumeN\`, `\\host\ADMIN$\`, `\\host\C$\`, doubled backslashes (Wazuh), forward slashes,
 //! trailing dots and blanks, `.` and `..`.
 
+use serde::{Deserialize, Serialize};
+
 /// A path in one spelling.
 ///
 /// What a spelling leaves open stays open: `?:\…` is some drive (a device name, ADMIN$, `%SystemRoot%`),
 /// `*\…` is somewhere below a share whose root is not known. [`PathKey::matches`] takes that into account.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PathKey(Box<str>);
 
 /// Prefixes that stand for another one. Tried until none applies, at most [`PREFIX_ROUNDS`] times.

@@ -1,7 +1,9 @@
 //! Times as producers write them, to milliseconds since 1970 and back to RFC 3339.
 
+use serde::{Deserialize, Serialize};
+
 /// A point in time as it was logged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Timestamp {
     /// Milliseconds since 1970-01-01T00:00:00. In UTC if `zoned`, else in the unknown zone of the host.
     pub ms: i64,

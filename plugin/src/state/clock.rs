@@ -5,8 +5,10 @@
 //! a host has two tracks of time; a record moves the track it is near to, and one that is near to neither
 //! starts a new track in place of the staler one. Only what is old on both tracks is forgotten.
 
+use serde::{Deserialize, Serialize};
+
 /// The tracks of one host, in milliseconds.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Clock {
     tracks: [Option<i64>; 2],
 }

@@ -2,13 +2,15 @@
 
 use super::clock::Clock;
 use super::locker::Locker;
-use crate::evidence::{ALLOCATION, OwnAddresses};
+use crate::evidence::{ALLOCATION, Evidence, OwnAddresses};
 use crate::incident::Incident;
-use crate::policy::Severity;
+use crate::policy::{Limits, Severity};
+use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
+use std::rc::Rc;
 
 /// Everything remembered about one host.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Host {
     /// Its name as it was last written.
     pub computer: String,
@@ -25,7 +27,7 @@ pub struct Host {
 }
 
 /// An alert that is to be told.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Pending {
     /// How bad it is.
     pub severity: Severity,
@@ -43,6 +45,24 @@ impl Host {
             .saturating_add(self.locker.bytes())
             .saturating_add(incidents)
             .saturating_add(pending)
+    }
+
+    /// Puts right what a host that was saved and read back has lost: that incidents and locker share their evidence, and
+    /// that it keeps the policy's limits.
+    pub fn rejoin(&mut self, limits: &Limits) {
+        let mut pool: Vec<Rc<Evidence>> = Vec::new();
+        let in_incidents = self.incidents.iter_mut().flat_map(|incident| incident.finding.evidence_mut());
+        for piece in self.locker.evidence_mut().chain(in_incidents) {
+            match pool.iter().find(|known| ***known == **piece) {
+                Some(known) => *piece = Rc::clone(known),
+                None => pool.push(Rc::clone(piece)),
+            }
+        }
+        self.locker.recount();
+        while self.locker.len() > limits.evidence_per_host.get() && self.locker.evict_one() {}
+        while self.pending.len() > limits.pending_per_host.get() && self.drop_pending() {}
+        let surplus = self.incidents.len().saturating_sub(limits.incidents_per_host.get());
+        self.incidents.drain(..surplus);
     }
 
     /// How many of its alerts wait for a record, or for a late connection.

@@ -23,6 +23,7 @@ pub struct Hosts {
     uses: u64,
     bytes: usize,
     waiting: usize,
+    incidents: usize,
 }
 
 #[derive(Debug)]
@@ -53,6 +54,11 @@ impl Hosts {
         self.waiting
     }
 
+    /// How many incidents are followed.
+    pub fn incidents(&self) -> usize {
+        self.incidents
+    }
+
     /// A host with an alert that waits for a late connection.
     pub fn next_held(&self) -> Option<Box<str>> {
         self.by_name.iter().find(|(_, entry)| entry.host.held() > 0).map(|(name, _)| name.clone())
@@ -77,6 +83,18 @@ impl Hosts {
         result
     }
 
+    /// The host that was used next after `used`, with its name and the number of its use; `None` behind the last.
+    pub fn used_after(&self, used: u64) -> Option<(u64, &str, &Host)> {
+        let (used, name) = self.by_use.range(used.saturating_add(1)..).next()?;
+        self.by_name.get(name).map(|entry| (*used, &**name, &entry.host))
+    }
+
+    /// Takes in a host that was saved, as the one used last. Any of that name is replaced.
+    pub fn restore(&mut self, name: &str, host: Host, limits: &Limits, counters: &mut Counters) {
+        self.take(name);
+        self.with(name, limits, counters, |place, _| *place = host);
+    }
+
     /// Takes the oldest waiting alert of the first host that has one.
     pub fn pop_pending(&mut self) -> Option<String> {
         let name = self.by_name.iter().find(|(_, entry)| !entry.host.pending.is_empty())?.0.clone();
@@ -92,6 +110,7 @@ impl Hosts {
         self.by_size.remove(&(entry.bytes, entry.used));
         self.bytes = self.bytes.saturating_sub(entry.bytes);
         self.waiting = self.waiting.saturating_sub(entry.host.waiting());
+        self.incidents = self.incidents.saturating_sub(entry.host.incidents.len());
         Some(entry.host)
     }
 
@@ -105,6 +124,7 @@ impl Hosts {
         let bytes = host.bytes().saturating_add(names).saturating_add(ENTRY);
         self.bytes = self.bytes.saturating_add(bytes);
         self.waiting = self.waiting.saturating_add(host.waiting());
+        self.incidents = self.incidents.saturating_add(host.incidents.len());
         self.by_use.insert(used, name.into());
         self.by_size.insert((bytes, used));
         self.by_name.insert(name.into(), Entry { host, used, bytes });

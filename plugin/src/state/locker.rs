@@ -6,6 +6,7 @@
 
 use super::clock::Clock;
 use crate::evidence::{Evidence, Shelf};
+use serde::{Deserialize, Serialize};
 use std::rc::Rc;
 
 /// Each shelf's part of the host's places, in 64ths.
@@ -28,13 +29,14 @@ const ALIKE: usize = 4;
 const PLACE: usize = size_of::<Slot>();
 
 /// The evidence of one host.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Locker {
     shelves: [Vec<Slot>; Shelf::COUNT],
+    #[serde(skip)]
     bytes: usize,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Slot {
     piece: Rc<Evidence>,
     /// Whether it supports an incident.
@@ -60,6 +62,17 @@ impl Locker {
 
     fn slots(&self, shelf: Shelf) -> &[Slot] {
         self.shelves.get(shelf as usize).map_or(&[], Vec::as_slice)
+    }
+
+    /// All pieces.
+    pub fn evidence_mut(&mut self) -> impl Iterator<Item = &mut Rc<Evidence>> {
+        self.shelves.iter_mut().flatten().map(|slot| &mut slot.piece)
+    }
+
+    /// Works out anew how much memory is held: that is not saved.
+    pub fn recount(&mut self) {
+        let pieces = self.shelves.iter().flatten().map(|slot| slot.piece.bytes().saturating_add(PLACE));
+        self.bytes = pieces.fold(0, usize::saturating_add);
     }
 
     /// Memory held, in bytes.

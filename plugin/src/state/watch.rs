@@ -1,10 +1,11 @@
 //! The processes whose children matter: those that an incident is about.
 
+use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 
 /// ProcessGuids, by their hashes: looked up for most process starts, so it must be cheap. Of all hosts together: a
 /// ProcessGuid names the machine, too.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Watch {
     hashes: VecDeque<u64>,
 }

@@ -1,0 +1,131 @@
+//! The module as something that may die: each call has an end, and after a bad one the module is started again with what it
+//! remembered when last asked.
+
+use super::metrics::Metrics;
+use super::{Load, Loaded};
+use crate::engine::{Answer, CallError};
+use crate::replay::added;
+use serde_json::{Map, Value};
+use std::sync::Arc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+/// What the module made of a record.
+pub enum Verdict {
+    /// Nothing.
+    Unchanged,
+    /// This record, in which the object is new.
+    Changed(Vec<u8>, Map<String, Value>),
+    /// Nothing can be said: why, for people.
+    Unexamined(String),
+}
+
+/// The module, its last snapshot, and how to get it again.
+pub struct Examiner {
+    loaded: Loaded,
+    load: Load,
+    /// What the module remembered at the last [`Examiner::save`].
+    pieces: Vec<String>,
+    metrics: Arc<Metrics>,
+}
+
+impl Examiner {
+    /// Loads the module. The error is a message for people.
+    pub fn new(load: Load, metrics: Arc<Metrics>) -> Result<Examiner, String> {
+        Ok(Examiner { loaded: load()?, load, pieces: Vec::new(), metrics })
+    }
+
+    /// The policy's `alert.key`.
+    pub fn key(&self) -> &str {
+        &self.loaded.key
+    }
+
+    /// Puts a record through the module.
+    pub fn examine(&mut self, record: &[u8]) -> Verdict {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let seconds = u32::try_from(now.as_secs()).unwrap_or(u32::MAX);
+        let start = Instant::now();
+        let answer = self.loaded.engine.call("run", seconds, now.subsec_nanos(), record);
+        self.metrics.call_seconds.observe(start.elapsed().as_secs_f64());
+        match answer {
+            Ok(Answer::Unchanged) => Verdict::Unchanged,
+            Ok(Answer::Changed(changed)) => match added(record, &changed) {
+                Some(object) => Verdict::Changed(changed, object),
+                None => Verdict::Unexamined("the module returned something that is not the record with one object added".to_owned()),
+            },
+            Err(error) => {
+                if matches!(error, CallError::Trap(_)) {
+                    self.start_again();
+                }
+                Verdict::Unexamined(error.to_string())
+            }
+        }
+    }
+
+    /// The alerts that wait for a record, until there are no more.
+    pub fn flush(&mut self) -> Result<Vec<String>, CallError> {
+        let alerts = self.loaded.engine.flush();
+        if matches!(alerts, Err(CallError::Trap(_))) {
+            self.start_again();
+        }
+        alerts
+    }
+
+    /// Tells the metrics what the module counted.
+    pub fn note_stats(&mut self) {
+        if let Ok(Some(stats)) = self.loaded.engine.stats() {
+            self.metrics.note_module(&stats);
+        }
+    }
+
+    /// Takes a snapshot of what the module remembers. The error is a message for people; the last snapshot stays.
+    pub fn save(&mut self) -> Result<&[String], String> {
+        match self.loaded.engine.save() {
+            Ok(pieces) => {
+                self.pieces = pieces;
+                Ok(&self.pieces)
+            }
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// Gives the module what another one remembered. False if it is of another version; the module is then as new.
+    pub fn restore(&mut self, pieces: Vec<String>) -> Result<bool, String> {
+        if self.loaded.engine.restore(&mut pieces.iter().map(String::as_str)).map_err(|error| error.to_string())? {
+            self.pieces = pieces;
+            return Ok(true);
+        }
+        self.loaded.engine = (self.loaded.again)()?;
+        Ok(false)
+    }
+
+    /// Reads module and policy anew and hands over what is remembered. On error, a message for people, all stays as it was.
+    pub fn reload(&mut self) -> Result<(), String> {
+        let mut next = (self.load)()?;
+        let pieces = self.loaded.engine.save().map_err(|error| format!("the old module does not give its state: {error}"))?;
+        match next.engine.restore(&mut pieces.iter().map(String::as_str)) {
+            Ok(true) => {}
+            Ok(false) => return Err("the new module is of a version that does not take the old one's state; restart to begin empty".into()),
+            Err(error) => return Err(format!("the new module does not take the old one's state: {error}")),
+        }
+        (self.loaded, self.pieces) = (next, pieces);
+        Ok(())
+    }
+
+    /// A call died: whatever the module was at, it is in no state to be trusted.
+    fn start_again(&mut self) {
+        self.metrics.restarts.inc();
+        let fresh = (self.loaded.again)().and_then(|mut engine| match engine.restore(&mut self.pieces.iter().map(String::as_str)) {
+            Ok(true) => Ok(engine),
+            Ok(false) => Err("it does not take its own snapshot".to_owned()),
+            Err(error) => Err(error.to_string()),
+        });
+        // One that begins empty is better than one that died.
+        match fresh.or_else(|why| {
+            tracing::error!("the module is started again without its state: {why}");
+            (self.loaded.again)()
+        }) {
+            Ok(engine) => self.loaded.engine = engine,
+            Err(why) => tracing::error!("the module cannot be started again and goes on as it is: {why}"),
+        }
+    }
+}

@@ -1,0 +1,529 @@
+//! `run` as a program that others rest on: several clients, outputs that take nothing, signals, a full disk, a kill.
+
+#![cfg(unix)]
+
+use crate::program::Place;
+use psexec_filter::replay::STORY;
+use psexec_filter_tests::Host;
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+/// Longer than anything here takes on a slow machine; a test that waits so long has failed.
+const LONG: Duration = Duration::from_secs(60);
+
+/// The program while it runs.
+struct Running {
+    child: Child,
+    says: mpsc::Receiver<String>,
+    said: String,
+}
+
+impl Running {
+    /// Starts it; what it says on standard error is kept.
+    fn start(place: &Place, arguments: &str) -> Running {
+        let mut command = place.command(arguments);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        Running::of(command)
+    }
+
+    fn of(mut command: Command) -> Running {
+        let mut child = command.spawn().expect("it starts");
+        let (send, says) = mpsc::channel();
+        let stderr = BufReader::new(child.stderr.take().expect("piped"));
+        std::thread::spawn(move || stderr.lines().try_for_each(|line| send.send(line.expect("UTF-8"))));
+        Running { child, says, said: String::new() }
+    }
+
+    /// Waits until it says something with `what` in it; returns what stands behind that on the line.
+    fn wait_for(&mut self, what: &str) -> String {
+        let end = Instant::now() + LONG;
+        while let Ok(line) = self.says.recv_timeout(end.saturating_duration_since(Instant::now())) {
+            self.said += &line;
+            self.said += "\n";
+            if let Some((_, behind)) = line.split_once(what) {
+                return behind.to_owned();
+            }
+        }
+        panic!("it never said `{what}`, but:\n{}", self.said);
+    }
+
+    /// The address it listens on.
+    fn address(&mut self) -> String {
+        self.wait_for("listening on tcp://")
+    }
+
+    fn signal(&self, name: &str) {
+        let status = Command::new("kill").args([format!("-{name}"), self.child.id().to_string()]).status().expect("kill");
+        assert!(status.success());
+    }
+
+    /// Waits for its end: exit code, and everything it said.
+    fn end(mut self) -> (Option<i32>, String) {
+        let code = self.child.wait().expect("it ends").code();
+        self.said.extend(self.says.iter().map(|line| line + "\n"));
+        (code, std::mem::take(&mut self.said))
+    }
+
+    fn stop(self) -> String {
+        self.signal("TERM");
+        let (code, said) = self.end();
+        assert_eq!(code, Some(0), "{said}");
+        said
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // A test that failed leaves nothing behind.
+        let _gone = self.child.kill();
+        let _gone = self.child.wait();
+    }
+}
+
+/// Waits until something holds.
+fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let end = Instant::now() + LONG;
+    while !holds() {
+        assert!(Instant::now() < end, "never: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn lines(place: &Place, file: &str) -> Vec<String> {
+    let bytes = place.get(file).unwrap_or_default();
+    bytes.split_inclusive(|byte| *byte == b'\n').map(|line| String::from_utf8_lossy(line).into_owned()).collect()
+}
+
+fn out(place: &Place) -> String {
+    format!("--output file://{}/out", place.0.path().display())
+}
+
+fn ids(place: &Place, file: &str) -> BTreeSet<String> {
+    let alert = |line: String| serde_json::from_str::<Value>(&line).ok()?["detection"]["id"].as_str().map(str::to_owned);
+    lines(place, file).into_iter().filter_map(alert).collect()
+}
+
+/// A path of the metrics server, with its status line.
+fn get(address: &str, path: &str) -> String {
+    let mut stream = TcpStream::connect(address).expect("it listens");
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").expect("it reads");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("it answers");
+    answer
+}
+
+fn metric(address: &str, name: &str) -> Option<f64> {
+    let text = get(address, "/metrics");
+    text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
+}
+
+/// Every line of every client comes out whole, each client's in its order, on TCP and on a Unix socket at once; and a record
+/// that completes a chain has its alert, though its pieces came from several clients.
+#[test]
+fn several_clients_at_once() {
+    let place = Place::new();
+    let socket = place.0.path().join("in.sock");
+    let arguments = format!("run --input tcp://127.0.0.1:0 --input unix://{} {} --metrics 127.0.0.1:0", socket.display(), out(&place));
+    let mut running = Running::start(&place, &arguments);
+    let address = running.address();
+    running.wait_for("listening on unix://");
+    let metrics = running.wait_for("serving http://").split('/').next().expect("an address").to_owned();
+    assert_eq!(std::fs::metadata(&socket).expect("it is there").permissions().mode() & 0o777, 0o600);
+
+    const EACH: usize = 2_000;
+    std::thread::scope(|scope| {
+        for client in 0..6 {
+            let (address, socket) = (&address, &socket);
+            scope.spawn(move || {
+                let mut stream: Box<dyn Write> = match client % 2 {
+                    0 => Box::new(TcpStream::connect(address).expect("TCP")),
+                    _ => Box::new(UnixStream::connect(socket).expect("a socket")),
+                };
+                for n in 0..EACH {
+                    // In pieces, so that lines come cut anywhere.
+                    let line = format!("{{\"client\":{client},\"n\":{n},\"fill\":\"{}\"}}\n", "x".repeat(n % 300));
+                    let (head, tail) = line.split_at(n % line.len());
+                    stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(tail.as_bytes())).expect("it reads");
+                }
+            });
+        }
+        for (n, line) in STORY.split_inclusive(|byte| *byte == b'\n').enumerate() {
+            let mut stream = TcpStream::connect(&address).expect("TCP");
+            stream.write_all(line).expect("it reads");
+            drop(stream);
+            // One after the other: between clients there is no order.
+            eventually("the line is out", || lines(&place, "out").iter().filter(|line| line.contains("Sysmon")).count() > n);
+        }
+    });
+    let story = STORY.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).count();
+    eventually("all lines", || lines(&place, "out").len() == 6 * EACH + story);
+    let mut next = [0; 6];
+    for line in lines(&place, "out") {
+        let line: Value = serde_json::from_str(&line).expect("a whole line");
+        if let Some(client) = line["client"].as_u64() {
+            assert_eq!(line["n"], next[client as usize]);
+            next[client as usize] += 1;
+        }
+    }
+    assert_eq!(ids(&place, "out").len(), 1);
+    eventually("the counts", || metric(&metrics, "psexec_filter_module_records_total") == Some((6 * EACH + story) as f64));
+    for (name, value) in [
+        ("psexec_filter_lines_total", (6 * EACH + story) as f64),
+        ("psexec_filter_connections_total", (6 + story) as f64),
+        ("psexec_filter_call_seconds_count", (6 * EACH + story) as f64),
+        ("psexec_filter_module_hosts", 1.0),
+        ("psexec_filter_module_incidents", 1.0),
+        ("psexec_filter_module_alerts_total", 1.0),
+        ("psexec_filter_failed_calls_total", 0.0),
+        ("psexec_filter_queued_batches", 0.0),
+    ] {
+        assert_eq!(metric(&metrics, name), Some(value), "{name}");
+    }
+    assert!(get(&metrics, "/healthz").starts_with("HTTP/1.1 200"));
+    running.stop();
+    assert!(!socket.exists(), "the socket is taken away");
+}
+
+/// Where nobody should listen, and where somebody does already.
+#[test]
+fn addresses_that_are_refused() {
+    let place = Place::new();
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = taken.local_addr().expect("it has one").port();
+    for (arguments, says) in [
+        ("run --input tcp://0.0.0.0:9000".to_owned(), "put a TLS proxy in front of it"),
+        ("run --input tcp://10.1.2.3:9000".to_owned(), "listen on 127.0.0.1:9000"),
+        ("run --input tcp://[::]:9000".to_owned(), "put a TLS proxy in front of it"),
+        ("run --metrics 0.0.0.0:9000".to_owned(), "put a TLS proxy in front of it"),
+        ("run --input udp://127.0.0.1:9000".to_owned(), "expected `-`, `tcp://127.0.0.1:PORT` or `unix:///PATH`"),
+        ("run --input tcp://somewhere".to_owned(), "expected for example 127.0.0.1:9000"),
+        (format!("run --input tcp://127.0.0.1:{port}"), "somebody else listens there already"),
+        (format!("run --metrics 127.0.0.1:{port}"), "is the port in use?"),
+        ("run --output file:///nowhere/at/all".to_owned(), "cannot be opened"),
+        ("run --state nowhere/state".to_owned(), "there is no folder nowhere; make it first"),
+    ] {
+        let ran = place.run(&arguments, b"{}\n");
+        assert!(ran.code.is_some_and(|code| code != 0) && ran.err.contains(says) && ran.out.is_empty(), "{arguments}: {}", ran.err);
+    }
+    // A socket that a killed program left behind is no obstacle; one that is in use is.
+    let socket = place.0.path().join("in.sock");
+    let arguments = format!("run --input unix://{}", socket.display());
+    let mut first = Running::start(&place, &arguments);
+    first.wait_for("listening on");
+    let ran = place.run(&arguments, b"");
+    assert!(ran.err.contains("somebody else listens there already"), "{}", ran.err);
+    first.signal("KILL");
+    first.end();
+    assert!(socket.exists());
+    let mut second = Running::start(&place, &arguments);
+    second.wait_for("listening on");
+    second.stop();
+}
+
+/// Half a line, bytes that are no text, a client that sends a byte at a time, thousands that come and go: all of it comes out,
+/// and nobody waits for anybody.
+#[test]
+fn clients_that_misbehave() {
+    let place = Place::new();
+    let mut running = Running::start(&place, &format!("run --input tcp://127.0.0.1:0 {}", out(&place)));
+    let address = running.address();
+    let connect = || TcpStream::connect(&address).expect("TCP");
+    let mut slow = connect();
+    let mut say = |bytes: &[u8]| {
+        for byte in bytes {
+            slow.write_all(&[*byte]).expect("it reads");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    };
+    say(b"{\"slow");
+    connect().write_all(b"{\"half\":").expect("it reads");
+    connect().write_all(b"{\"text\":\"\xff\xfe\"}\n\xc3\x28\n").expect("it reads");
+    for _ in 0..10_000 {
+        drop(connect());
+    }
+    connect().write_all(b"{\"last\":1}\n").expect("it reads");
+    eventually("the last one is out", || lines(&place, "out").iter().any(|line| line == "{\"last\":1}\n"));
+    say(b"\":1}\n");
+    eventually("the slow one is out", || lines(&place, "out").iter().any(|line| line == "{\"slow\":1}\n"));
+    running.stop();
+    let whole = place.get("out").expect("output");
+    let mut got: Vec<&[u8]> = whole.split_inclusive(|byte| *byte == b'\n').collect();
+    got.sort();
+    let want: [&[u8]; 5] = [b"{\"half\":\n", b"{\"last\":1}\n", b"{\"slow\":1}\n", b"{\"text\":\"\xff\xfe\"}\n", b"\xc3\x28\n"];
+    assert_eq!(got, want);
+}
+
+/// A line that is too long to be held goes through as it is, and one that stalls in the middle holds nobody up for long.
+#[test]
+fn lines_that_are_too_long() {
+    let place = Place::new();
+    let mut running = Running::start(&place, &format!("run --input tcp://127.0.0.1:0 --max-line 1024 {}", out(&place)));
+    let address = running.address();
+    let long = format!("{{\"a\":\"{}\"}}\n", "x".repeat(3_000_000));
+    let mut stream = TcpStream::connect(&address).expect("TCP");
+    stream.write_all(format!("{{\"first\":1}}\n{long}{{\"then\":1}}\n").as_bytes()).expect("it reads");
+    eventually("all of it", || place.get("out").is_some_and(|bytes| bytes.ends_with(b"{\"then\":1}\n")));
+    assert!(lines(&place, "out") == ["{\"first\":1}\n", &long, "{\"then\":1}\n"]);
+
+    let (head, tail) = long.split_at(1_000_000);
+    stream.write_all(head.as_bytes()).expect("it reads");
+    let mut other = TcpStream::connect(&address).expect("TCP");
+    other.write_all(b"{\"other\":1}\n").expect("it reads");
+    eventually("another's line", || place.get("out").is_some_and(|bytes| bytes.ends_with(b"{\"other\":1}\n")));
+    stream.write_all(tail.as_bytes()).expect("it reads");
+    eventually("the rest", || place.get("out").is_some_and(|bytes| bytes.ends_with(tail.as_bytes())));
+    let said = running.stop();
+    assert_eq!(lines(&place, "out")[3..], [format!("{head}\n"), "{\"other\":1}\n".to_owned(), tail.to_owned()]);
+    assert!(said.contains("the line is longer than --max-line") && said.contains("ended here"), "{said}");
+}
+
+/// An output that takes nothing holds up the input; when it takes again all is there. Told to end while it takes nothing, the
+/// program says what is lost.
+#[test]
+fn an_output_that_takes_nothing() {
+    let place = Place::new();
+    let reader = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let to = reader.local_addr().expect("it has one");
+    let arguments = format!("run --input tcp://127.0.0.1:0 --output tcp://{to} --metrics 127.0.0.1:0 --drain 2");
+    let mut running = Running::start(&place, &arguments);
+    let address = running.address();
+    let metrics = running.wait_for("serving http://").split('/').next().expect("an address").to_owned();
+    let send = |count: usize| {
+        let mut stream = TcpStream::connect(&address).expect("TCP");
+        std::thread::spawn(move || {
+            for n in 0..count {
+                if writeln!(stream, "{{\"n\":{n},\"fill\":\"{}\"}}", "x".repeat(2_000)).is_err() {
+                    return;
+                }
+            }
+        })
+    };
+    const COUNT: usize = 60_000;
+    let sender = send(COUNT);
+    let (stream, _) = reader.accept().expect("it connects");
+    // 120 MB do not fit into all buffers together: the sender is held up, and the program keeps no more than its bounds.
+    std::thread::sleep(Duration::from_secs(2));
+    assert!(!sender.is_finished(), "the sender was not held up");
+    let status = std::fs::read_to_string(format!("/proc/{}/status", running.child.id())).unwrap_or_default();
+    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+    assert!(resident.is_none_or(|kib| kib < 200 * 1024), "{resident:?} KiB");
+    assert!(metric(&metrics, "psexec_filter_queued_batches").is_some_and(|queued| queued > 0.0));
+    let mut got = BufReader::new(stream).lines();
+    for n in 0..COUNT {
+        let line = got.next().expect("more").expect("UTF-8");
+        assert!(line.starts_with(&format!("{{\"n\":{n},")), "{n}: {line}");
+    }
+    sender.join().expect("all is sent");
+    // The connection is lost: another one is made, and what was being written comes again.
+    drop(got);
+    let mut stream = TcpStream::connect(&address).expect("TCP");
+    let (send_on, received) = mpsc::channel();
+    std::thread::spawn(move || {
+        let (stream, _) = reader.accept().expect("it connects again");
+        let first = BufReader::new(&stream).lines().next();
+        let _waiting = send_on.send(first.expect("a line").expect("UTF-8"));
+        // And reads nothing more, ever.
+        std::thread::sleep(LONG);
+    });
+    eventually("a line after the reconnect", || {
+        stream.write_all(b"{\"again\":1}\n").expect("it reads");
+        received.recv_timeout(Duration::from_millis(100)).is_ok_and(|line| line == "{\"again\":1}")
+    });
+    send(COUNT);
+    std::thread::sleep(Duration::from_secs(1));
+    running.signal("TERM");
+    let (code, said) = running.end();
+    assert!(code == Some(1) && said.contains("the output did not take what was left within 2 s"), "{code:?} {said}");
+}
+
+/// A full disk under the output is waited for; under the state it costs the snapshot and nothing else.
+#[test]
+fn a_full_disk() {
+    let place = Place::new();
+    let mut running = Running::start(&place, "run --input tcp://127.0.0.1:0 --output file:///dev/full --drain 1");
+    let address = running.address();
+    TcpStream::connect(&address).expect("TCP").write_all(b"{}\n").expect("it reads");
+    running.wait_for("file:///dev/full: takes nothing");
+    running.signal("TERM");
+    let (code, said) = running.end();
+    assert!(code == Some(1) && said.contains("did not take what was left"), "{code:?} {said}");
+
+    // The snapshot is written beside its place first: there the disk is full.
+    std::os::unix::fs::symlink("/dev/full", place.0.path().join("state.new")).expect("a link");
+    let mut running = Running::start(&place, &format!("run --input tcp://127.0.0.1:0 --state state --state-interval 1 {}", out(&place)));
+    let address = running.address();
+    let mut stream = TcpStream::connect(&address).expect("TCP");
+    stream.write_all(b"{\"a\":1}\n").expect("it reads");
+    running.wait_for("--state state: the snapshot cannot be written");
+    stream.write_all(b"{\"b\":1}\n").expect("it reads");
+    eventually("it goes on", || lines(&place, "out").len() == 2);
+    drop(stream);
+    running.signal("TERM");
+    let (code, said) = running.end();
+    assert!(code == Some(1) && said.contains("the last snapshot could not be written"), "{code:?} {said}");
+}
+
+/// The attack of the tests below: several techniques' worth of records of one host, with repeats that fold.
+fn attack() -> Vec<String> {
+    let host = Host::new("PC1");
+    (0..4u32).flat_map(|run| host.psexec(i64::from(run) * 10_000, 20 + run, "10.0.0.5")).collect()
+}
+
+fn send(address: &str, records: &[String]) {
+    let mut stream = TcpStream::connect(address).expect("TCP");
+    for record in records {
+        writeln!(stream, "{record}").expect("it reads");
+    }
+}
+
+/// Killed in the middle, started again, and sent the last records again: the same incidents, each under its one id.
+#[test]
+fn a_kill_and_what_was_not_acknowledged() {
+    let whole = Place::new();
+    let records = attack();
+    let text: String = records.iter().map(|record| format!("{record}\n")).collect();
+    std::fs::write(whole.0.path().join("out"), whole.run("run", text.as_bytes()).good()).expect("written");
+    let want = ids(&whole, "out");
+    assert!(!want.is_empty());
+    for cut in [3, records.len() / 2, records.len() - 1] {
+        let place = Place::new();
+        let arguments = format!("run --input tcp://127.0.0.1:0 --state state --state-interval 1 {}", out(&place));
+        let mut first = Running::start(&place, &arguments);
+        let address = first.address();
+        send(&address, &records[..cut]);
+        eventually("they are out", || lines(&place, "out").len() == cut);
+        eventually("a snapshot", || place.get("state").is_some());
+        first.signal("KILL");
+        first.end();
+        let mut second = Running::start(&place, &arguments);
+        let address = second.address();
+        second.wait_for("went on from the state in state");
+        let again = &records[cut.saturating_sub(5)..];
+        send(&address, again);
+        eventually("they are out", || lines(&place, "out").len() == cut + again.len());
+        second.stop();
+        assert_eq!(ids(&place, "out"), want, "cut at {cut}");
+    }
+}
+
+/// SIGTERM ends it when all that came is written; the next one goes on where it was, also with what the alert waits for.
+#[test]
+fn told_to_end_it_writes_what_came_and_remembers() {
+    let place = Place::new();
+    let arguments = format!("run --input tcp://127.0.0.1:0 --state state {}", out(&place));
+    let records = attack();
+    let mut sent = 0;
+    for record in records.chunks(2) {
+        let mut running = Running::start(&place, &arguments);
+        let address = running.address();
+        send(&address, record);
+        // At once: what is on its way is still taken.
+        running.stop();
+        sent += record.len();
+        assert_eq!(lines(&place, "out").len(), sent);
+    }
+    assert_eq!(ids(&place, "out").len(), 1);
+}
+
+/// State that cannot be used is kept aside and said; the program begins empty.
+#[test]
+fn state_that_is_refused() {
+    let place = Place::new();
+    let arguments = format!("run --input tcp://127.0.0.1:0 --state state {}", out(&place));
+    let mut running = Running::start(&place, &arguments);
+    let address = running.address();
+    send(&address, &attack()[..2]);
+    running.stop();
+    let good = String::from_utf8(place.get("state").expect("state")).expect("UTF-8");
+    let crc = |body: &str| crc32fast::hash(body.as_bytes());
+    let body = good.split_once('\n').expect("a head").1.replacen(r#""state":1"#, r#""state":99"#, 1);
+    let other = format!("{{\"psexec_filter_state\":1,\"pieces\":{},\"crc32\":{}}}\n{body}", body.lines().count(), crc(&body));
+    for (bytes, says) in [
+        (good[..good.len() - 30].to_owned(), "is damaged"),
+        (good.replace("PC1", "PC2"), "is damaged: its checksum"),
+        ("hello".to_owned(), "is damaged: it does not begin like a state file"),
+        (good.replacen("\"psexec_filter_state\":1", "\"psexec_filter_state\":7", 1), "is of form 7, from another version"),
+        (other, "was saved by another version of the module"),
+    ] {
+        place.put("state", &bytes);
+        let mut running = Running::start(&place, &arguments);
+        running.wait_for(says);
+        running.stop();
+        assert_eq!(place.get("state.refused").as_deref(), Some(bytes.as_bytes()), "{says}");
+        assert!(place.get("state").is_none(), "{says}: nothing came, so nothing is saved");
+    }
+}
+
+/// SIGHUP has module and policy read again and keeps what is remembered; what cannot be read changes nothing.
+#[test]
+fn module_and_policy_are_read_again() {
+    let place = Place::new();
+    place.put("policy.toml", "");
+    let mut running = Running::start(&place, &format!("run --input tcp://127.0.0.1:0 --policy policy.toml {}", out(&place)));
+    let address = running.address();
+    let host = Host::new("PC1");
+    let path = r"C:\Windows\a.exe";
+    send(&address, &[host.file(0, "System", path)]);
+    eventually("it is out", || lines(&place, "out").len() == 1);
+    place.put("policy.toml", "[alert]\nkey = 7");
+    running.signal("HUP");
+    running.wait_for("module and policy stay as they were: policy.toml:2:");
+    place.put("policy.toml", "[alert]\nkey = \"found\"");
+    running.signal("HUP");
+    running.wait_for("module and policy were read again");
+    send(&address, &[host.start(100, 20, path)]);
+    eventually("it is out", || lines(&place, "out").len() == 2);
+    let last: Value = serde_json::from_str(&lines(&place, "out")[1]).expect("JSON");
+    assert_eq!(last["found"]["kind"], "alert", "{last}");
+    running.stop();
+}
+
+/// An alert that no record came for does not wait for ever.
+#[test]
+fn when_nothing_comes_alerts_go_without_a_record() {
+    let place = Place::new();
+    let mut running = Running::start(&place, &format!("run --input tcp://127.0.0.1:0 --idle 1 {}", out(&place)));
+    let address = running.address();
+    let host = Host::new("PC1");
+    let full = |record: String| record.replacen('{', r#"{"detection":1,"detection_psexec_filter":1,"#, 1);
+    let path = r"C:\Windows\a.exe";
+    send(&address, &[full(host.file(0, "System", path)), full(host.start(100, 20, path))]);
+    eventually("a third line", || lines(&place, "out").len() == 3);
+    let alert: Value = serde_json::from_str(&lines(&place, "out")[2]).expect("JSON");
+    assert_eq!(alert["detection"]["kind"], "alert");
+    running.stop();
+}
+
+/// A module that does not return, and one that dies, cost their records nothing.
+#[test]
+fn a_module_that_hangs_or_dies() {
+    let place = Place::new();
+    // The third byte of the record says what to do: L loops, T traps.
+    let module = r#"(module (memory (export "memory") 6) (global (export "PSEXEC_FILTER_POLICY") i32 (i32.const 131072))
+        (global $at (mut i32) (i32.const 1024))
+        (func (export "malloc") (param i32) (result i32)
+            (global.set $at (i32.xor (global.get $at) (i32.const 65536))) (global.get $at))
+        (func (export "free") (param i32))
+        (func (export "psexec_filter_save") (result i32) (i32.const 0))
+        (func (export "psexec_filter") (param i32 i32 i32 i32 i32 i32) (result i32)
+            (if (i32.eq (i32.load8_u offset=2 (local.get 4)) (i32.const 76)) (then (loop $l (br $l))))
+            (if (i32.eq (i32.load8_u offset=2 (local.get 4)) (i32.const 84)) (then (unreachable)))
+            (local.get 4)))"#;
+    place.put("m.wasm", wat::parse_str(module).expect("good WAT"));
+    let input = "{\"a\":1}\n{\"L\":1}\n{\"b\":1}\n{\"T\":1}\n{\"c\":1}\n";
+    let ran = place.run("run --module m.wasm --call-deadline 100", input.as_bytes());
+    assert_eq!((ran.code, String::from_utf8_lossy(&ran.out).as_ref()), (Some(1), input));
+    for says in [
+        "stdin:2: passed on unexamined: the module died in a call (it took longer than it may)",
+        "stdin:4: passed on unexamined: the module died in a call (",
+    ] {
+        assert!(ran.err.contains(says), "{says} in {}", ran.err);
+    }
+}

@@ -1,0 +1,151 @@
+//! What the module remembers, given to another one: nothing is told twice under another id, and nothing is forgotten.
+
+use psexec_filter::engine::{Answer, CallError, Engine};
+use psexec_filter::run::Loaded;
+use psexec_filter::run::examiner::{Examiner, Verdict};
+use psexec_filter::run::metrics::Metrics;
+use psexec_filter_tests::{CMD, Host, alerts, call, counter, engines, module, module_with};
+use serde_json::Value;
+use std::sync::Arc;
+
+const ATTACKER: &str = "10.0.0.5";
+
+/// Two hosts under attack by several techniques, with repeats.
+fn attacks() -> Vec<String> {
+    let mut records = Vec::new();
+    for (n, name) in ["PC1", "PC2"].into_iter().enumerate() {
+        let (host, at) = (Host::new(name), n as i64 * 30_000);
+        records.push(host.connection(at, ATTACKER));
+        for run in 0..3u32 {
+            let (path, at) = (r"C:\Windows\PSEXESVC.exe", at + 1_000 + i64::from(run) * 5_000);
+            records.push(host.file(at, "System", path));
+            records.extend(host.new_service(at + 50, "PSEXESVC", path));
+            records.push(host.start(at + 100, 20 + run, path));
+            records.push(host.process(at + 200, (40 + run, CMD, "cmd"), (20 + run, path), (r"CORP\alice", "0x5e1f2")));
+            let command = r"cmd.exe /Q /c whoami 1> \\127.0.0.1\ADMIN$\__1556656369.7 2>&1";
+            records.push(host.wmi(at + 2_000, 60 + run, CMD, command, "0x1d313d"));
+        }
+    }
+    records
+}
+
+fn save_and_restore(from: &mut dyn Engine, into: &mut dyn Engine) -> bool {
+    let pieces = from.save().expect("it gives its state");
+    into.restore(&mut pieces.iter().map(String::as_str)).expect("it takes state")
+}
+
+/// Wherever it is cut: the second module goes on as the first one would have.
+#[test]
+fn a_restart_changes_nothing_of_what_is_told() {
+    let records = attacks();
+    for index in 0..engines(module()).len() {
+        let engine = || engines(module()).swap_remove(index).1;
+        let whole = alerts(&mut *engine(), &records);
+        assert!(whole.len() > 6, "{whole:?}");
+        for cut in 0..=records.len() {
+            let (mut first, mut second) = (engine(), engine());
+            let mut told: Vec<Value> = records[..cut].iter().filter_map(|record| call(&mut *first, record)).collect();
+            assert!(save_and_restore(&mut *first, &mut *second));
+            assert_eq!(first.save().expect("again").len(), second.save().expect("its own").len(), "cut at {cut}");
+            told.extend(alerts(&mut *second, &records[cut..]));
+            assert_eq!(told, whole, "cut at {cut}");
+            assert_eq!(counter(&mut *second, "records"), records.len() as u64);
+        }
+    }
+}
+
+/// What a shipper sends again after a crash is known.
+#[test]
+fn what_is_sent_again_is_no_other_incident() {
+    let records = attacks();
+    let ids = |alerts: &[Value]| alerts.iter().map(|alert| alert["id"].to_string()).collect::<std::collections::BTreeSet<_>>();
+    let mut engine = engines(module()).swap_remove(0).1;
+    let whole = ids(&alerts(&mut *engine, &records));
+    for cut in 0..records.len() {
+        let (mut first, mut second) = (engines(module()).swap_remove(0).1, engines(module()).swap_remove(0).1);
+        let mut told: Vec<Value> = records[..cut].iter().filter_map(|record| call(&mut *first, record)).collect();
+        assert!(save_and_restore(&mut *first, &mut *second));
+        // The last ones once more, and more that the snapshot does not have.
+        told.extend(alerts(&mut *second, &records[cut.saturating_sub(12)..]));
+        assert_eq!(ids(&told), whole, "cut at {cut}");
+    }
+}
+
+/// A policy with smaller limits takes what fits into them; one with other names takes all.
+#[test]
+fn state_goes_into_another_policy() {
+    for (policy, fits) in [("[limits]\nhosts = 1", false), ("[limits]\nevidence_per_host = 16\nincidents_per_host = 1", true), ("", true)] {
+        let mut first = engines(module()).swap_remove(0).1;
+        alerts(&mut *first, &attacks());
+        let mut second = engines(&module_with(policy)).swap_remove(0).1;
+        assert!(save_and_restore(&mut *first, &mut *second), "{policy}");
+        let stats: Value = serde_json::from_str(&second.stats().expect("stats").expect("some")).expect("JSON");
+        assert_eq!(stats["hosts"].as_u64(), Some(if fits { 2 } else { 1 }), "{policy}: {stats}");
+    }
+}
+
+/// What is no state, or of another version, is refused piece by piece and changes nothing.
+#[test]
+fn what_is_no_state_is_refused() {
+    for (name, mut engine) in engines(module()) {
+        let records = attacks();
+        call(&mut *engine, &records[0]);
+        let before = engine.save().expect("state");
+        let other = before[0].replacen(r#""state":1"#, r#""state":2"#, 1);
+        assert_ne!(other, before[0]);
+        for piece in ["", "{}", "[1]", "null", "{\"name\":\"x\",\"host\":{}}", "\u{0}", &"[".repeat(100_000), &other, &before[1][..200]] {
+            let mut pieces = std::iter::once(piece);
+            assert_eq!(engine.restore(&mut pieces), Ok(false), "{name}: {}", &piece[..piece.len().min(40)]);
+        }
+        assert_eq!(engine.save().expect("state"), before, "{name}");
+    }
+}
+
+/// A module that dies when it is told to.
+struct Mortal(Box<dyn Engine>);
+
+const DIE: &[u8] = b"die";
+
+impl Engine for Mortal {
+    fn call(&mut self, tag: &str, seconds: u32, nanoseconds: u32, record: &[u8]) -> Result<Answer, CallError> {
+        if record == DIE {
+            return Err(CallError::Trap("told to".to_owned()));
+        }
+        self.0.call(tag, seconds, nanoseconds, record)
+    }
+
+    fn ask(&mut self, export: &str) -> Result<Option<String>, CallError> {
+        self.0.ask(export)
+    }
+
+    fn tell(&mut self, export: &str, text: &[u8]) -> Result<u32, CallError> {
+        self.0.tell(export, text)
+    }
+
+    fn memory_bytes(&mut self) -> usize {
+        self.0.memory_bytes()
+    }
+}
+
+/// A module that died is started again with what it remembered at the last snapshot.
+#[test]
+fn a_module_that_dies_goes_on_from_its_snapshot() {
+    let metrics = Arc::new(Metrics::new());
+    let start = || -> Result<Box<dyn Engine>, String> { Ok(Box::new(Mortal(engines(module()).swap_remove(0).1))) };
+    let load = move || Ok(Loaded { engine: start()?, key: "detection".to_owned(), again: Box::new(start) });
+    let mut examiner = Examiner::new(Box::new(load), Arc::clone(&metrics)).expect("it loads");
+    let host = Host::new("PC1");
+    let path = r"C:\Windows\a.exe";
+    assert!(matches!(examiner.examine(host.file(0, "System", path).as_bytes()), Verdict::Unchanged));
+    examiner.save().expect("a snapshot");
+    for _ in 0..3 {
+        assert!(matches!(examiner.examine(DIE), Verdict::Unexamined(_)));
+    }
+    assert_eq!(metrics.restarts.get(), 3);
+    assert!(matches!(examiner.examine(host.start(100, 20, path).as_bytes()), Verdict::Changed(..)), "the file is remembered");
+    // Module and policy are read again, and it is remembered still.
+    examiner.reload().expect("it loads");
+    let again = examiner.examine(host.process(300, (30, CMD, "cmd"), (20, path), (r"CORP\alice", "0x5e1f2")).as_bytes());
+    assert!(!matches!(again, Verdict::Unexamined(_)));
+    assert!(examiner.save().expect("state").iter().any(|piece| piece.contains("a.exe")));
+}
