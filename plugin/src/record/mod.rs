@@ -156,34 +156,40 @@ impl<'a> Fields<'a> {
         let mut inner_rank = 0u16;
         at = at.wrapping_add(1);
         loop {
-            at = skip_blank(bytes, at);
-            match bytes.get(at).ok_or(Fault::Truncated)? {
-                b'"' => {}
-                b',' => {
-                    at = at.wrapping_add(1);
-                    continue;
+            // Mostly there is a key; each look at a byte costs.
+            let byte = *bytes.get(at).ok_or(Fault::Truncated)?;
+            if byte != b'"' {
+                match byte {
+                    b',' | b' ' | b'\t' | b'\n' | b'\r' => {}
+                    b'}' => {
+                        let Some(up) = depth.checked_sub(1) else { return Ok(true) };
+                        depth = up;
+                        (node, inner_rank) = above.get(depth).copied().unwrap_or_default();
+                    }
+                    0 => return Err(Fault::Nul),
+                    _ => return Err(Fault::Malformed),
                 }
-                b'}' => {
-                    let Some(up) = depth.checked_sub(1) else { return Ok(true) };
-                    depth = up;
-                    (node, inner_rank) = above.get(depth).copied().unwrap_or_default();
-                    at = at.wrapping_add(1);
-                    continue;
-                }
-                0 => return Err(Fault::Nul),
-                _ => return Err(Fault::Malformed),
+                at = at.wrapping_add(1);
+                continue;
             }
             let start = at.wrapping_add(1);
             let (entry, quote) = match KeyPrefix::read(bytes, start) {
                 Some((prefix, quote)) => (table.find(node, prefix, &[]), quote),
                 None => find_long(bytes, start, table, node)?,
             };
-            at = skip_blank(bytes, quote.wrapping_add(1));
+            at = quote.wrapping_add(1);
             if bytes.get(at) != Some(&b':') {
-                return Err(Fault::Malformed);
+                at = skip_blank(bytes, at);
+                if bytes.get(at) != Some(&b':') {
+                    return Err(Fault::Malformed);
+                }
             }
-            at = skip_blank(bytes, at.wrapping_add(1));
-            let value = *bytes.get(at).ok_or(Fault::Truncated)?;
+            at = at.wrapping_add(1);
+            let mut value = *bytes.get(at).ok_or(Fault::Truncated)?;
+            if value <= b' ' {
+                at = skip_blank(bytes, at);
+                value = *bytes.get(at).ok_or(Fault::Truncated)?;
+            }
             let from;
             let to;
             let kind;
