@@ -268,7 +268,7 @@ fn piece(evidence: &Evidence) -> Piece {
         Fact::ServiceSet(set) => (13, format!("service {} was set to {}", set.service, set.command)),
         Fact::ServiceMark(mark) => (13, format!("service {}: {:?}", mark.service, mark.mark)),
         Fact::Logon(logon) => (4624, format!("{} logged on from {}", logon.user, logon.remote)),
-        Fact::Pipe(pipe) => (17, format!("pipe {} was opened by {}", pipe.name, pipe.image.as_str())),
+        Fact::Pipe(pipe) => (if pipe.connected { 18 } else { 17 }, format!("pipe {} was opened by {}", pipe.name, pipe.image.as_str())),
     };
     let summary = crate::record::text::cut(summary, SHORT.saturating_mul(2));
     Piece { event, time: evidence.time.to_string(), record_id: evidence.record_id, summary }

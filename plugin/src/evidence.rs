@@ -195,6 +195,8 @@ pub struct Logon {
 /// See [`Fact::Pipe`].
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub struct Pipe {
+    /// Whether it was connected to (event 18), not made (event 17).
+    pub connected: bool,
     /// Name as it was logged.
     pub name: Box<str>,
     /// Name for matching: lower case, without the leading backslash.
@@ -614,5 +616,11 @@ fn pipe(event: &Event<'_>) -> Found {
     let name = required(event, Field::PipeName)?;
     let key = name.trim_start_matches('\\').to_lowercase().into();
     let image = PathKey::new(&event.fields.text(Field::Image).unwrap_or_default());
-    Ok(Some(Fact::Pipe(Pipe { name, key, image, entity_id: entity_id(event, Field::ProcessGuid) })))
+    Ok(Some(Fact::Pipe(Pipe {
+        connected: event.kind == Kind::PipeConnected,
+        name,
+        key,
+        image,
+        entity_id: entity_id(event, Field::ProcessGuid),
+    })))
 }

@@ -1,0 +1,43 @@
+//! What the simulation found: each promise it saw broken, as a story of a few records.
+
+use psexec_filter_plugin::filter::Filter;
+use psexec_filter_plugin::normalize::time::Timestamp;
+use serde_json::{Value, json};
+
+const SERVICES: &str = r"C:\Windows\System32\services.exe";
+
+/// Passes an event of PC1 at `ms` and returns what was added to it.
+fn pass(filter: &mut Filter, ms: i64, event: u32, data: Value) -> Option<Value> {
+    let time = Timestamp { ms: 1_726_304_400_000 + ms, zoned: true };
+    let mut record = json!({"EventTime": time.to_string(), "Hostname": "PC1", "EventID": event, "SourceName": "Microsoft-Windows-Sysmon"});
+    record.as_object_mut().expect("an object").extend(data.as_object().expect("an object").clone());
+    let splice = filter.process(record.to_string().as_bytes(), 0, 0)?;
+    let added: Value = serde_json::from_str(&format!("{{{}}}", splice.text.trim_start_matches(','))).expect("JSON");
+    Some(added["detection"].clone())
+}
+
+fn file(writer: &str, path: &str) -> Value {
+    json!({"Image": writer, "TargetFilename": path})
+}
+
+fn start(number: u32, image: &str, line: &str, parent: &str, session: &str) -> Value {
+    json!({"Image": image, "CommandLine": line, "ProcessGuid": guid(number), "LogonId": session, "ParentImage": parent,
+        "ParentProcessGuid": guid(1)})
+}
+
+fn guid(number: u32) -> String {
+    format!("{{3f1a2b4c-0a01-66e5-eb03-{number:012x}}}")
+}
+
+/// Evidence is told under the event that it came in.
+#[test]
+fn a_pipe_that_was_connected_to_is_event_18() {
+    for event in [17, 18] {
+        let mut filter = Filter::new(Default::default());
+        pass(&mut filter, 0, 11, file("System", r"C:\Windows\a.exe"));
+        pass(&mut filter, 80, 1, start(7, r"C:\Windows\a.exe", "a.exe", SERVICES, "0x3e7")).expect("an alert");
+        let pipe = json!({"Image": r"C:\Windows\a.exe", "ProcessGuid": guid(7), "PipeName": r"\PSEXESVC"});
+        let told = pass(&mut filter, 90, event, pipe).expect("a revision");
+        assert_eq!(told["evidence"][2]["event"], json!(event));
+    }
+}
