@@ -5,6 +5,7 @@ use psexec_filter_plugin::normalize::time::Timestamp;
 use serde_json::{Value, json};
 
 const SERVICES: &str = r"C:\Windows\System32\services.exe";
+const CMD: &str = r"C:\Windows\System32\cmd.exe";
 
 /// Passes an event of PC1 at `ms` and returns what was added to it.
 fn pass(filter: &mut Filter, ms: i64, event: u32, data: Value) -> Option<Value> {
@@ -25,6 +26,11 @@ fn start(number: u32, image: &str, line: &str, parent: &str, session: &str) -> V
         "ParentProcessGuid": guid(1)})
 }
 
+fn connection(image: &str, process: u32, port: &str) -> Value {
+    json!({"Image": image, "ProcessGuid": guid(process), "Initiated": "false", "SourceIp": "10.55.1.77", "SourcePort": "50211",
+        "DestinationIp": "10.0.0.21", "DestinationPort": port})
+}
+
 fn guid(number: u32) -> String {
     format!("{{3f1a2b4c-0a01-66e5-eb03-{number:012x}}}")
 }
@@ -40,4 +46,21 @@ fn a_pipe_that_was_connected_to_is_event_18() {
         let told = pass(&mut filter, 90, event, pipe).expect("a revision");
         assert_eq!(told["evidence"][2]["event"], json!(event));
     }
+}
+
+/// An inventory over WMI starts dozens of programs. They are no execution, and must not push out what may become one.
+#[test]
+fn an_inventory_leaves_room_for_dcomexec() {
+    const MMC: &str = r"C:\Windows\System32\mmc.exe";
+    const WMI: &str = r"C:\Windows\System32\wbem\WmiPrvSE.exe";
+    let mut filter = Filter::new(Default::default());
+    let inventory = |filter: &mut Filter, ms: i64, number: u32| {
+        assert_eq!(pass(filter, ms, 1, start(100 + number, CMD, "cmd.exe /c ver", WMI, "0x3e7")), None);
+        assert_eq!(pass(filter, ms, 1, start(200 + number, r"C:\Windows\CCM\scan.exe", "scan.exe", WMI, "0x3333")), None);
+    };
+    (0..6).for_each(|n| inventory(&mut filter, i64::from(n) * 10, n));
+    assert_eq!(pass(&mut filter, 100, 1, start(7, r"C:\calc.exe", "calc.exe", MMC, "0x4444")), None);
+    (6..12).for_each(|n| inventory(&mut filter, i64::from(n) * 20, n));
+    let told = pass(&mut filter, 1_600, 3, connection(MMC, 1, "49700")).expect("an alert");
+    assert_eq!(told["chain"], "dcomexec");
 }

@@ -49,7 +49,11 @@ impl Chain for Wmiexec {
     fn wants(&self, evidence: &Evidence, policy: &Policy) -> bool {
         match &evidence.fact {
             Fact::Connection(connection) => is_smb_or_rpc(connection, policy),
-            Fact::ProcessStart(start) => matches!(start.parent, Parent::Wmi | Parent::Watched),
+            // Inventories start so much that it would leave no room for what can be an execution.
+            Fact::ProcessStart(start) => match start.parent {
+                Parent::Wmi => is_typical(start, &policy.wmiexec.commands) || is_by_person(start, policy),
+                parent => parent == Parent::Watched,
+            },
             Fact::Logon(_) => true,
             _ => false,
         }
@@ -81,7 +85,7 @@ impl Chain for Wmiexec {
             } else {
                 Severity::High
             }
-        } else if by_rpc && process.logon_id.is_some() && !is_service_account(process) && !policy.wmiexec.ignore.hit(process.key.as_str()) {
+        } else if by_rpc && is_by_person(process, policy) {
             if is_suspicious(&process.key, command, policy) { Severity::High } else { Severity::Medium }
         } else {
             return None;
@@ -94,6 +98,11 @@ impl Chain for Wmiexec {
         finding.lateral = connected.then_some(true);
         Some(finding)
     }
+}
+
+/// Whether a program that management tools do not start runs in the session of a person.
+fn is_by_person(process: &ProcessStart, policy: &Policy) -> bool {
+    process.logon_id.is_some() && !is_service_account(process) && !policy.wmiexec.ignore.hit(process.key.as_str())
 }
 
 fn is_rpc(connection: &Connection, policy: &Policy) -> bool {
