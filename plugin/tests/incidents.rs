@@ -26,6 +26,10 @@ fn start(number: u32, image: &str, line: &str, parent: &str, session: &str) -> V
         "ParentProcessGuid": guid(1)})
 }
 
+fn value(service: &str, name: &str, details: &str) -> Value {
+    json!({"Image": SERVICES, "TargetObject": format!(r"HKLM\System\CurrentControlSet\Services\{service}\{name}"), "Details": details})
+}
+
 fn connection(image: &str, process: u32, port: &str) -> Value {
     json!({"Image": image, "ProcessGuid": guid(process), "Initiated": "false", "SourceIp": "10.55.1.77", "SourcePort": "50211",
         "DestinationIp": "10.0.0.21", "DestinationPort": port})
@@ -63,4 +67,37 @@ fn an_inventory_leaves_room_for_dcomexec() {
     (6..12).for_each(|n| inventory(&mut filter, i64::from(n) * 20, n));
     let told = pass(&mut filter, 1_600, 3, connection(MMC, 1, "49700")).expect("an alert");
     assert_eq!(told["chain"], "dcomexec");
+}
+
+/// Both are low at first; only one of them becomes an attack when the connection comes.
+#[test]
+fn a_local_getsystem_and_a_command_from_elsewhere_are_two() {
+    let mut filter = Filter::new(Default::default());
+    let mut low = |ms: i64, number: u32, service: &str, command: &str| {
+        pass(&mut filter, ms, 13, value(service, "Type", "DWORD (0x00000010)"));
+        pass(&mut filter, ms, 13, value(service, "ImagePath", command));
+        pass(&mut filter, ms + 10, 1, start(number, CMD, command, SERVICES, "0x3e7")).expect("an alert")
+    };
+    let local = low(0, 7, "abcdef", r"cmd.exe /c echo abcdef > \\.\pipe\abcdef");
+    let plain = low(9_000, 8, "ghijkl", "cmd.exe /c net user x /add");
+    assert_eq!((&local["severity"], &plain["severity"]), (&json!("low"), &json!("low")));
+    assert_ne!(local["id"], plain["id"]);
+    let told = pass(&mut filter, 10_500, 3, connection("System", 4, "445")).expect("a revision");
+    assert_eq!((&told["id"], &told["severity"]), (&plain["id"], &json!("high")));
+}
+
+/// Each command of a shell is low until its service is deleted; by then the ones before it are more.
+#[test]
+fn plain_commands_of_a_shell_are_one() {
+    let mut filter = Filter::new(Default::default());
+    let mut told = Vec::new();
+    for number in 0..3 {
+        let (ms, service) = (i64::from(number) * 3_000, format!("service{number}"));
+        for (name, details) in [("Type", "DWORD (0x00000010)"), ("ImagePath", "cmd.exe /c net user x /add")] {
+            told.extend(pass(&mut filter, ms, 13, value(&service, name, details)));
+        }
+        told.extend(pass(&mut filter, ms + 60, 1, start(7 + number, CMD, "cmd.exe /c net user x /add", SERVICES, "0x3e7")));
+        told.extend(pass(&mut filter, ms + 900, 13, value(&service, "DeleteFlag", "DWORD (0x00000001)")));
+    }
+    assert!(told.len() >= 2 && told.iter().all(|alert| alert["id"] == told[0]["id"]), "{told:?}");
 }

@@ -92,8 +92,9 @@ impl Chain for Smbexec {
             others.filter(|other| matches!(&other.fact, Fact::ProcessStart(start) if typical(start))).count()
                 >= policy.smbexec.shell_commands.get()
         };
+        let local = service::is_local_getsystem(name, command);
         let severity = match set {
-            _ if service::is_local_getsystem(name, command) => Severity::Low,
+            _ if local => Severity::Low,
             Some(_) if connected && strong && (gone || shell()) => Severity::Critical,
             Some(_) if connected || strong => Severity::High,
             Some(_) if gone => Severity::Medium,
@@ -106,7 +107,7 @@ impl Chain for Smbexec {
         let pieces = [("connection", connection.as_ref()), ("service", service), ("process", Some(anchor))];
         let mut finding = Finding::new(anchor, severity, &pieces, source, locker);
         finding.fold_by_source = true;
-        if severity == Severity::Low {
+        if local {
             // Beside the attack that it may be part of, not in it.
             finding.fold = "local".to_owned();
         } else {
