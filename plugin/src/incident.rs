@@ -154,9 +154,12 @@ impl Incident {
             _ => None,
         };
         let old = &self.finding;
-        if finding.severity >= old.severity {
+        // Who wrote the file stays known where the file's event is no longer remembered.
+        let known_local = old.lateral == Some(false) && finding.file().is_none() && Rc::ptr_eq(&old.anchor, &finding.anchor);
+        if finding.severity >= old.severity && !known_local {
             self.finding = merged(finding, old);
         } else if let Some(connection) = &finding.source.connection
+            && !known_local
             && old.source.connection.is_none()
             && Rc::ptr_eq(&old.anchor, &finding.anchor)
         {

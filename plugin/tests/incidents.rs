@@ -101,3 +101,17 @@ fn plain_commands_of_a_shell_are_one() {
     }
     assert!(told.len() >= 2 && told.iter().all(|alert| alert["id"] == told[0]["id"]), "{told:?}");
 }
+
+/// PsExec for SYSTEM on the own machine stays what it was when the file's event is no longer remembered.
+#[test]
+fn what_was_local_does_not_become_lateral_by_forgetting() {
+    const TOOL: &str = r"C:\Windows\PSEXESVC.exe";
+    let mut filter = Filter::new(Default::default());
+    pass(&mut filter, 0, 11, file(r"C:\Tools\PsExec64.exe", TOOL));
+    pass(&mut filter, 118_000, 13, value("PSEXESVC", "Type", "DWORD (0x00000010)"));
+    pass(&mut filter, 118_000, 13, value("PSEXESVC", "ImagePath", r"%%SystemRoot%%\PSEXESVC.exe"));
+    let told = pass(&mut filter, 118_100, 1, start(7, TOOL, TOOL, SERVICES, "0x3e7")).expect("an alert");
+    assert_eq!((&told["severity"], &told["lateral"]), (&json!("low"), &json!(false)));
+    pass(&mut filter, 320_000, 11, file("System", r"D:\Share\a.docx"));
+    assert_eq!(pass(&mut filter, 119_600, 3, connection("System", 4, "445")), None, "a client of the host's shares, told late");
+}
