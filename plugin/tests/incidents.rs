@@ -115,3 +115,16 @@ fn what_was_local_does_not_become_lateral_by_forgetting() {
     pass(&mut filter, 320_000, 11, file("System", r"D:\Share\a.docx"));
     assert_eq!(pass(&mut filter, 119_600, 3, connection("System", 4, "445")), None, "a client of the host's shares, told late");
 }
+
+/// Several records of other years in a row are no reason to forget what is going on.
+#[test]
+fn wild_times_in_a_row_do_not_hide_an_attack() {
+    const DAY: i64 = 86_400_000;
+    let mut filter = Filter::new(Default::default());
+    pass(&mut filter, 0, 11, file("System", r"C:\Windows\a.exe"));
+    for days in [800, 25_000, -4_000] {
+        pass(&mut filter, days * DAY, 11, file("System", r"C:\Windows\b.exe"));
+    }
+    pass(&mut filter, 50, 11, file("System", r"D:\Share\a.docx"));
+    assert!(pass(&mut filter, 80, 1, start(7, r"C:\Windows\a.exe", "a.exe", SERVICES, "0x3e7")).is_some());
+}

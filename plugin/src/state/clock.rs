@@ -1,9 +1,10 @@
 //! Whether a piece of evidence is too old to matter, by the times that the host itself logs.
 //!
 //! Joins compare logged times pairwise and need no clock. This only decides what may be forgotten, and must not be
-//! fooled: one record from the year 2100 must neither wipe what is kept (all would seem old) nor freeze it. So
+//! fooled: records from the year 2100 must neither wipe what is kept (all would seem old) nor freeze it. So
 //! a host has two tracks of time; a record moves the track it is near to, and one that is near to neither
-//! starts a new track in place of the staler one. Only what is old on both tracks is forgotten.
+//! stands alone until another bears it out: then the two start a new track in place of the staler one. Only what is old on
+//! all of them is forgotten.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,6 +12,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Clock {
     tracks: [Option<i64>; 2],
+    alone: Option<i64>,
 }
 
 /// A step further than this starts a new track: longer than any window of the default policy.
@@ -31,16 +33,27 @@ impl Clock {
             self.tracks.swap(0, 1);
             return false;
         }
-        let first = current.is_none();
-        *other = Some(ms);
-        self.tracks.swap(0, 1);
-        !first
+        if current.is_none() {
+            *current = Some(ms);
+            return false;
+        }
+        if near(&self.alone) {
+            *other = self.alone.take().max(Some(ms));
+            self.tracks.swap(0, 1);
+            return false;
+        }
+        self.alone = Some(ms);
+        true
     }
 
-    /// Whether a time is further than `keep` from both tracks.
+    /// Whether a time is further than `keep` from all tracks.
     pub fn is_past(&self, ms: i64, keep: i64) -> bool {
-        self.tracks.iter().flatten().all(|now| now.saturating_sub(ms) > keep || ms.saturating_sub(*now) > NEAR_MS)
+        self.tracks.iter().chain([&self.alone]).flatten().all(|now| is_far(*now, ms, keep))
     }
+}
+
+fn is_far(now: i64, ms: i64, keep: i64) -> bool {
+    now.saturating_sub(ms) > keep || ms.saturating_sub(now) > NEAR_MS
 }
 
 #[cfg(test)]
@@ -56,9 +69,12 @@ mod tests {
         assert!(!clock.observe(1_200_000));
         assert!(clock.is_past(1_000_000, 120_000), "not frozen");
         assert!(!clock.is_past(1_190_000, 120_000));
-        // A second wild time takes the place of the first, not of the track in use.
-        assert!(clock.observe(-5_000_000_000));
-        assert!(!clock.is_past(1_190_000, 120_000));
+        // Further wild times take the place of the first, not of the track in use.
+        for wild in [-5_000_000_000, 9_000_000_000_000, 2_000_000_000_000] {
+            assert!(clock.observe(wild));
+            assert!(!clock.is_past(1_190_000, 120_000));
+            assert!(!clock.is_past(wild, 120_000));
+        }
     }
 
     #[test]
@@ -66,6 +82,9 @@ mod tests {
         let mut clock = Clock::default();
         clock.observe(0);
         assert!(clock.observe(40_000_000));
+        assert!(!clock.observe(39_999_500), "borne out");
+        assert!(!clock.observe(10_000));
+        assert!(!clock.observe(40_000_000));
         assert!(!clock.is_past(39_999_000, 120_000));
         assert!(clock.is_past(20_000_000, 120_000));
     }
