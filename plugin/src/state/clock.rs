@@ -50,6 +50,11 @@ impl Clock {
     pub fn is_past(&self, ms: i64, keep: i64) -> bool {
         self.tracks.iter().chain([&self.alone]).flatten().all(|now| is_far(*now, ms, keep))
     }
+
+    /// Whether a time is further than `keep` from the track in use: of a time that the host may never come back to.
+    pub fn is_left(&self, ms: i64, keep: i64) -> bool {
+        self.tracks.first().copied().flatten().is_some_and(|now| is_far(now, ms, keep))
+    }
 }
 
 fn is_far(now: i64, ms: i64, keep: i64) -> bool {

@@ -110,7 +110,7 @@ impl Locker {
         }
         let room = (places.saturating_mul(share(shelf)) / 64).max(1);
         while self.slots(shelf).len() >= room {
-            let Some(index) = self.cheapest(shelf) else { break };
+            let Some(index) = self.cheapest(shelf, |slot| clock.is_left(slot.piece.time.ms, keep)) else { break };
             self.remove(shelf, index);
             evicted = evicted.saturating_add(1);
         }
@@ -144,7 +144,7 @@ impl Locker {
         ];
         for joined in [false, true] {
             for shelf in ORDER {
-                let found = self.cheapest(shelf);
+                let found = self.cheapest(shelf, |_| false);
                 if let Some(index) = found.filter(|index| self.slots(shelf).get(*index).is_some_and(|slot| slot.joined == joined)) {
                     self.remove(shelf, index);
                     return true;
@@ -154,8 +154,9 @@ impl Locker {
         false
     }
 
-    fn cheapest(&self, shelf: Shelf) -> Option<usize> {
-        let worth = |slot: &Slot| (slot.joined, slot.piece.value());
+    /// The piece to go first; before all others one that is `left` behind.
+    fn cheapest(&self, shelf: Shelf, left: impl Fn(&Slot) -> bool) -> Option<usize> {
+        let worth = |slot: &Slot| (!left(slot), slot.joined, slot.piece.value());
         self.slots(shelf).iter().enumerate().min_by_key(|(index, slot)| (worth(slot), *index)).map(|(index, _)| index)
     }
 
@@ -243,6 +244,27 @@ mod tests {
         }
         assert_eq!(locker.len(), 11);
         assert!(locker.shelf(Shelf::FileWrite).any(|piece| Rc::ptr_eq(piece, &dropped)));
+    }
+
+    /// A host that was silent for a while is on a new track of time; what its old one left must not hold the places.
+    #[test]
+    fn what_a_quiet_time_left_goes_first() {
+        let (mut locker, mut clock) = (Locker::default(), Clock::default());
+        let mut put = |piece: &Rc<Evidence>, join: bool| {
+            clock.observe(piece.time.ms);
+            locker.put(piece, 64, &clock, 310_000, 2_000);
+            if join {
+                locker.join(piece);
+            }
+            locker.shelf(Shelf::FileWrite).cloned().collect::<Vec<_>>()
+        };
+        for n in 0..11 {
+            put(&file(n * 10, &format!(r"C:\{n}.exe"), Writer::System), true);
+        }
+        let dropped = file(1_500_000, r"C:\Windows\a.exe", Writer::System);
+        put(&dropped, false);
+        let kept = put(&file(1_500_500, r"C:\share\b.docx", Writer::System), false);
+        assert!(kept.iter().any(|piece| Rc::ptr_eq(piece, &dropped)));
     }
 
     #[test]
