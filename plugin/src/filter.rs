@@ -346,6 +346,10 @@ fn examine(
             add(&mut counters.evidence_duplicate);
             None
         }
+        Put::NoRoom => {
+            add(&mut counters.evicted_evidence);
+            None
+        }
         Put::Kept { evicted } => {
             add(&mut counters.evidence);
             counters.evicted_evidence = counters.evicted_evidence.saturating_add(evicted as u64);

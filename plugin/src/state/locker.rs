@@ -52,6 +52,8 @@ pub enum Put {
     },
     /// One like it, at the same time, is kept already.
     Duplicate,
+    /// Everything in its place is worth more.
+    NoRoom,
 }
 
 impl Locker {
@@ -111,6 +113,10 @@ impl Locker {
         let room = (places.saturating_mul(share(shelf)) / 64).max(1);
         while self.slots(shelf).len() >= room {
             let Some(index) = self.cheapest(shelf, |slot| clock.is_left(slot.piece.time.ms, keep)) else { break };
+            let worth_more = |slot: &Slot| !slot.joined && !clock.is_left(slot.piece.time.ms, keep) && slot.piece.value() > piece.value();
+            if self.slots(shelf).get(index).is_some_and(worth_more) {
+                return Put::NoRoom;
+            }
             self.remove(shelf, index);
             evicted = evicted.saturating_add(1);
         }
@@ -244,6 +250,20 @@ mod tests {
         }
         assert_eq!(locker.len(), 11);
         assert!(locker.shelf(Shelf::FileWrite).any(|piece| Rc::ptr_eq(piece, &dropped)));
+    }
+
+    #[test]
+    fn what_is_worth_less_than_all_there_is_does_not_push_it_out() {
+        let mut locker = Locker::default();
+        for n in 0..11 {
+            put(&mut locker, &file(n * 10, &format!(r"C:\{n}.exe"), Writer::System));
+        }
+        let first = Rc::clone(locker.shelf(Shelf::FileWrite).next().unwrap());
+        assert!(matches!(put(&mut locker, &file(200, r"C:\share\a.docx", Writer::System)), Put::NoRoom));
+        assert!(locker.shelf(Shelf::FileWrite).any(|piece| Rc::ptr_eq(piece, &first)));
+        // What is worth as much takes the place of the oldest.
+        assert!(matches!(put(&mut locker, &file(300, r"C:\b.exe", Writer::System)), Put::Kept { evicted: 1 }));
+        assert!(!locker.shelf(Shelf::FileWrite).any(|piece| Rc::ptr_eq(piece, &first)));
     }
 
     /// A host that was silent for a while is on a new track of time; what its old one left must not hold the places.
