@@ -7,10 +7,12 @@ MODULE := target/psexec_filter.wasm
 BINARY := target/release/psexec-filter
 BASELINE := target/baseline/$(WASM)/wasm/psexec_filter_baseline.wasm
 INPUT ?=
+SEEDS ?= 1000
+SEED ?=
 
 RECORDS ?= 10000000
 
-.PHONY: run test build lint bench soak setup setup-wamr clean
+.PHONY: run test build lint bench soak simulate setup setup-wamr clean
 
 ## Find PsExec in a log: make run INPUT=FILE. Without INPUT, in a small story that is built in.
 run: build
@@ -19,7 +21,7 @@ run: build
 ## Everything that proves it works, on wasmtime and on the interpreter that Fluent Bit uses.
 test: setup setup-wamr
 	$(CARGO) test --package psexec-filter-plugin --package psexec-filter-pack
-	$(CARGO) test --release --package psexec-filter --package psexec-filter-tests --features psexec-filter-tests/wamr
+	$(CARGO) test --release --package psexec-filter --package psexec-filter-tests --package psexec-filter-simulator --features psexec-filter-tests/wamr
 
 ## The module and the host program.
 build: setup
@@ -43,6 +45,10 @@ bench: setup setup-wamr
 soak: setup setup-wamr
 	$(CARGO) build --quiet --release --package psexec-filter
 	SOAK=$(RECORDS) PROGRAM="$(CURDIR)/$(BINARY)" $(CARGO) bench --quiet --package psexec-filter-tests --features wamr --bench run
+
+## Networks under attack and every fault of a shipper, by seed: make simulate SEEDS=1000, or one told in full, SEED=17.
+simulate: setup
+	$(CARGO) run --quiet --release --package psexec-filter-simulator -- $(if $(SEED),seed $(SEED),seeds $(SEEDS))
 
 ## The Rust toolchain of rust-toolchain.toml with its wasm target.
 setup:
