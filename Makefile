@@ -9,10 +9,10 @@ BASELINE := target/baseline/$(WASM)/wasm/psexec_filter_baseline.wasm
 INPUT ?=
 SEEDS ?= 1000
 SEED ?=
-
+SECONDS ?= 60
 RECORDS ?= 10000000
 
-.PHONY: run test build lint bench soak simulate setup setup-wamr clean
+.PHONY: run test build lint bench soak simulate fuzz setup setup-wamr clean
 
 ## Find PsExec in a log: make run INPUT=FILE. Without INPUT, in a small story that is built in.
 run: build
@@ -21,7 +21,7 @@ run: build
 ## Everything that proves it works, on wasmtime and on the interpreter that Fluent Bit uses.
 test: setup setup-wamr
 	$(CARGO) test --package psexec-filter-plugin --package psexec-filter-pack
-	$(CARGO) test --release --package psexec-filter --package psexec-filter-tests --package psexec-filter-simulator --features psexec-filter-tests/wamr
+	$(CARGO) test --release --package psexec-filter --package psexec-filter-tests --package psexec-filter-simulator --package psexec-filter-fuzz --features psexec-filter-tests/wamr
 
 ## The module and the host program.
 build: setup
@@ -49,6 +49,19 @@ soak: setup setup-wamr
 ## Networks under attack and every fault of a shipper, by seed: make simulate SEEDS=1000, or one told in full, SEED=17.
 simulate: setup
 	$(CARGO) run --quiet --release --package psexec-filter-simulator -- $(if $(SEED),seed $(SEED),seeds $(SEEDS))
+
+## Any bytes, led by coverage, for so many seconds in all: make fuzz SECONDS=60. Needs a C++ compiler. No nightly: what cargo-fuzz
+## asks of the compiler is stable. What crashes is kept below target/fuzz.
+FUZZ := target/fuzz
+COVERAGE := -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
+  -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares -Cdebug-assertions -Coverflow-checks
+fuzz: setup
+	@host=$$($(CARGO) -vV | sed -n 's/^host: //p'); \
+	RUSTFLAGS="$(COVERAGE)" $(CARGO) build --quiet --release --package psexec-filter-fuzz --features libfuzzer --target $$host --target-dir $(FUZZ) || exit; \
+	for target in record events policy decoders; do \
+	  mkdir -p $(FUZZ)/corpus/$$target; seeds=tests/fixtures/shapes; test $$target != policy || seeds=tests/fuzz/seeds/policy; \
+	  echo "== $$target"; FUZZ_TARGET=$$target $(FUZZ)/$$host/release/fuzz -max_total_time=$$(($(SECONDS) / 4)) -max_len=4096 -len_control=0 -timeout=10 \
+	    -verbosity=0 -print_final_stats=1 -artifact_prefix=$(FUZZ)/$$target- $(FUZZ)/corpus/$$target $$seeds || exit; done
 
 ## The Rust toolchain of rust-toolchain.toml with its wasm target.
 setup:

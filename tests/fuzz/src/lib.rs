@@ -1,0 +1,229 @@
+//! What any bytes must not do to the filter. Each target takes bytes and panics where a promise is not kept.
+//!
+//! `make fuzz` hands them to libFuzzer; `tests/short.rs` mutates the project's own fixtures for a few seconds with every test
+//! run, and replays what once crashed.
+
+use psexec_filter_plugin::filter::{Filter, SECOND_KEY, Splice};
+use psexec_filter_plugin::normalize::path::{self, PathKey};
+use psexec_filter_plugin::normalize::time::{self, Timestamp};
+use psexec_filter_plugin::normalize::{address, guid, host};
+use psexec_filter_plugin::policy::Policy;
+use serde_json::{Map, Value, json};
+use std::cell::RefCell;
+
+/// What takes bytes and panics.
+pub type Target = fn(&[u8]);
+
+/// All targets by name.
+pub const TARGETS: [(&str, Target); 4] = [("record", record), ("events", events), ("policy", policy), ("decoders", decoders)];
+
+/// The key of the default policy.
+const KEY: &str = "detection";
+
+thread_local! {
+    /// Most of an execution would be the making of a filter, so that many share one, and what it remembers.
+    static SHARED: RefCell<(Filter, u32)> = RefCell::new((Filter::new(Policy::default()), 0));
+}
+
+fn with_shared(work: impl FnOnce(&mut Filter)) {
+    SHARED.with_borrow_mut(|(filter, used)| {
+        if *used == 1_000 {
+            (*filter, *used) = (Filter::new(Policy::default()), 0);
+        }
+        *used += 1;
+        work(filter);
+    });
+}
+
+/// Lines as records, whatever stands in them.
+pub fn record(data: &[u8]) {
+    with_shared(|filter| {
+        data.split(|byte| *byte == b'\n').take(64).for_each(|line| pass(filter, line));
+        finish(filter);
+    });
+}
+
+/// Passes a record and holds the answer to the contract: the record, or the record and one object more.
+fn pass(filter: &mut Filter, record: &[u8]) {
+    let Some(Splice { at, text }) = filter.process(record, 1_726_304_400, 0) else { return };
+    assert_eq!(record.iter().rposition(|byte| *byte == b'}'), Some(at), "not at the last brace");
+    let (head, tail) = record.split_at(at);
+    let member: Map<String, Value> =
+        serde_json::from_str(&format!("{{{}}}", text.strip_prefix(',').unwrap_or(&text))).expect("one member is added");
+    let (key, object) = member.iter().next().expect("a member");
+    assert!(member.len() == 1 && object["kind"] == "alert", "{text}");
+    // What is no JSON by the letter, such as text that is not UTF-8, passes as it is.
+    if let Ok(before) = serde_json::from_slice::<Map<String, Value>>(record) {
+        let changed = [head, text.as_bytes(), tail].concat();
+        let mut after: Map<String, Value> = serde_json::from_slice(&changed).expect("still an object");
+        assert_eq!(key, if before.contains_key(KEY) { SECOND_KEY } else { KEY });
+        assert!(!before.contains_key(key) && after.remove(key).is_some() && after == before, "more was changed");
+    }
+}
+
+/// What still waits is an alert each, and the bounds hold.
+fn finish(filter: &mut Filter) {
+    while let Some(alert) = filter.flush() {
+        let alert: Value = serde_json::from_str(&alert).expect("JSON");
+        assert!(alert["evidence"].as_array().is_some_and(|pieces| !pieces.is_empty()), "{alert}");
+    }
+}
+
+/// Bytes as choices, one after another; 0 when they are used up.
+struct Choices<'a>(&'a [u8]);
+
+impl<'a> Choices<'a> {
+    fn byte(&mut self) -> usize {
+        let Some((first, rest)) = self.0.split_first() else { return 0 };
+        self.0 = rest;
+        usize::from(*first)
+    }
+
+    fn of<'t>(&mut self, texts: &[&'t str]) -> &'t str {
+        texts[self.byte() % texts.len()]
+    }
+
+    fn number(&mut self) -> i64 {
+        (0..8).fold(0, |number, _| number << 8 | self.byte() as i64)
+    }
+
+    fn raw(&mut self, most: usize) -> String {
+        let length = (self.byte() % most).min(self.0.len());
+        let (text, rest) = self.0.split_at(length);
+        self.0 = rest;
+        String::from_utf8_lossy(text).into_owned()
+    }
+
+    /// A text that chains look for, some other, or both together.
+    fn text(&mut self, known: &[&str]) -> String {
+        match self.byte() % 8 {
+            0 => self.raw(40),
+            1 => self.of(known).repeat(1 + self.byte()),
+            2 => format!("{}{}", self.of(known), self.raw(16)),
+            _ => self.of(known).to_owned(),
+        }
+    }
+}
+
+const PATHS: [&str; 9] = [
+    "System",
+    r"C:\Windows\PSEXESVC.exe",
+    r"\\?\C:\Windows\System32\services.exe",
+    r"C:\Windows\System32\cmd.exe",
+    r"C:\Windows\System32\wbem\WmiPrvSE.exe",
+    r"C:\Windows\explorer.exe",
+    r"\\127.0.0.1\ADMIN$\a.exe",
+    r"%%SystemRoot%%\a.exe",
+    "?",
+];
+const COMMANDS: [&str; 6] = [
+    r"%COMSPEC% /Q /c echo cd ^> \\127.0.0.1\C$\__output 2^>^&1 > %TEMP%\a.bat & del %TEMP%\a.bat",
+    r"cmd.exe /Q /c cd \ 1> \\127.0.0.1\ADMIN$\__1 2>&1",
+    r"%SystemRoot%\PSEXESVC.exe",
+    "powershell -enc AAAA",
+    r"cmd.exe /c echo a > \\.\pipe\a",
+    "rundll32.exe C:\\a.dll,x /p:a",
+];
+const NAMES: [&str; 6] = ["PC1", "pc1.corp.example", "10.0.0.21", "é.", "-", ""];
+const GUIDS: [&str; 4] = ["{3f1a2b4c-0a01-66e5-eb03-000000000001}", "{3F1A2B4C-0A01-66E5-EB03-000000000002}", "{0}", ""];
+const ADDRESSES: [&str; 7] = ["10.0.0.5", "10.0.0.6", "::1", "fe80:0:0:0:0:0:0:1%4", "::ffff:10.0.0.5", "-", "255.255.255.255"];
+const VALUES: [&str; 7] = [r"\ImagePath", r"\Start", r"\Type", r"\ObjectName", r"\DeleteFlag", r"\a\ImagePath", ""];
+
+/// Events of a few hosts with hostile times, names and paths, under limits that are short.
+pub fn events(data: &[u8]) {
+    let mut choices = Choices(data);
+    let limits = json!({"hosts": 1 + choices.byte() % 4, "evidence_per_host": 16 + choices.byte() % 48, "state_bytes": 65_536,
+        "pending_per_host": 1 + choices.byte() % 3, "incidents_per_host": 1 + choices.byte() % 3, "watched": 1 + choices.byte() % 3});
+    let allow = if choices.byte() % 2 == 0 { json!([]) } else { json!([{"source": ["10.0.0.5"], "reason": "r"}]) };
+    let policy: Policy = serde_json::from_value(json!({"limits": limits, "allow": allow})).expect("a good policy");
+    let (hosts, bytes) = (policy.limits.hosts.get(), policy.limits.state_bytes.get());
+    let mut filter = Filter::new(policy);
+    let mut now = 1_726_304_400_000i64;
+    while !choices.0.is_empty() {
+        now = match choices.byte() % 16 {
+            0 => choices.number() % 253_402_300_800_000,
+            1 => now.saturating_sub(choices.byte() as i64 * 1_000),
+            step => now.saturating_add(step as i64 * 10),
+        };
+        let mut number = || choices.byte() % 3;
+        let ports = [445, 135, 50_000];
+        let ports = (ports[number()].to_string(), ports[number()].to_string());
+        let event = [1, 3, 11, 13, 17, 18, 4624, 1][choices.byte() % 8];
+        let (provider, channel) =
+            if event == 4624 { ("Microsoft-Windows-Security-Auditing", "Security") } else { ("Microsoft-Windows-Sysmon", "") };
+        let record = json!({
+            "EventTime": Timestamp { ms: now, zoned: choices.byte() % 2 == 0 }.to_string(), "Hostname": choices.text(&NAMES), "EventID": event,
+            "SourceName": provider, "Channel": channel, "RecordNumber": choices.byte(),
+            "Image": choices.text(&PATHS), "ParentImage": choices.text(&PATHS), "CommandLine": choices.text(&COMMANDS), "TargetFilename": choices.text(&PATHS),
+            "ProcessGuid": choices.of(&GUIDS), "ParentProcessGuid": choices.of(&GUIDS), "LogonId": choices.of(&["0x3e7", "0x1d313d", "77", "x"]),
+            "TargetObject": format!(r"HKLM\System\CurrentControlSet\Services\{}{}", choices.of(&["a", "PSEXESVC", ""]), choices.of(&VALUES)),
+            "Details": choices.text(&COMMANDS), "PipeName": choices.text(&[r"\PSEXESVC", r"\PSEXESVC-PC9-7-stdin", r"\RemCom_x"]),
+            "Initiated": choices.of(&["false", "false", "true", "x"]), "SourceIp": choices.text(&ADDRESSES), "DestinationIp": choices.text(&ADDRESSES),
+            "SourcePort": ports.0, "DestinationPort": ports.1, "LogonType": "3", "IpAddress": choices.text(&ADDRESSES), "TargetUserName": choices.raw(9),
+            "TargetLogonId": "0x1d313d", "WorkstationName": choices.of(&["PC9", "-"]),
+        });
+        pass(&mut filter, record.to_string().as_bytes());
+        assert!(filter.hosts() <= hosts && filter.state_bytes() <= bytes, "{} hosts, {} bytes", filter.hosts(), filter.state_bytes());
+    }
+    finish(&mut filter);
+}
+
+/// A policy as TOML and as JSON. One that is taken survives its packing, and filters.
+pub fn policy(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let read = serde_json::from_str::<Policy>(&text).ok();
+    if read.is_some() {
+        assert_eq!(Filter::from_json(&text).counters().policy_refused, 0);
+    }
+    let Some(policy) = psexec_filter_pack::policy_from_toml(&text, "policy.toml").ok().or(read) else { return };
+    let packed = serde_json::to_string(&policy).expect("JSON");
+    assert_eq!(serde_json::from_str::<Policy>(&packed).as_ref().ok(), Some(&policy), "{packed}");
+    let mut filter = Filter::from_json(&packed);
+    for (event, data) in [
+        (11, json!({"Image": "System", "TargetFilename": r"C:\Windows\a.exe"})),
+        (1, json!({"Image": r"C:\Windows\a.exe", "ParentImage": r"C:\Windows\System32\services.exe"})),
+        (
+            1,
+            json!({"Image": r"C:\Windows\a.exe", "ParentImage": r"C:\Windows\System32\wbem\WmiPrvSE.exe", "CommandLine": "cmd /c a > b 2>&1"}),
+        ),
+    ] {
+        let mut record =
+            json!({"EventTime": "2024-09-14T09:00:00Z", "Hostname": "PC1", "EventID": event, "SourceName": "Microsoft-Windows-Sysmon"});
+        if let (Some(record), Value::Object(data)) = (record.as_object_mut(), data) {
+            record.extend(data);
+        }
+        filter.process(record.to_string().as_bytes(), 0, 0);
+    }
+}
+
+/// The decoders of paths, addresses, times, positional values and messages.
+pub fn decoders(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let (a, b) = text.split_once('\n').unwrap_or((&text, r"C:\Windows\a.exe"));
+    let (left, right) = (PathKey::new(a), path::program(b));
+    assert_eq!(left.matches(&right), right.matches(&left), "{a:?} {b:?}");
+    assert!(left.as_str().is_empty() || left.matches(&left));
+    let _ = (guid::normalize(a), host::key(a));
+    if let Some(time) = time::parse(a) {
+        // An offset may lead out of the years that have four digits.
+        let printed = time.to_string();
+        assert!(printed.len() > "2024-09-14T09:00:00.000Z".len() || time::parse(&printed) == Some(time), "{a}");
+    }
+    if let Ok(range) = address::Cidr::parse(a) {
+        assert_eq!(address::Cidr::parse(&range.to_string()), Ok(range), "{a}");
+        if let Some(ip) = address::parse(b) {
+            range.contains(ip);
+        }
+    }
+    let values: Vec<&str> = text.split('\n').take(40).collect();
+    let event = [1, 3, 11, 13, 17, 4624][data.len() % 6];
+    let envelope = |key: &str, value: Value| {
+        json!({"EventID": event, "ProviderName": "Microsoft-Windows-Sysmon", "Channel": "Microsoft-Windows-Sysmon/Operational", "Computer": "PC1",
+            "TimeCreated": "2024-09-14T09:00:00Z", key: value})
+    };
+    with_shared(|filter| {
+        for (key, value) in [("StringInserts", json!(values)), ("Message", json!(text)), ("System", json!(text)), ("log", json!(text))] {
+            pass(filter, envelope(key, value).to_string().as_bytes());
+        }
+    });
+}
