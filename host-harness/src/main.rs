@@ -164,7 +164,7 @@ fn main() -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(message) => {
-            eprintln!("psexec-filter: {message}");
+            let _unsaid = writeln!(io::stderr(), "psexec-filter: {message}");
             ExitCode::FAILURE
         }
     }
@@ -174,7 +174,8 @@ fn main() -> ExitCode {
 fn execute(command: Command) -> Result<bool, String> {
     match command {
         Command::Run(arguments) => {
-            tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(false).with_target(false).init();
+            // Where the log cannot be written the records still can.
+            tracing_subscriber::fmt().with_writer(io::stderr).log_internal_errors(false).with_ansi(false).with_target(false).init();
             let options = run::Options {
                 inputs: arguments.input,
                 limits: Limits {

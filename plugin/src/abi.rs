@@ -203,9 +203,13 @@ fn answer(ask: impl FnOnce(&mut Filter) -> Option<String>) -> usize {
     let text = ask(filter);
     module.busy.set(false);
     let Some(text) = text else { return 0 };
-    module.out.clear();
-    module.out.extend_from_slice(text.as_bytes());
-    module.out.push(0);
+    // Not copied: a host's saved form may be long.
+    let mut text = text.into_bytes();
+    if text.try_reserve_exact(1).is_err() {
+        return 0;
+    }
+    text.push(0);
+    module.out = text;
     module.out.as_ptr() as usize
 }
 

@@ -1,13 +1,12 @@
 //! What the filter counts. Every bound that bites and every record that could not be examined shows here.
 
 use crate::record::Fault;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident,)*) => {
         /// Counters since the module was started. They saturate, never wrap.
-        #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-        #[serde(default)]
+        #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
         pub struct Counters {
             $($(#[$doc])* pub $name: u64,)*
         }

@@ -32,12 +32,11 @@ pub struct Filter {
     saved: Option<u64>,
 }
 
-/// What is saved before the hosts.
+/// What is saved before the hosts. Not the counters: they tell of one instance, and whoever reads them knows resets.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct SavedHead {
     state: u32,
-    counters: Counters,
     watch: Watch,
     stats_at: Option<i64>,
 }
@@ -249,8 +248,7 @@ impl Filter {
     pub fn save_next(&mut self) -> Option<String> {
         let Some(used) = self.saved else {
             self.saved = Some(0);
-            let head =
-                SavedHead { state: STATE_FORMAT, counters: self.counters.clone(), watch: self.watch.clone(), stats_at: self.stats_at };
+            let head = SavedHead { state: STATE_FORMAT, watch: self.watch.clone(), stats_at: self.stats_at };
             return serde_json::to_string(&head).ok();
         };
         let mut last = used;
@@ -276,9 +274,6 @@ impl Filter {
         }
         match serde_json::from_slice::<SavedHead>(piece) {
             Ok(head) if head.state == STATE_FORMAT => {
-                let restarts = self.counters.restarts;
-                self.counters = head.counters;
-                self.counters.restarts = self.counters.restarts.saturating_add(restarts);
                 self.watch = head.watch;
                 self.stats_at = head.stats_at;
                 true

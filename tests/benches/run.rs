@@ -4,10 +4,10 @@
 //! at once; the two take turns, and the figure is the median over the rounds.
 //!
 //! Soak: the corpus again and again, each time later and on other hosts, over TCP in and out. What must come out is worked out
-//! beside it with the same filter, natively.
+//! beside it with the same module.
 
-use psexec_filter_plugin::filter::Filter;
-use psexec_filter_tests::{HOST_PATHS, corpus_files};
+use psexec_filter::engine::Answer;
+use psexec_filter_tests::{HOST_PATHS, corpus_files, engines, module};
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -123,12 +123,12 @@ fn soak(program: &Path, records: &[String], count: usize) {
         (lines, alerts)
     });
     let mut stream = std::io::BufWriter::with_capacity(1 << 20, TcpStream::connect(address).expect("it listens"));
-    let mut filter = Filter::new(Default::default());
+    let mut filter = engines(module()).swap_remove(0).1;
     let (mut expected, mut resident, start) = (0usize, Vec::new(), Instant::now());
     for number in 0..count {
         let (round, index) = (number / records.len(), number % records.len());
         let record = moved(&records[index], round);
-        expected += usize::from(filter.process(record.as_bytes(), 1, 0).is_some());
+        expected += usize::from(matches!(filter.call("run", 1, 0, record.as_bytes()), Ok(Answer::Changed(_))));
         stream.write_all(record.as_bytes()).and_then(|()| stream.write_all(b"\n")).expect("it reads");
         if number % (count / 10).max(1) == 0 {
             resident.push(resident_kib(&child));
@@ -144,7 +144,7 @@ fn soak(program: &Path, records: &[String], count: usize) {
         count as f64 / seconds,
         count - lines.min(count)
     );
-    println!("resident KiB at every tenth: {resident:?}; worst state {} bytes, {} hosts", filter.state_bytes(), filter.hosts());
+    println!("resident KiB at every tenth: {resident:?}; the module at the end: {}", filter.stats().expect("stats").unwrap_or_default());
     if lines != count || alerts != expected || !status.success() {
         exit(1);
     }

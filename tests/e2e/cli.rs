@@ -155,7 +155,8 @@ fn replay_of_what_cannot_be_read() {
 fn stream() -> Vec<Vec<u8>> {
     let mut lines: Vec<Vec<u8>> =
         [b"Sep 14 09:52:33 WS01 hello".as_slice(), b"", b"[1]", b"caf\xe9 \xff\0\xfe", b"\xef\xbb\xbf{}"].map(<[u8]>::to_vec).to_vec();
-    lines.push(format!("{{\"a\":\"{}\"}}", "x".repeat(4 * 1024 * 1024)).into_bytes());
+    // The longest line that is examined.
+    lines.push(format!("{{\"a\":\"{}\"}}", "x".repeat(4 * 1024 * 1024 - 8)).into_bytes());
     lines.extend(story());
     // The record that carries the first alert, with bytes in it that are not UTF-8, and blanks.
     let carrier = &mut lines[10];

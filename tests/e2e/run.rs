@@ -207,7 +207,7 @@ fn addresses_that_are_refused() {
         (format!("run --input tcp://127.0.0.1:{port}"), "somebody else listens there already"),
         (format!("run --metrics 127.0.0.1:{port}"), "is the port in use?"),
         ("run --output file:///nowhere/at/all".to_owned(), "cannot be opened"),
-        ("run --state nowhere/state".to_owned(), "there is no folder nowhere; make it first"),
+        ("run --state nowhere/state".to_owned(), "does its folder exist?"),
     ] {
         let ran = place.run(&arguments, b"{}\n");
         assert!(ran.code.is_some_and(|code| code != 0) && ran.err.contains(says) && ran.out.is_empty(), "{arguments}: {}", ran.err);
@@ -273,7 +273,9 @@ fn lines_that_are_too_long() {
     assert!(lines(&place, "out") == ["{\"first\":1}\n", &long, "{\"then\":1}\n"]);
 
     let (head, tail) = long.split_at(1_000_000);
+    let before = place.get("out").map_or(0, |bytes| bytes.len());
     stream.write_all(head.as_bytes()).expect("it reads");
+    eventually("its beginning", || place.get("out").is_some_and(|bytes| bytes.len() > before));
     let mut other = TcpStream::connect(&address).expect("TCP");
     other.write_all(b"{\"other\":1}\n").expect("it reads");
     eventually("another's line", || place.get("out").is_some_and(|bytes| bytes.ends_with(b"{\"other\":1}\n")));
@@ -332,15 +334,112 @@ fn an_output_that_takes_nothing() {
         // And reads nothing more, ever.
         std::thread::sleep(LONG);
     });
-    eventually("a line after the reconnect", || {
-        stream.write_all(b"{\"again\":1}\n").expect("it reads");
-        received.recv_timeout(Duration::from_millis(100)).is_ok_and(|line| line == "{\"again\":1}")
-    });
+    stream.write_all(b"{\"again\":1}\n").expect("it reads");
+    assert_eq!(received.recv_timeout(LONG).as_deref(), Ok("{\"again\":1}"), "the first line after the loss");
     send(COUNT);
     std::thread::sleep(Duration::from_secs(1));
     running.signal("TERM");
     let (code, said) = running.end();
     assert!(code == Some(1) && said.contains("the output did not take what was left within 2 s"), "{code:?} {said}");
+}
+
+/// A line that trickles holds nobody up for long either.
+#[test]
+fn a_long_line_that_trickles() {
+    let place = Place::new();
+    let mut running = Running::start(&place, &format!("run --input tcp://127.0.0.1:0 --max-line 1024 {}", out(&place)));
+    let address = running.address();
+    let mut slow = TcpStream::connect(&address).expect("TCP");
+    slow.write_all(&[b'x'; 2048]).expect("it reads");
+    eventually("its beginning", || place.get("out").is_some_and(|bytes| bytes.len() >= 2048));
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                slow.write_all(b"y").expect("it reads");
+                std::thread::sleep(Duration::from_millis(200));
+            }
+        });
+        TcpStream::connect(&address).expect("TCP").write_all(b"{\"other\":1}\n").expect("it reads");
+        eventually("another's line", || lines(&place, "out").iter().any(|line| line == "{\"other\":1}\n"));
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    running.stop();
+}
+
+/// Told to end while a client sends without pause: every line that was taken comes out whole.
+#[test]
+fn told_to_end_by_a_busy_client() {
+    let place = Place::new();
+    let mut running = Running::start(&place, &format!("run --input tcp://127.0.0.1:0 {}", out(&place)));
+    let address = running.address();
+    let sender = std::thread::spawn(move || {
+        let mut stream = TcpStream::connect(&address).expect("TCP");
+        for n in 0.. {
+            if writeln!(stream, "{{\"n\":{n}}}").is_err() {
+                return;
+            }
+        }
+    });
+    eventually("some lines", || lines(&place, "out").len() > 1_000);
+    running.stop();
+    sender.join().expect("it was cut off");
+    let out = lines(&place, "out");
+    let (last, whole) = out.split_last().expect("lines");
+    for (n, line) in whole.iter().enumerate() {
+        assert_eq!(line, &format!("{{\"n\":{n}}}\n"));
+    }
+    assert!(format!("{{\"n\":{}}}\n", whole.len()).starts_with(last.trim_end()), "{last}");
+}
+
+/// Its reader is gone: with an input that has no end that is a fault, and is said.
+#[test]
+fn a_reader_that_is_gone() {
+    let place = Place::new();
+    let mut command = place.command("run --input tcp://127.0.0.1:0 --state state");
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    command.stdin(Stdio::null()).stdout(writer).stderr(Stdio::piped());
+    let mut running = Running::of(command);
+    let address = running.address();
+    drop(reader);
+    send(&address, &attack()[..1]);
+    let (code, said) = running.end();
+    assert!(code == Some(1) && said.contains("nobody reads standard output any more"), "{code:?} {said}");
+    assert!(place.get("state").is_some(), "what was learned is kept");
+}
+
+/// A log that cannot be written stops nothing.
+#[test]
+fn a_full_disk_under_the_log() {
+    let place = Place::new();
+    let mut command = place.command("run --max-line 1024");
+    let full = std::fs::File::options().write(true).open("/dev/full").expect("/dev/full");
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(full).spawn().expect("it starts");
+    let input = format!("{{\"a\":\"{}\"}}\n{{}}\n", "x".repeat(5_000));
+    child.stdin.take().expect("piped").write_all(input.as_bytes()).expect("it reads");
+    let output = child.wait_with_output().expect("it ends");
+    assert!(output.status.code() == Some(1) && output.stdout == input.as_bytes());
+}
+
+/// An alert that was written without a record is not written again after a restart, and two programs do not share a state.
+#[test]
+fn what_was_told_is_told_once() {
+    let place = Place::new();
+    let arguments = format!("run --input tcp://127.0.0.1:0 --idle 1 --state state --state-interval 1 {}", out(&place));
+    let full = |record: String| record.replacen('{', r#"{"detection":1,"detection_psexec_filter":1,"#, 1);
+    let (host, path) = (Host::new("PC1"), r"C:\Windows\a.exe");
+    let mut running = Running::start(&place, &arguments);
+    let address = running.address();
+    send(&address, &[full(host.file(0, "System", path)), full(host.start(100, 20, path))]);
+    eventually("a third line", || lines(&place, "out").len() == 3);
+    let other = place.run(&arguments, b"");
+    assert!(other.code == Some(1) && other.err.contains("another program keeps its state there"), "{}", other.err);
+    running.stop();
+    let mut again = Running::start(&place, &arguments);
+    again.wait_for("went on from the state");
+    std::thread::sleep(Duration::from_secs(3));
+    again.stop();
+    assert_eq!(lines(&place, "out").len(), 3);
 }
 
 /// A full disk under the output is waited for; under the state it costs the snapshot and nothing else.
@@ -399,7 +498,17 @@ fn a_kill_and_what_was_not_acknowledged() {
         let address = first.address();
         send(&address, &records[..cut]);
         eventually("they are out", || lines(&place, "out").len() == cut);
-        eventually("a snapshot", || place.get("state").is_some());
+        // A snapshot that was begun after that; each line asks for one.
+        let saved = || std::fs::metadata(place.0.path().join("state")).and_then(|data| data.modified()).ok();
+        let out_at = saved();
+        let mut nudges = 0;
+        eventually("a snapshot", || {
+            send(&address, &["{}".to_owned()]);
+            nudges += 1;
+            std::thread::sleep(Duration::from_millis(100));
+            nudges > 12 && saved() > out_at
+        });
+        eventually("they are out", || lines(&place, "out").len() == cut + nudges);
         first.signal("KILL");
         first.end();
         let mut second = Running::start(&place, &arguments);
@@ -407,7 +516,7 @@ fn a_kill_and_what_was_not_acknowledged() {
         second.wait_for("went on from the state in state");
         let again = &records[cut.saturating_sub(5)..];
         send(&address, again);
-        eventually("they are out", || lines(&place, "out").len() == cut + again.len());
+        eventually("they are out", || lines(&place, "out").len() == cut + nudges + again.len());
         second.stop();
         assert_eq!(ids(&place, "out"), want, "cut at {cut}");
     }
@@ -450,7 +559,7 @@ fn state_that_is_refused() {
         (good.replace("PC1", "PC2"), "is damaged: its checksum"),
         ("hello".to_owned(), "is damaged: it does not begin like a state file"),
         (good.replacen("\"psexec_filter_state\":1", "\"psexec_filter_state\":7", 1), "is of form 7, from another version"),
-        (other, "was saved by another version of the module"),
+        (other, "it was saved by another version"),
     ] {
         place.put("state", &bytes);
         let mut running = Running::start(&place, &arguments);

@@ -25,13 +25,15 @@ pub struct Examiner {
     load: Load,
     /// What the module remembered at the last [`Examiner::save`].
     pieces: Vec<String>,
+    /// Whether the module had to begin empty though it had a past.
+    forgot: bool,
     metrics: Arc<Metrics>,
 }
 
 impl Examiner {
     /// Loads the module. The error is a message for people.
     pub fn new(load: Load, metrics: Arc<Metrics>) -> Result<Examiner, String> {
-        Ok(Examiner { loaded: load()?, load, pieces: Vec::new(), metrics })
+        Ok(Examiner { loaded: load()?, load, pieces: Vec::new(), forgot: false, metrics })
     }
 
     /// The policy's `alert.key`.
@@ -76,10 +78,11 @@ impl Examiner {
     /// Takes a snapshot of what the module remembers. The error is a message for people; the last snapshot stays.
     pub fn save(&mut self) -> Result<&[String], String> {
         match self.loaded.engine.save() {
-            Ok(pieces) => {
+            Ok(pieces) if is_whole(&pieces) => {
                 self.pieces = pieces;
                 Ok(&self.pieces)
             }
+            Ok(_) => Err("the module did not give all of it".to_owned()),
             Err(error) => {
                 self.look_after(&error);
                 Err(error.to_string())
@@ -89,7 +92,7 @@ impl Examiner {
 
     /// Gives the module what another one remembered. False if it is of another version; the module is then as new.
     pub fn restore(&mut self, pieces: Vec<String>) -> Result<bool, String> {
-        if self.loaded.engine.restore(&mut pieces.iter().map(String::as_str)).map_err(|error| error.to_string())? {
+        if is_whole(&pieces) && self.loaded.engine.restore(&mut pieces.iter().map(String::as_str)) == Ok(true) {
             self.pieces = pieces;
             return Ok(true);
         }
@@ -97,11 +100,17 @@ impl Examiner {
         Ok(false)
     }
 
+    /// Whether, since last asked, the module had to begin empty: what was saved of it then is all there is.
+    pub fn forgot(&mut self) -> bool {
+        std::mem::take(&mut self.forgot)
+    }
+
     /// Reads module and policy anew and hands over what is remembered. On error, a message for people, all stays as it was.
     pub fn reload(&mut self) -> Result<(), String> {
         let mut next = (self.load)()?;
         let pieces = match self.loaded.engine.save() {
-            Ok(pieces) => pieces,
+            Ok(pieces) if is_whole(&pieces) => pieces,
+            Ok(_) => return Err("the old module did not give all of its state".to_owned()),
             Err(error) => {
                 self.look_after(&error);
                 return Err(format!("the old module does not give its state: {error}"));
@@ -130,10 +139,16 @@ impl Examiner {
         // One that begins empty is better than one that died.
         match fresh.or_else(|why| {
             tracing::error!("the module is started again without its state: {why}");
+            self.forgot = true;
             (self.loaded.again)()
         }) {
             Ok(engine) => self.loaded.engine = engine,
             Err(why) => tracing::error!("the module cannot be started again and goes on as it is: {why}"),
         }
     }
+}
+
+/// Whether pieces begin with the head: a module that is short of memory may give less than all.
+fn is_whole(pieces: &[String]) -> bool {
+    pieces.first().is_some_and(|head| head.starts_with("{\"state\":"))
 }

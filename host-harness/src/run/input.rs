@@ -13,6 +13,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 /// An input as it is written on the command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,7 +81,7 @@ pub struct Limits {
 /// Bytes asked for at a time, and about what a batch has at most.
 const CHUNK: usize = 256 * 1024;
 
-/// How long a client that was told to end is given for what may be on its way.
+/// How long a client is given for what may be on its way once the program is told to end.
 const LAST_WORDS: Duration = Duration::from_millis(100);
 
 /// An input that is ready to be read.
@@ -127,23 +128,29 @@ impl Input {
 /// Binds a socket that nobody can connect to before it has its mode.
 #[cfg(unix)]
 fn bind_unix(path: &PathBuf, mode: u32) -> io::Result<tokio::net::UnixListener> {
-    use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+    use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt};
     // What a program that was killed left behind is in the way, unless somebody answers there.
     if std::fs::symlink_metadata(path).is_ok_and(|data| data.file_type().is_socket()) {
         match std::os::unix::net::UnixStream::connect(path) {
             Ok(_) => return Err(io::ErrorKind::AddrInUse.into()),
-            Err(_) => std::fs::remove_file(path)?,
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path)?,
+            Err(error) => return Err(error),
         }
     }
-    // Made under another name with nobody's rights, then put in place.
-    let mut hidden = path.clone().into_os_string();
-    hidden.push(format!(".{}", std::process::id()));
-    let listener = std::os::unix::net::UnixListener::bind(&hidden)?;
-    let placed = std::fs::set_permissions(&hidden, std::fs::Permissions::from_mode(mode)).and_then(|()| std::fs::rename(&hidden, path));
-    if let Err(error) = placed {
-        let _left = std::fs::remove_file(&hidden);
-        return Err(error);
-    }
+    // Made where nobody else comes, then put in place.
+    let mut private = path.clone().into_os_string();
+    private.push(format!(".{}", std::process::id()));
+    let private = PathBuf::from(private);
+    std::fs::DirBuilder::new().mode(0o700).create(&private)?;
+    let hidden = private.join("socket");
+    let bound = std::os::unix::net::UnixListener::bind(&hidden).and_then(|listener| {
+        std::fs::set_permissions(&hidden, std::fs::Permissions::from_mode(mode))?;
+        std::fs::rename(&hidden, path)?;
+        Ok(listener)
+    });
+    let _nothing_left = std::fs::remove_file(&hidden);
+    std::fs::remove_dir(&private)?;
+    let listener = bound?;
     listener.set_nonblocking(true)?;
     tokio::net::UnixListener::from_std(listener)
 }
@@ -163,8 +170,8 @@ impl Kind {
 }
 
 impl Source {
-    /// Reads until the end of the input, or until `stop` says so.
-    pub async fn serve(self, queue: mpsc::Sender<Message>, mut stop: watch::Receiver<bool>, metrics: Arc<Metrics>) {
+    /// Reads until the end of the input, or until `stop` says so. False if it could not be read to its end.
+    pub async fn serve(self, queue: mpsc::Sender<Message>, mut stop: watch::Receiver<Option<Instant>>, metrics: Arc<Metrics>) -> bool {
         let Source { name, limits, kind } = self;
         let client = |name: String, last_may_be_open: bool| {
             let (queue, metrics) = (queue.clone(), Arc::clone(&metrics));
@@ -175,9 +182,13 @@ impl Source {
         }
         let places = Arc::new(Semaphore::new(limits.clients));
         let mut clients = JoinSet::new();
+        let mut was_full = false;
         loop {
             // Those that have ended are let go.
             while clients.try_join_next().is_some() {}
+            if places.available_permits() == 0 && !std::mem::replace(&mut was_full, true) {
+                tracing::warn!("{name}: {} clients are connected; further ones wait (--max-clients)", limits.clients);
+            }
             let next = async {
                 let place = Arc::clone(&places).acquire_owned().await;
                 (kind.accept(&name).await, place.ok())
@@ -197,7 +208,7 @@ impl Source {
             }
         }
         // Who has connected by now has perhaps sent all that he had to send.
-        while let Ok(Ok((stream, name))) = tokio::time::timeout(LAST_WORDS, kind.accept(&name)).await {
+        while let Ok(Ok((stream, name))) = tokio::time::timeout_at(last_moment(&stop), kind.accept(&name)).await {
             clients.spawn(client(name, false).read(stream, stop.clone(), None));
         }
         while clients.join_next().await.is_some() {}
@@ -205,12 +216,20 @@ impl Source {
         if let Kind::Unix(_, path) = kind {
             let _gone = std::fs::remove_file(path);
         }
+        // What became of a client is told to the client.
+        true
     }
 }
 
 /// Waits until the program is told to end.
-async fn told(stop: &mut watch::Receiver<bool>) {
-    let _ = stop.wait_for(|stop| *stop).await;
+async fn told(stop: &mut watch::Receiver<Option<Instant>>) {
+    let _ = stop.wait_for(Option::is_some).await;
+}
+
+/// Until when what may be on its way is waited for now; past once the time for that is over.
+fn last_moment(stop: &watch::Receiver<Option<Instant>>) -> Instant {
+    let soon = Instant::now() + LAST_WORDS;
+    stop.borrow().map_or(soon, |end| end.min(soon))
 }
 
 /// One that sends lines.
@@ -224,16 +243,29 @@ struct Client {
 }
 
 impl Client {
-    async fn read(self, mut stream: impl AsyncRead + Unpin, mut stop: watch::Receiver<bool>, _place: Option<OwnedSemaphorePermit>) {
+    async fn read(
+        self,
+        mut stream: impl AsyncRead + Unpin,
+        mut stop: watch::Receiver<Option<Instant>>,
+        _place: Option<OwnedSemaphorePermit>,
+    ) -> bool {
         self.metrics.connections.inc();
         self.metrics.clients.inc();
-        if let Err(error) = self.read_lines(&mut stream, &mut stop).await {
-            tracing::warn!("{}: cannot be read any further: {error}", self.name);
-        }
+        let result = self.read_lines(&mut stream, &mut stop).await;
         self.metrics.clients.dec();
+        if let Err(error) = &result {
+            self.metrics.client_errors.inc();
+            // Of connections there may be many that break.
+            if self.last_may_be_open {
+                tracing::error!("{}: cannot be read any further: {error}", self.name);
+            } else {
+                tracing::debug!("{}: cannot be read any further: {error}", self.name);
+            }
+        }
+        result.is_ok()
     }
 
-    async fn read_lines(&self, stream: &mut (impl AsyncRead + Unpin), stop: &mut watch::Receiver<bool>) -> io::Result<()> {
+    async fn read_lines(&self, stream: &mut (impl AsyncRead + Unpin), stop: &mut watch::Receiver<Option<Instant>>) -> io::Result<()> {
         let mut line = 1u64;
         let mut held: Vec<u8> = Vec::new();
         // The rest of a line that is too long to be held goes straight through here.
@@ -298,16 +330,16 @@ impl Client {
         &self,
         stream: &mut (impl AsyncRead + Unpin),
         into: &mut Vec<u8>,
-        stop: &mut watch::Receiver<bool>,
+        stop: &mut watch::Receiver<Option<Instant>>,
     ) -> io::Result<usize> {
-        if !*stop.borrow() {
+        if stop.borrow().is_none() {
             tokio::select! {
                 biased;
                 read = stream.read_buf(into) => return read,
                 () = told(stop) => {}
             }
         }
-        tokio::time::timeout(LAST_WORDS, stream.read_buf(into)).await.unwrap_or(Ok(0))
+        tokio::time::timeout_at(last_moment(stop), stream.read_buf(into)).await.unwrap_or(Ok(0))
     }
 
     async fn send(&self, message: Message) -> bool {

@@ -71,6 +71,8 @@ metrics! {
         reloads,
         /// Connections that were accepted.
         connections,
+        /// Connections that broke.
+        client_errors,
         /// Snapshots written to --state.
         snapshots,
         /// Snapshots that could not be written.

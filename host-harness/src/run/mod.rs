@@ -30,6 +30,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use worker::{Ended, Message, Worker};
 
 /// What is written.
@@ -81,6 +82,9 @@ pub type Load = Box<dyn Fn() -> Result<Loaded, String> + Send>;
 /// Batches that may wait for the worker. Most have up to 256 KiB, none more than the longest line and that.
 const QUEUE: usize = 16;
 
+/// How long clients are read once the program is told to end.
+const LAST_READS: Duration = Duration::from_secs(2);
+
 /// Runs until the input ends or the program is told to end. False if records were passed on unexamined. The error is a
 /// message for people.
 pub fn run(options: Options, load: Load) -> Result<bool, String> {
@@ -96,6 +100,9 @@ async fn serve(options: Options, load: Load) -> Result<bool, String> {
     let metrics = Arc::new(Metrics::new());
     // From here on a signal waits until it can be heeded.
     let mut signals = Signals::new()?;
+    if options.inputs.iter().filter(|input| **input == Input::Stdin).count() > 1 {
+        return Err("--input: standard input can be read once only".to_owned());
+    }
     // Whatever is wrong is said before the first record is taken.
     let mut sources = Vec::new();
     for input in &options.inputs {
@@ -124,16 +131,33 @@ async fn serve(options: Options, load: Load) -> Result<bool, String> {
     };
     let thread = std::thread::Builder::new().name("worker".to_owned()).spawn(work);
     thread.map_err(|error| format!("cannot start a thread: {error}"))?;
-    is_ready.await.unwrap_or_else(|_| Err(DIED.to_owned()))?;
+    tokio::pin!(is_ready);
+    let mut told_early = false;
+    let ready = tokio::select! {
+        ready = &mut is_ready => ready,
+        // Who has connected by now is still heard, unless the output is a pipe without a reader: that is waited for.
+        () = signals.end() => {
+            told_early = true;
+            match tokio::time::timeout(options.drain, is_ready).await {
+                Ok(ready) => ready,
+                Err(_) => return Ok(true),
+            }
+        }
+    };
+    ready.unwrap_or_else(|_| Err(DIED.to_owned()))?;
 
-    let (stop, stopped) = watch::channel(false);
+    let (stop, stopped) = watch::channel(None);
     let mut readers = JoinSet::new();
     for source in sources {
         readers.spawn(source.serve(send.clone(), stopped.clone(), Arc::clone(&metrics)));
     }
+    let mut all_read = true;
     let told_to_end = loop {
+        if told_early {
+            break true;
+        }
         tokio::select! {
-            result = &mut ended => return finish(result.ok(), false),
+            result = &mut ended => return finish(result.ok(), all_read, false),
             signal = signals.next() => match signal {
                 Signal::End => break true,
                 Signal::Reload => {
@@ -142,36 +166,45 @@ async fn serve(options: Options, load: Load) -> Result<bool, String> {
                 }
             },
             // Only what can end is waited for: with a listener there may always be another client.
-            read = readers.join_next(), if !endless => if read.is_none() { break false },
+            read = readers.join_next(), if !endless => match read {
+                Some(read) => all_read &= read.unwrap_or(false),
+                None => break false,
+            },
         }
     };
+    let mut deadline = Instant::now() + options.drain;
     if told_to_end {
         tracing::info!("told to end: what has come is passed on first");
-        let _receivers = stop.send(true);
-        let all = async { while readers.join_next().await.is_some() {} };
         // What a client does not send by then it has not sent.
-        let _elapsed = tokio::time::timeout(options.drain, all).await;
+        let _receivers = stop.send(Some(Instant::now() + LAST_READS.min(options.drain / 2)));
+        let all = async { while readers.join_next().await.is_some() {} };
+        let _elapsed = tokio::time::timeout_at(deadline, all).await;
     }
     let close = async {
         let _gone = send.send(Message::End { told: told_to_end }).await;
         ended.await.ok()
     };
+    tokio::pin!(close);
     if !told_to_end {
-        return finish(close.await, false);
+        // The input has ended; the output may take its time, unless somebody loses patience.
+        tokio::select! {
+            result = &mut close => return finish(result, all_read, false),
+            () = signals.end() => deadline = Instant::now() + options.drain,
+        }
     }
-    match tokio::time::timeout(options.drain, close).await {
-        Ok(result) => finish(result, true),
+    match tokio::time::timeout_at(deadline, close).await {
+        Ok(result) => finish(result, all_read, true),
         Err(_) => Err(format!(
-            "the output did not take what was left within {} s; {} batches of records and the one being written are lost",
+            "the output did not take what was left within {} s: it is lost, {} batches of records at least",
             options.drain.as_secs(),
-            QUEUE - send.capacity()
+            QUEUE - send.capacity() + 1
         )),
     }
 }
 
-fn finish(result: Option<Result<Ended, String>>, told_to_end: bool) -> Result<bool, String> {
+fn finish(result: Option<Result<Ended, String>>, all_read: bool, told_to_end: bool) -> Result<bool, String> {
     match result {
-        Some(Ok(ended)) => Ok(told_to_end || ended.unexamined == 0),
+        Some(Ok(ended)) => Ok(told_to_end || all_read && ended.unexamined == 0),
         Some(Err(message)) => Err(message),
         None => Err(DIED.to_owned()),
     }
@@ -189,6 +222,13 @@ enum Signal {
 struct Signals {
     #[cfg(unix)]
     streams: [tokio::signal::unix::Signal; 3],
+}
+
+impl Signals {
+    /// Waits until the program is told to end.
+    async fn end(&mut self) {
+        while let Signal::Reload = self.next().await {}
+    }
 }
 
 #[cfg(unix)]

@@ -92,6 +92,12 @@ impl Sink {
     pub fn write(&mut self, lines: &[u8], metrics: &Metrics) -> Result<(), Closed> {
         let mut rest = lines;
         let mut complained = false;
+        // A connection that was closed meanwhile would take the first lines and lose them.
+        if let To::Tcp(stream) = &mut self.to
+            && stream.as_ref().is_some_and(is_closed)
+        {
+            *stream = None;
+        }
         while !rest.is_empty() {
             let result = match (&mut self.to, &self.output) {
                 (To::File(file), _) => file.write(rest),
@@ -137,6 +143,16 @@ impl Sink {
         }
         Ok(())
     }
+}
+
+/// Whether the other end has closed the connection.
+fn is_closed(stream: &TcpStream) -> bool {
+    let peeked = stream.set_nonblocking(true).and_then(|()| stream.peek(&mut [0]));
+    let closed = match peeked {
+        Ok(count) => count == 0,
+        Err(error) => error.kind() != io::ErrorKind::WouldBlock,
+    };
+    closed || stream.set_nonblocking(false).is_err()
 }
 
 /// Whether somebody can make room.

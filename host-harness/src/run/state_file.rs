@@ -24,7 +24,7 @@ pub fn write(path: &Path, pieces: &[String]) -> io::Result<u64> {
     }
     let head = Head { psexec_filter_state: FORM, pieces: pieces.len(), crc32: crc.finalize() };
     let new = beside(path, ".new");
-    let mut file = io::BufWriter::new(File::create(&new)?);
+    let mut file = io::BufWriter::new(create(&new)?);
     writeln!(file, "{}", serde_json::to_string(&head)?)?;
     for piece in pieces {
         file.write_all(piece.as_bytes())?;
@@ -67,6 +67,25 @@ pub fn read(path: &Path) -> Result<Option<Vec<String>>, String> {
         return Err(damaged("its checksum is another than its head says"));
     }
     Ok(Some(pieces))
+}
+
+/// Takes the state for this program alone, as long as the result lives. The error is a message for people.
+pub fn lock(path: &Path) -> Result<File, String> {
+    let name = path.display();
+    let file = create(&beside(path, ".lock")).map_err(|error| format!("{name}: cannot be used: {error}; does its folder exist?"))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(_) => Err(format!("{name}: another program keeps its state there; give each its own")),
+    }
+}
+
+/// A file that is nobody else's to read: it holds command lines.
+fn create(path: &Path) -> io::Result<File> {
+    let mut options = File::options();
+    options.write(true).create(true).truncate(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
 }
 
 /// Puts a file that was refused aside, so that the next snapshot does not replace it. Returns where.

@@ -1,11 +1,13 @@
 //! The one thread that takes lines from the queue, has them examined and writes them.
 
 use super::examiner::{Examiner, Verdict};
+use super::input::Input;
 use super::metrics::Metrics;
 use super::output::{Closed, Sink};
 use super::{Emit, Load, Options, state_file};
 use serde_json::Value;
 use std::fmt;
+use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -55,6 +57,11 @@ pub struct Ended {
 /// How long others wait for a client in the middle of a line that is too long to be held.
 const STALLED: Duration = Duration::from_secs(5);
 
+/// And the least that has to come of it, in bytes a second.
+const LEAST_RATE: u64 = 1024 * 1024;
+
+const TOO_LONG: &str = "the line is longer than --max-line";
+
 /// How often the module is asked for its counters.
 const STATS_EVERY: Duration = Duration::from_secs(1);
 
@@ -72,6 +79,12 @@ pub struct Worker {
     metrics: Arc<Metrics>,
     complaints: Complaints,
     unexamined: u64,
+    /// Longer lines are not examined.
+    longest: usize,
+    /// Whether the input has no end of its own.
+    endless: bool,
+    /// Held as long as the program uses the state.
+    _lock: Option<File>,
     /// Since when no line came, if alerts may be waiting for one.
     quiet_since: Option<Instant>,
     /// Whether anything came since the last snapshot.
@@ -82,7 +95,9 @@ impl Worker {
     /// Gets everything ready: module, state, output. The error is a message for people.
     pub fn new(options: &Options, load: Load, queue: mpsc::Receiver<Message>, metrics: Arc<Metrics>) -> Result<Worker, String> {
         let mut examiner = Examiner::new(load, Arc::clone(&metrics))?;
+        let mut lock = None;
         if let Some(path) = &options.state {
+            lock = Some(state_file::lock(path).map_err(|why| format!("--state {why}"))?);
             restore(&mut examiner, path)?;
         }
         let sink = Sink::open(&options.output)?;
@@ -96,6 +111,9 @@ impl Worker {
             metrics,
             complaints: Complaints::default(),
             unexamined: 0,
+            longest: options.limits.line,
+            endless: options.inputs.iter().any(|input| *input != Input::Stdin),
+            _lock: lock,
             quiet_since: None,
             unsaved: false,
         })
@@ -103,9 +121,17 @@ impl Worker {
 
     /// Works until it is told to end, or the output is closed.
     pub fn work(mut self, runtime: &Handle) -> Result<Ended, String> {
-        match self.work_on(runtime) {
-            Ok(()) | Err(Closed::ByReader) => Ok(Ended { unexamined: self.unexamined }),
+        let worked = self.work_on(runtime);
+        self.examiner.note_stats();
+        // However it ended, what was learned is kept.
+        let saved = self.save();
+        match worked {
             Err(Closed::Broken(message)) => Err(message),
+            Err(Closed::ByReader) if self.endless => Err("nobody reads standard output any more; what was not written is lost".to_owned()),
+            Ok(()) | Err(Closed::ByReader) if saved => Ok(Ended { unexamined: self.unexamined }),
+            Ok(()) | Err(Closed::ByReader) => {
+                Err("the last snapshot could not be written: after a restart it begins with an older one".to_owned())
+            }
         }
     }
 
@@ -143,11 +169,7 @@ impl Worker {
         if !(told && self.state.is_some()) {
             self.flush()?;
         }
-        self.examiner.note_stats();
-        if self.save() {
-            return Ok(());
-        }
-        Err(Closed::Broken("the last snapshot could not be written: after a restart it begins with an older one".to_owned()))
+        Ok(())
     }
 
     fn take_lines(&mut self, from: &str, first: u64, lines: &[u8]) -> Result<(), Closed> {
@@ -158,9 +180,15 @@ impl Worker {
         for line in lines.split_inclusive(|byte| *byte == b'\n') {
             let record = line.strip_suffix(b"\n").unwrap_or(line);
             let record = record.strip_suffix(b"\r").unwrap_or(record);
-            let verdict = self.examiner.examine(record);
+            let verdict = if record.len() > self.longest {
+                self.metrics.lines_too_long.inc();
+                Verdict::Unexamined(TOO_LONG.to_owned())
+            } else {
+                let verdict = self.examiner.examine(record);
+                self.metrics.failed_calls.inc_by(u64::from(matches!(verdict, Verdict::Unexamined(_))));
+                verdict
+            };
             if let Verdict::Unexamined(why) = &verdict {
-                self.metrics.failed_calls.inc();
                 self.unexamined += 1;
                 self.complaints.say(format_args!("{from}:{number}: passed on unexamined: {why}"));
             }
@@ -183,27 +211,42 @@ impl Worker {
         self.unexamined += 1;
         self.metrics.lines.inc();
         self.metrics.lines_too_long.inc();
-        self.complaints.say(format_args!("{from}:{number}: passed on unexamined: the line is longer than --max-line"));
+        self.complaints.say(format_args!("{from}:{number}: passed on unexamined: {TOO_LONG}"));
         let mut last = first.last().copied();
         self.writer.raw(&first)?;
         self.metrics.line_bytes.inc_by(first.len() as u64);
+        let (mut waited, mut bytes) = (Duration::ZERO, 0u64);
         loop {
-            match runtime.block_on(async { tokio::time::timeout(STALLED, rest.recv()).await }) {
-                Ok(Some(chunk)) => {
+            let start = Instant::now();
+            let next = runtime.block_on(async { tokio::time::timeout(STALLED, rest.recv()).await });
+            waited += start.elapsed();
+            if let Ok(None) = next {
+                break;
+            }
+            if let Ok(Some(chunk)) = &next {
+                last = chunk.last().copied().or(last);
+                bytes += chunk.len() as u64;
+                self.writer.raw(chunk)?;
+                self.metrics.note_alive();
+            }
+            // A trickle holds up the others as well as a stall does.
+            if next.is_err() || waited > STALLED && bytes < waited.as_secs() * LEAST_RATE {
+                // What is on its way already still belongs to it.
+                rest.close();
+                while let Some(chunk) = rest.blocking_recv() {
                     last = chunk.last().copied().or(last);
-                    self.metrics.line_bytes.inc_by(chunk.len() as u64);
+                    bytes += chunk.len() as u64;
                     self.writer.raw(&chunk)?;
-                    self.metrics.note_alive();
                 }
-                Ok(None) => break,
-                Err(_) => {
+                if last != Some(b'\n') {
                     self.metrics.lines_cut.inc();
                     self.complaints
                         .say(format_args!("{from}:{number}: ended here, as its rest does not come; that will be a line of its own"));
-                    break;
                 }
+                break;
             }
         }
+        self.metrics.line_bytes.inc_by(bytes);
         self.writer.end_raw(last == Some(b'\n'), may_be_open)
     }
 
@@ -219,6 +262,8 @@ impl Worker {
 
     /// Writes the alerts that wait for a record without one.
     fn flush(&mut self) -> Result<(), Closed> {
+        // What is told now must not be told again after a restart.
+        self.unsaved = true;
         match self.examiner.flush() {
             Ok(alerts) => {
                 for alert in alerts {
@@ -248,15 +293,20 @@ impl Worker {
         if !std::mem::take(&mut self.unsaved) {
             return true;
         }
+        let forgot = self.examiner.forgot();
         let pieces = match self.examiner.save() {
             Ok(pieces) => pieces,
             Err(why) => {
+                self.unsaved = true;
                 self.metrics.snapshot_failures.inc();
                 self.complaints.say(format_args!("no snapshot could be taken: {why}"));
                 return self.state.is_none();
             }
         };
         let Some(path) = &self.state else { return true };
+        if forgot && let Ok(aside) = state_file::put_aside(path) {
+            tracing::warn!("what was saved before is kept as {}", aside.display());
+        }
         match state_file::write(path, pieces) {
             Ok(bytes) => {
                 self.metrics.snapshots.inc();
@@ -282,20 +332,13 @@ impl Worker {
 fn restore(examiner: &mut Examiner, path: &Path) -> Result<(), String> {
     let name = path.display();
     let refused = match state_file::read(path) {
-        Ok(None) => {
-            // Better said now than after the first hour.
-            let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-            return match std::fs::metadata(folder) {
-                Ok(data) if data.is_dir() => Ok(()),
-                _ => Err(format!("--state {name}: there is no folder {}; make it first", folder.display())),
-            };
-        }
+        Ok(None) => return Ok(()),
         Ok(Some(pieces)) => match examiner.restore(pieces)? {
             true => {
                 tracing::info!("went on from the state in {name}");
                 return Ok(());
             }
-            false => format!("{name}: was saved by another version of the module"),
+            false => format!("{name}: is not taken by the module; it was saved by another version"),
         },
         Err(why) => why,
     };
@@ -328,7 +371,8 @@ impl Writer {
             self.buffer.extend_from_slice(ending);
             self.open = !ending.ends_with(b"\n");
         }
-        if let Some(object) = object {
+        // Counters that ride on a record are no alert.
+        if let Some(object) = object.filter(|object| object.get("kind").is_some_and(|kind| kind == "alert")) {
             self.metrics.alerts_written.inc();
             if self.emit != Emit::Records {
                 self.own_line(format_args!("{}", Value::Object(object)));

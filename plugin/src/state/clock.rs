@@ -51,9 +51,14 @@ impl Clock {
         self.tracks.iter().chain([&self.alone]).flatten().all(|now| is_far(*now, ms, keep))
     }
 
+    /// The latest time of the track in use.
+    pub fn now(&self) -> Option<i64> {
+        self.tracks.first().copied().flatten()
+    }
+
     /// Whether a time is further than `keep` from the track in use: of a time that the host may never come back to.
     pub fn is_left(&self, ms: i64, keep: i64) -> bool {
-        self.tracks.first().copied().flatten().is_some_and(|now| is_far(now, ms, keep))
+        self.now().is_some_and(|now| is_far(now, ms, keep))
     }
 }
 

@@ -9,6 +9,9 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Hosts looked at for one without an open incident, when one must be forgotten.
 const LOOK_BACK: usize = 16;
 
+/// A host that was silent for an hour has nothing left that the default windows would join.
+const SILENT_MS: i64 = 3_600_000;
+
 /// Memory of a host's entries in the maps below beside the host itself.
 const ENTRY: usize = 128;
 
@@ -76,9 +79,16 @@ impl Hosts {
             }
         };
         let result = work(&mut host, counters);
+        let now = host.clock.now();
         self.give(name, host);
-        while self.bytes > limits.state_bytes.get() && self.shrink_largest() {
-            add(&mut counters.evicted_bytes);
+        while self.bytes > limits.state_bytes.get() {
+            if now.is_some_and(|now| self.forget_silent(now)) {
+                add(&mut counters.evicted_hosts);
+            } else if self.shrink_largest() {
+                add(&mut counters.evicted_bytes);
+            } else {
+                break;
+            }
         }
         result
     }
@@ -135,6 +145,18 @@ impl Hosts {
         let idle = |name: &str| self.by_name.get(name).is_some_and(|entry| entry.host.incidents.is_empty());
         let mut names = self.by_use.values().take(LOOK_BACK);
         let found = names.find(|name| idle(name)).or_else(|| self.by_use.values().next()).cloned();
+        found.is_some_and(|name| self.take(&name).is_some())
+    }
+
+    /// Forgets one of the hosts that were longest unused if, by the clock of the host that needs room, it was silent for longer
+    /// than anything is joined over. A host whose clock is set far ahead gains no more by it than its own evidence takes.
+    fn forget_silent(&mut self, now: i64) -> bool {
+        let silent = |name: &str| {
+            self.by_name.get(name).is_some_and(|entry| {
+                entry.host.waiting() == 0 && entry.host.clock.now().is_none_or(|last| now.saturating_sub(last) > SILENT_MS)
+            })
+        };
+        let found = self.by_use.values().take(LOOK_BACK).find(|name| silent(name)).cloned();
         found.is_some_and(|name| self.take(&name).is_some())
     }
 
