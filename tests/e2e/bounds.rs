@@ -176,6 +176,27 @@ fn the_least_of_the_alerts_that_wait_goes() {
     }
 }
 
+/// Hosts that have been silent for hours make room for the one that needs it, though it holds the most.
+#[test]
+fn silent_hosts_make_room() {
+    for (engine, mut module) in engines(&module_with("[limits]\nstate_bytes = 65536")) {
+        for n in 0..100 {
+            let host = Host::new(&format!("OLD{n}"));
+            (0..4).for_each(|file| drop(call(&mut *module, &host.file(file, "System", &format!(r"C:\Windows\{file}.exe")))));
+        }
+        let (host, hours) = (Host::new("NEW"), 3 * 3_600_000);
+        // What goes on there besides.
+        for n in 0..20i64 {
+            call(&mut *module, &host.file(hours + n, "System", &format!(r"C:\Windows\Temp\{}\{n}.exe", "a long name ".repeat(40))));
+        }
+        let before = counter(&mut *module, "evicted_bytes");
+        let told: Vec<Value> = host.psexec(hours + 100, 20, "10.0.0.5").iter().filter_map(|record| call(&mut *module, record)).collect();
+        assert_eq!(told.last().map(|alert| &alert["severity"]), Some(&json!("critical")), "{engine}");
+        expect(&mut *module, "evicted_hosts", |count| count > 0);
+        expect(&mut *module, "evicted_bytes", |count| count == before);
+    }
+}
+
 /// A change of `limits.watched` is seen at once.
 #[test]
 fn processes_watched() {

@@ -250,7 +250,7 @@ impl<'w> Check<'w> {
         let wrong = |what: &str| Err(format!("{what}: {alert}"));
         let named = self.names.get(alert["host"]["name"].as_str().unwrap_or_default()).copied();
         let Some(on) = named.filter(|on| host.is_none_or(|host| host == *on)) else { return wrong("an alert of another host") };
-        let (story, in_time) = match self.story_of(&alert, on) {
+        let (story, in_time, sure) = match self.story_of(&alert, on) {
             Ok(found) => found,
             Err(what) => return wrong(&what),
         };
@@ -272,6 +272,9 @@ impl<'w> Check<'w> {
             Some(_) => {
                 self.found.insert(story);
             }
+        }
+        if !sure {
+            return Ok(());
         }
         // A command that seems hours away is told as another attack. Commands of services are brought together by who may have
         // sent them, which nobody knows where connections were given up.
@@ -296,8 +299,9 @@ impl<'w> Check<'w> {
         Ok(())
     }
 
-    /// The story that the pieces of an alert belong to, and whether their times are near the truth; all of them arrived.
-    fn story_of(&self, alert: &Value, host: usize) -> Result<(Option<usize>, bool), String> {
+    /// The story that the pieces of an alert belong to, whether their times are near the truth, and whether they can be of no other story; all
+    /// of them arrived.
+    fn story_of(&self, alert: &Value, host: usize) -> Result<(Option<usize>, bool, bool), String> {
         let mut common: Option<Vec<Option<usize>>> = None;
         let mut in_time = true;
         let evidence = alert["evidence"].as_array().map(Vec::as_slice).unwrap_or_default();
@@ -330,7 +334,9 @@ impl<'w> Check<'w> {
         // Without record numbers, what happened within a second may be of several: the likeliest.
         let chain = alert["chain"].as_str();
         let unlike = |story: &Option<usize>| story.map_or(2, |story| u8::from(self.world.stories[story].chain != chain));
-        Ok((common.unwrap_or_default().into_iter().min_by_key(unlike).flatten(), in_time))
+        let common = common.unwrap_or_default();
+        let sure = common.iter().all(|story| Some(story) == common.first());
+        Ok((common.into_iter().min_by_key(unlike).flatten(), in_time, sure))
     }
 
     /// Whether all pieces that a story needs arrived, in one of its repeats, and could be kept until the last of them came.
