@@ -12,7 +12,9 @@ fn main() {
     for input in ["plugin", "configs/policy.toml", "host-harness/pack/src", "Cargo.toml", "Cargo.lock"] {
         println!("cargo:rerun-if-changed={}", root.join(input).display());
     }
-    let built = build_module(&root, &out.join("module"));
+    // target/<profile>/build/<this package>/out: beside all of them, so that the module is built once for every set of features.
+    let shared = out.ancestors().nth(3).unwrap_or(&out).join("psexec-filter-module");
+    let built = build_module(&root, &shared);
     let module = std::fs::read(&built).unwrap_or_else(|error| fail(&format!("{}: {error}", built.display())));
     let policy = psexec_filter_pack::policy_from_toml(psexec_filter_pack::DEFAULT_POLICY, "configs/policy.toml");
     let packed: Vec<u8> = policy
