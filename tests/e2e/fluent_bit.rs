@@ -1,15 +1,12 @@
 //! The configurations of `configs/fluent-bit` under a real Fluent Bit: on `PATH`, or named by `FLUENT_BIT`.
 
-use psexec_filter_tests::{Host, module, skipped};
+use crate::program::{PATIENCE, shipper, wait_for};
+use psexec_filter_tests::{Host, module};
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
-
-/// What Fluent Bit gets at most to start and to pass on a few records.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 #[test]
 fn linux_aggregator() {
@@ -24,7 +21,7 @@ fn classic() {
 /// Windows' inputs exist on Windows only; the part behind them is tried here, with the records from files.
 #[test]
 fn windows_endpoint_behind_its_inputs() {
-    let Some(fluent_bit) = fluent_bit() else { return };
+    let Some(fluent_bit) = shipper("fluent-bit", "FLUENT_BIT") else { return };
     let folder = tempfile::tempdir().expect("a folder");
     let text = config("windows-endpoint.yaml");
     let (_, behind) = text.split_once("\n  filters:\n").expect("filters");
@@ -47,7 +44,7 @@ fn windows_endpoint_behind_its_inputs() {
 
 /// Sends records over the network into an aggregator with that configuration.
 fn aggregator(name: &str) {
-    let Some(fluent_bit) = fluent_bit() else { return };
+    let Some(fluent_bit) = shipper("fluent-bit", "FLUENT_BIT") else { return };
     let folder = tempfile::tempdir().expect("a folder");
     let port = TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("bound").port().to_string();
     let text = swap(&config(name), "/etc/fluent-bit/psexec_filter.wasm", &write_module(folder.path()));
@@ -115,19 +112,6 @@ fn check(folder: &Path, records: &[Value]) {
     assert_eq!(copies.iter().collect::<Vec<_>>(), ours, "each record with an alert of ours, and no other, is copied");
 }
 
-fn wait_for(path: &Path, count: usize) -> Vec<Value> {
-    let start = Instant::now();
-    loop {
-        let text = std::fs::read_to_string(path).unwrap_or_default();
-        let lines: Vec<Value> = text.lines().map_while(|line| serde_json::from_str(line).ok()).collect();
-        if lines.len() >= count {
-            return lines;
-        }
-        assert!(start.elapsed() < PATIENCE, "{}: {} of {count} records came", path.display(), lines.len());
-        std::thread::sleep(Duration::from_millis(100));
-    }
-}
-
 /// A Fluent Bit that ends with the test.
 struct Running(Child);
 
@@ -162,20 +146,6 @@ fn start(fluent_bit: &Path, folder: &Path, name: &str, text: &str) -> Running {
     let told = is_up.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("{name}: Fluent Bit did not start"));
     assert!(told.is_empty(), "{name}: Fluent Bit ended:\n{told}");
     running
-}
-
-/// Says so when it is not there.
-fn fluent_bit() -> Option<PathBuf> {
-    let named = std::env::var_os("FLUENT_BIT").map(PathBuf::from);
-    let on_path = || {
-        let path = std::env::var_os("PATH")?;
-        std::env::split_paths(&path).map(|folder| folder.join("fluent-bit")).find(|file| file.is_file())
-    };
-    let found = named.or_else(on_path);
-    if found.is_none() {
-        skipped("no fluent-bit on PATH, and FLUENT_BIT does not name one");
-    }
-    found
 }
 
 fn write_module(folder: &Path) -> String {

@@ -1,10 +1,13 @@
 //! The program as it is started by the tests.
 
+use psexec_filter_tests::skipped;
+use serde_json::Value;
 use std::ffi::OsStr;
 use std::io::{Seek, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::LazyLock;
+use std::time::{Duration, Instant};
 
 /// The program. Cargo builds it for tests of its own package only, and one that lies about may be old: so it is built here,
 /// once, in the profile of these tests. That is soon done, because what it is made of has been built for them.
@@ -78,4 +81,35 @@ impl Ran {
 /// Bytes that are text.
 pub fn text(bytes: Vec<u8>) -> String {
     String::from_utf8(bytes).expect("UTF-8")
+}
+
+/// What a shipper gets at most to start and to pass on a few records.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A shipper that may be there: named by `variable`, or on `PATH`. Says so when it is not.
+pub fn shipper(name: &str, variable: &str) -> Option<PathBuf> {
+    let named = std::env::var_os(variable).map(PathBuf::from);
+    let on_path = || {
+        let path = std::env::var_os("PATH")?;
+        std::env::split_paths(&path).map(|folder| folder.join(name)).find(|file| file.is_file())
+    };
+    let found = named.or_else(on_path);
+    if found.is_none() {
+        skipped(&format!("no {name} on PATH, and {variable} does not name one"));
+    }
+    found
+}
+
+/// Waits until a shipper has written so many records.
+pub fn wait_for(path: &Path, count: usize) -> Vec<Value> {
+    let start = Instant::now();
+    loop {
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        let lines: Vec<Value> = text.lines().map_while(|line| serde_json::from_str(line).ok()).collect();
+        if lines.len() >= count {
+            return lines;
+        }
+        assert!(start.elapsed() < PATIENCE, "{}: {} of {count} records came", path.display(), lines.len());
+        std::thread::sleep(Duration::from_millis(100));
+    }
 }

@@ -54,6 +54,18 @@ impl Running {
         panic!("it never said `{what}`, but:\n{}", self.said);
     }
 
+    /// Starts it with TCP in and the file `out` out; with the address it listens on.
+    fn listening(place: &Place, options: &str) -> (Running, String) {
+        let mut running = Running::start(place, &format!("run --input tcp://127.0.0.1:0 {options} {}", out(place)));
+        let address = running.address();
+        (running, address)
+    }
+
+    /// The address that metrics are served on.
+    fn metrics(&mut self) -> String {
+        self.wait_for("serving http://").split('/').next().expect("an address").to_owned()
+    }
+
     /// The address it listens on.
     fn address(&mut self) -> String {
         self.wait_for("listening on tcp://")
@@ -134,7 +146,7 @@ fn several_clients_at_once() {
     let mut running = Running::start(&place, &arguments);
     let address = running.address();
     running.wait_for("listening on unix://");
-    let metrics = running.wait_for("serving http://").split('/').next().expect("an address").to_owned();
+    let metrics = running.metrics();
     assert_eq!(std::fs::metadata(&socket).expect("it is there").permissions().mode() & 0o777, 0o600);
 
     const EACH: usize = 2_000;
@@ -232,8 +244,7 @@ fn addresses_that_are_refused() {
 #[test]
 fn clients_that_misbehave() {
     let place = Place::new();
-    let mut running = Running::start(&place, &format!("run --input tcp://127.0.0.1:0 {}", out(&place)));
-    let address = running.address();
+    let (running, address) = Running::listening(&place, "");
     let connect = || TcpStream::connect(&address).expect("TCP");
     let mut slow = connect();
     let mut say = |bytes: &[u8]| {
@@ -264,8 +275,7 @@ fn clients_that_misbehave() {
 #[test]
 fn lines_that_are_too_long() {
     let place = Place::new();
-    let mut running = Running::start(&place, &format!("run --input tcp://127.0.0.1:0 --max-line 1024 {}", out(&place)));
-    let address = running.address();
+    let (running, address) = Running::listening(&place, "--max-line 1024");
     let long = format!("{{\"a\":\"{}\"}}\n", "x".repeat(3_000_000));
     let mut stream = TcpStream::connect(&address).expect("TCP");
     stream.write_all(format!("{{\"first\":1}}\n{long}{{\"then\":1}}\n").as_bytes()).expect("it reads");
@@ -296,7 +306,7 @@ fn an_output_that_takes_nothing() {
     let arguments = format!("run --input tcp://127.0.0.1:0 --output tcp://{to} --metrics 127.0.0.1:0 --drain 2");
     let mut running = Running::start(&place, &arguments);
     let address = running.address();
-    let metrics = running.wait_for("serving http://").split('/').next().expect("an address").to_owned();
+    let metrics = running.metrics();
     let send = |count: usize| {
         let mut stream = TcpStream::connect(&address).expect("TCP");
         std::thread::spawn(move || {
@@ -347,8 +357,7 @@ fn an_output_that_takes_nothing() {
 #[test]
 fn a_long_line_that_trickles() {
     let place = Place::new();
-    let mut running = Running::start(&place, &format!("run --input tcp://127.0.0.1:0 --max-line 1024 {}", out(&place)));
-    let address = running.address();
+    let (running, address) = Running::listening(&place, "--max-line 1024");
     let mut slow = TcpStream::connect(&address).expect("TCP");
     slow.write_all(&[b'x'; 2048]).expect("it reads");
     eventually("its beginning", || place.get("out").is_some_and(|bytes| bytes.len() >= 2048));
@@ -371,8 +380,7 @@ fn a_long_line_that_trickles() {
 #[test]
 fn told_to_end_by_a_busy_client() {
     let place = Place::new();
-    let mut running = Running::start(&place, &format!("run --input tcp://127.0.0.1:0 {}", out(&place)));
-    let address = running.address();
+    let (running, address) = Running::listening(&place, "");
     let sender = std::thread::spawn(move || {
         let mut stream = TcpStream::connect(&address).expect("TCP");
         for n in 0.. {
@@ -456,8 +464,7 @@ fn a_full_disk() {
 
     // The snapshot is written beside its place first: there the disk is full.
     std::os::unix::fs::symlink("/dev/full", place.0.path().join("state.new")).expect("a link");
-    let mut running = Running::start(&place, &format!("run --input tcp://127.0.0.1:0 --state state --state-interval 1 {}", out(&place)));
-    let address = running.address();
+    let (mut running, address) = Running::listening(&place, "--state state --state-interval 1");
     let mut stream = TcpStream::connect(&address).expect("TCP");
     stream.write_all(b"{\"a\":1}\n").expect("it reads");
     running.wait_for("--state state: the snapshot cannot be written");
@@ -575,8 +582,7 @@ fn state_that_is_refused() {
 fn module_and_policy_are_read_again() {
     let place = Place::new();
     place.put("policy.toml", "");
-    let mut running = Running::start(&place, &format!("run --input tcp://127.0.0.1:0 --policy policy.toml {}", out(&place)));
-    let address = running.address();
+    let (mut running, address) = Running::listening(&place, "--policy policy.toml");
     let host = Host::new("PC1");
     let path = r"C:\Windows\a.exe";
     send(&address, &[host.file(0, "System", path)]);
@@ -598,8 +604,7 @@ fn module_and_policy_are_read_again() {
 #[test]
 fn when_nothing_comes_alerts_go_without_a_record() {
     let place = Place::new();
-    let mut running = Running::start(&place, &format!("run --input tcp://127.0.0.1:0 --idle 1 {}", out(&place)));
-    let address = running.address();
+    let (running, address) = Running::listening(&place, "--idle 1");
     let host = Host::new("PC1");
     let full = |record: String| record.replacen('{', r#"{"detection":1,"detection_psexec_filter":1,"#, 1);
     let path = r"C:\Windows\a.exe";

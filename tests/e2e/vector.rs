@@ -1,16 +1,12 @@
 //! The Linux configuration of `configs/vector` under a real Vector: on `PATH`, or named by `VECTOR`.
 
-use crate::program::PROGRAM;
-use psexec_filter_tests::skipped;
+use crate::program::{PATIENCE, PROGRAM, shipper, wait_for};
 use serde_json::Value;
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
-
-/// What Vector gets at most to start and to pass on a few records.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A Vector that ends with the test, and what it started with it.
 struct Running(Child);
@@ -26,7 +22,7 @@ impl Drop for Running {
 /// Every record comes out once, those that complete a chain with the alert; the others go past; the alerts are copied.
 #[test]
 fn linux_aggregator() {
-    let Some(vector) = vector() else { return };
+    let Some(vector) = shipper("vector", "VECTOR") else { return };
     let folder = tempfile::tempdir().expect("a folder");
     let place = folder.path().display().to_string();
     let port = || TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("bound").port().to_string();
@@ -71,31 +67,4 @@ fn linux_aggregator() {
     }
     let copies = wait_for(&folder.path().join("alerts.ndjson"), alerts.len());
     assert_eq!(copies.iter().collect::<Vec<_>>(), alerts);
-}
-
-fn wait_for(path: &Path, count: usize) -> Vec<Value> {
-    let start = Instant::now();
-    loop {
-        let text = std::fs::read_to_string(path).unwrap_or_default();
-        let lines: Vec<Value> = text.lines().map_while(|line| serde_json::from_str(line).ok()).collect();
-        if lines.len() >= count {
-            return lines;
-        }
-        assert!(start.elapsed() < PATIENCE, "{}: {} of {count} records came", path.display(), lines.len());
-        std::thread::sleep(Duration::from_millis(100));
-    }
-}
-
-/// Says so when it is not there.
-fn vector() -> Option<PathBuf> {
-    let named = std::env::var_os("VECTOR").map(PathBuf::from);
-    let on_path = || {
-        let path = std::env::var_os("PATH")?;
-        std::env::split_paths(&path).map(|folder| folder.join("vector")).find(|file| file.is_file())
-    };
-    let found = named.or_else(on_path);
-    if found.is_none() {
-        skipped("no vector on PATH, and VECTOR does not name one");
-    }
-    found
 }

@@ -34,7 +34,7 @@ pub trait Engine {
 
     /// Gives a module that was just started what another one remembered. False if it does not take it: it then knows only
     /// the pieces before.
-    fn restore(&mut self, pieces: &mut dyn Iterator<Item = &str>) -> Result<bool, CallError> {
+    fn restore(&mut self, pieces: &[String]) -> Result<bool, CallError> {
         for piece in pieces {
             if self.tell("psexec_filter_restore", piece.as_bytes())? != 1 {
                 return Ok(false);

@@ -92,7 +92,7 @@ impl Examiner {
 
     /// Gives the module what another one remembered. False if it is of another version; the module is then as new.
     pub fn restore(&mut self, pieces: Vec<String>) -> Result<bool, String> {
-        if is_whole(&pieces) && self.loaded.engine.restore(&mut pieces.iter().map(String::as_str)) == Ok(true) {
+        if is_whole(&pieces) && self.loaded.engine.restore(&pieces) == Ok(true) {
             self.pieces = pieces;
             return Ok(true);
         }
@@ -108,20 +108,13 @@ impl Examiner {
     /// Reads module and policy anew and hands over what is remembered. On error, a message for people, all stays as it was.
     pub fn reload(&mut self) -> Result<(), String> {
         let mut next = (self.load)()?;
-        let pieces = match self.loaded.engine.save() {
-            Ok(pieces) if is_whole(&pieces) => pieces,
-            Ok(_) => return Err("the old module did not give all of its state".to_owned()),
-            Err(error) => {
-                self.look_after(&error);
-                return Err(format!("the old module does not give its state: {error}"));
-            }
-        };
-        match next.engine.restore(&mut pieces.iter().map(String::as_str)) {
+        self.save().map_err(|why| format!("the old module does not give its state: {why}"))?;
+        match next.engine.restore(&self.pieces) {
             Ok(true) => {}
             Ok(false) => return Err("the new module is of a version that does not take the old one's state; restart to begin empty".into()),
             Err(error) => return Err(format!("the new module does not take the old one's state: {error}")),
         }
-        (self.loaded, self.pieces) = (next, pieces);
+        self.loaded = next;
         Ok(())
     }
 
@@ -131,7 +124,7 @@ impl Examiner {
             return;
         }
         self.metrics.restarts.inc();
-        let fresh = (self.loaded.again)().and_then(|mut engine| match engine.restore(&mut self.pieces.iter().map(String::as_str)) {
+        let fresh = (self.loaded.again)().and_then(|mut engine| match engine.restore(&self.pieces) {
             Ok(true) => Ok(engine),
             Ok(false) => Err("it does not take its own snapshot".to_owned()),
             Err(error) => Err(error.to_string()),

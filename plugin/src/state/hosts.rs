@@ -7,7 +7,7 @@ use crate::policy::Limits;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Hosts looked at for one without an open incident, when one must be forgotten.
-const LOOK_BACK: usize = 16;
+pub const LOOK_BACK: usize = 16;
 
 /// A host that was silent for an hour has nothing left that the default windows would join.
 const SILENT_MS: i64 = 3_600_000;

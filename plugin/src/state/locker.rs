@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use std::rc::Rc;
 
 /// Each shelf's part of the host's places, in 64ths.
-const fn share(shelf: Shelf) -> usize {
+pub const fn share(shelf: Shelf) -> usize {
     match shelf {
         Shelf::Connection => 16,
         Shelf::FileWrite => 11,

@@ -18,6 +18,8 @@ use psexec_filter_plugin::counters::Counters;
 use psexec_filter_plugin::evidence::Shelf;
 use psexec_filter_plugin::filter::{Filter, SECOND_KEY, Splice};
 use psexec_filter_plugin::policy::Severity;
+use psexec_filter_plugin::state::hosts::LOOK_BACK;
+use psexec_filter_plugin::state::locker::share;
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, HashMap, HashSet};
 pub use world::{Record, Story, Theme, World};
@@ -148,24 +150,8 @@ fn added(record: &Record, splice: &Splice, world: &World) -> Result<Map<String, 
     }
 }
 
-/// Each shelf's part of a host's places, in 64ths: `state/locker.rs`.
-fn share(shelf: Shelf) -> usize {
-    match shelf {
-        Shelf::Connection => 16,
-        Shelf::FileWrite => 11,
-        Shelf::ProcessStart => 8,
-        Shelf::ComStart | Shelf::ServiceMark => 6,
-        Shelf::ServiceSet | Shelf::Logon => 5,
-        Shelf::Child => 4,
-        Shelf::Pipe => 3,
-    }
-}
-
 /// Longer than any piece can matter.
 const REMEMBERED: u64 = 310_000;
-
-/// Hosts that are passed over when one must be forgotten: `state/hosts.rs`.
-const LOOK_BACK: usize = 16;
 
 /// What is known of an incident by what was told of it.
 struct Told {
