@@ -198,6 +198,7 @@ fn several_clients_at_once() {
     ] {
         assert_eq!(metric(&metrics, name), Some(value), "{name}");
     }
+    assert!(metric(&metrics, "psexec_filter_module_state_bytes").is_some_and(|bytes| bytes > 0.0));
     assert!(get(&metrics, "/healthz").starts_with("HTTP/1.1 200"));
     running.stop();
     assert!(!socket.exists(), "the socket is taken away");
@@ -619,7 +620,7 @@ fn when_nothing_comes_alerts_go_without_a_record() {
 #[test]
 fn a_module_that_hangs_or_dies() {
     let place = Place::new();
-    // The third byte of the record says what to do: L loops, T traps.
+    // The third byte of the record says what to do: L loops, T traps, G wants 128 MiB and dies if it does not get them.
     let module = r#"(module (memory (export "memory") 6) (global (export "PSEXEC_FILTER_POLICY") i32 (i32.const 131072))
         (global $at (mut i32) (i32.const 1024))
         (func (export "malloc") (param i32) (result i32)
@@ -629,14 +630,17 @@ fn a_module_that_hangs_or_dies() {
         (func (export "psexec_filter") (param i32 i32 i32 i32 i32 i32) (result i32)
             (if (i32.eq (i32.load8_u offset=2 (local.get 4)) (i32.const 76)) (then (loop $l (br $l))))
             (if (i32.eq (i32.load8_u offset=2 (local.get 4)) (i32.const 84)) (then (unreachable)))
+            (if (i32.eq (i32.load8_u offset=2 (local.get 4)) (i32.const 71))
+                (then (if (i32.eq (memory.grow (i32.const 2048)) (i32.const -1)) (then (unreachable)))))
             (local.get 4)))"#;
     place.put("m.wasm", wat::parse_str(module).expect("good WAT"));
-    let input = "{\"a\":1}\n{\"L\":1}\n{\"b\":1}\n{\"T\":1}\n{\"c\":1}\n";
+    let input = "{\"a\":1}\n{\"L\":1}\n{\"b\":1}\n{\"T\":1}\n{\"c\":1}\n{\"G\":1}\n";
     let ran = place.run("run --module m.wasm --call-deadline 100", input.as_bytes());
     assert_eq!((ran.code, String::from_utf8_lossy(&ran.out).as_ref()), (Some(1), input));
     for says in [
         "stdin:2: passed on unexamined: the module died in a call (it took longer than it may)",
         "stdin:4: passed on unexamined: the module died in a call (",
+        "stdin:6: passed on unexamined: the module died in a call (",
     ] {
         assert!(ran.err.contains(says), "{says} in {}", ran.err);
     }
