@@ -226,20 +226,33 @@ impl Module {
         }
         self.revive();
         self.busy.set(true);
-        let restarts = self.restarts.get();
-        self.filter.get_or_init(|| {
-            let mut filter = packed_policy().map_or_else(|| Filter::new(Default::default()), Filter::from_json);
-            filter.set_restarts(restarts);
-            filter
-        });
+        if self.filter.get().is_none() {
+            self.start();
+        }
         self.filter.get_mut()
+    }
+
+    /// Makes the filter. Apart, like all that happens seldom: what a function may do is paid for by every call, as Fluent Bit's
+    /// interpreter copies its constants and clears its locals each time.
+    #[cold]
+    #[inline(never)]
+    fn start(&mut self) {
+        let mut filter = packed_policy().map_or_else(|| Filter::new(Default::default()), Filter::from_json);
+        filter.set_restarts(self.restarts.get());
+        // There is none yet.
+        let _ = self.filter.set(filter);
     }
 
     /// If the last call died: a new heap, and with the next call a new filter. What the old one held is lost.
     fn revive(&mut self) {
-        if !self.busy.replace(false) {
-            return;
+        if self.busy.replace(false) {
+            self.bury();
         }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn bury(&mut self) {
         // Not dropped: what was left half-changed must not be walked.
         std::mem::forget(std::mem::take(&mut self.filter));
         std::mem::forget(std::mem::take(&mut self.out));

@@ -164,6 +164,8 @@ impl Filter {
         self.process_event(record, &fields, time::from_shipper(seconds, nanoseconds))
     }
 
+    /// Apart from the above, because most records do not come so far, and all pay for what a function holds.
+    #[inline(never)]
     fn process_event(&mut self, record: &[u8], fields: &Fields<'_>, shipper_time: Option<time::Timestamp>) -> Option<Splice> {
         let event = match Event::new(fields, shipper_time) {
             Ok(event) => event,

@@ -20,8 +20,8 @@ mod snare;
 pub mod text;
 pub mod xml;
 
-use scan::{container_end, scalar_end, skip_blank, string_end};
-use shapes::{Field, KeyPrefix, MAX_PATH, PathTable, ROOT};
+use scan::{container_end, first_byte, scalar_end, scalar_ends, skip_blank, string_end};
+use shapes::{Field, KeyPrefix, MAX_PATH, PREFIX, PathTable, ROOT};
 use std::borrow::Cow;
 use std::net::IpAddr;
 
@@ -50,6 +50,12 @@ pub const MAX_TEXT: usize = 1024;
 
 /// Longest event inside a string that is looked into, in bytes. Sysmon's are 2 to 4 KiB; a command line can hold 32 KiB.
 const MAX_EMBEDDED: usize = 96 * 1024;
+
+/// A key's quote and its colon.
+const BEHIND_KEY: u16 = u16::from_le_bytes(*b"\":");
+
+/// Bytes of a value that stand in the same eight as [`BEHIND_KEY`].
+const HEAD: usize = 6;
 
 /// Where a value stands and how it is written. Without padding, so that an array of them is zeroed in one go.
 #[derive(Clone, Copy, Debug, Default)]
@@ -145,100 +151,114 @@ impl<'a> Fields<'a> {
     /// Returns false as soon as it is certain that nobody wants the record.
     #[inline(always)]
     fn walk(&mut self, bytes: &[u8], table: &PathTable, interest: &impl Interest) -> Result<bool, Fault> {
-        let mut at = skip_blank(bytes, 0);
-        if bytes.get(at) != Some(&b'{') {
-            return Err(if at == bytes.len() { Fault::Empty } else { Fault::NotObject });
-        }
+        let open = skip_blank(bytes, 0);
+        let Some((b'{', mut rest)) = bytes.get(open..).and_then(<[u8]>::split_first) else {
+            return Err(if open == bytes.len() { Fault::Empty } else { Fault::NotObject });
+        };
         let mut above = [(ROOT, 0u16); MAX_PATH];
         let mut depth = 0usize;
         let mut node = ROOT;
         // What the objects that were entered add to every rank.
         let mut inner_rank = 0u16;
-        at = at.wrapping_add(1);
+        // `rest` is what was not walked yet. As many bytes as possible are asked for at once: on an interpreter the asking costs
+        // more than what is done with them.
         loop {
-            // Mostly there is a key; each look at a byte costs.
-            let byte = *bytes.get(at).ok_or(Fault::Truncated)?;
-            if byte != b'"' {
-                match byte {
-                    b',' | b' ' | b'\t' | b'\n' | b'\r' => {}
-                    b'}' => {
-                        let Some(up) = depth.checked_sub(1) else { return Ok(true) };
-                        depth = up;
-                        (node, inner_rank) = above.get(depth).copied().unwrap_or_default();
+            // Mostly a member follows the one before it directly.
+            let key = match rest.first_chunk::<{ 2 + PREFIX }>() {
+                Some([b',', b'"', key @ ..]) => {
+                    rest = rest.get(2..).unwrap_or_default();
+                    KeyPrefix::read(key)
+                }
+                _ => {
+                    let (byte, behind) = rest.split_first().ok_or(Fault::Truncated)?;
+                    rest = behind;
+                    match byte {
+                        b'"' => rest.first_chunk::<PREFIX>().and_then(KeyPrefix::read),
+                        b',' | b' ' | b'\t' | b'\n' | b'\r' => continue,
+                        b'}' => {
+                            let Some(up) = depth.checked_sub(1) else { return Ok(true) };
+                            depth = up;
+                            (node, inner_rank) = above.get(depth).copied().unwrap_or_default();
+                            continue;
+                        }
+                        0 => return Err(Fault::Nul),
+                        _ => return Err(Fault::Malformed),
                     }
-                    0 => return Err(Fault::Nul),
-                    _ => return Err(Fault::Malformed),
                 }
-                at = at.wrapping_add(1);
-                continue;
-            }
-            let start = at.wrapping_add(1);
-            let (entry, quote) = match KeyPrefix::read(bytes, start) {
-                Some((prefix, quote)) => (table.find(node, prefix, &[]), quote),
-                None => find_long(bytes, start, table, node)?,
             };
-            at = quote.wrapping_add(1);
-            if bytes.get(at) != Some(&b':') {
-                at = skip_blank(bytes, at);
-                if bytes.get(at) != Some(&b':') {
-                    return Err(Fault::Malformed);
+            // The key's quote, the colon, and the first bytes of the value.
+            let known = key.and_then(|prefix| {
+                let (head, _) = rest.get(prefix.length()..)?.split_first_chunk::<8>()?;
+                let head = u64::from_le_bytes(*head);
+                (head as u16 == BEHIND_KEY).then_some((prefix, head))
+            });
+            let entry;
+            let mut head = u64::MAX;
+            match known {
+                Some((prefix, word)) => {
+                    entry = table.find(node, prefix, &[]);
+                    rest = rest.get(prefix.length().wrapping_add(2)..).unwrap_or_default();
+                    head = word >> 16;
+                    if head as u8 <= b' ' {
+                        rest = rest.get(skip_blank(rest, 0)..).unwrap_or_default();
+                        head = u64::MAX;
+                    }
+                }
+                None => {
+                    let value;
+                    (entry, value) = find_long(rest, table, node)?;
+                    rest = rest.get(value..).unwrap_or_default();
                 }
             }
-            at = at.wrapping_add(1);
-            let mut value = *bytes.get(at).ok_or(Fault::Truncated)?;
-            if value <= b' ' {
-                at = skip_blank(bytes, at);
-                value = *bytes.get(at).ok_or(Fault::Truncated)?;
-            }
-            let from;
-            let to;
+            let length;
             let kind;
-            match value {
+            let before = match rest.first().ok_or(Fault::Truncated)? {
                 b'"' => {
-                    from = at.wrapping_add(1);
-                    to = string_end(bytes, from)?;
+                    let string = rest.get(1..).unwrap_or_default();
+                    length = string_end(string, 0)?;
                     kind = Kind::String;
-                    at = to.wrapping_add(1);
+                    rest = string.get(length.wrapping_add(1)..).unwrap_or_default();
+                    string.len()
                 }
                 b'{' => {
                     let Some((entry, child)) = entry.and_then(|entry| Some((entry, entry.child?))) else {
-                        at = container_end(bytes, at)?;
+                        rest = rest.get(container_end(rest, 0)?..).unwrap_or_default();
                         continue;
                     };
                     let Some(place) = above.get_mut(depth) else {
-                        at = container_end(bytes, at)?;
+                        rest = rest.get(container_end(rest, 0)?..).unwrap_or_default();
                         continue;
                     };
                     *place = (node, inner_rank);
                     depth = depth.wrapping_add(1);
                     node = child;
                     inner_rank = inner_rank.wrapping_add(entry.inner_rank);
-                    at = at.wrapping_add(1);
+                    rest = rest.get(1..).unwrap_or_default();
                     continue;
                 }
                 b'[' => {
-                    from = at;
-                    to = container_end(bytes, at)?;
+                    let array = rest;
+                    length = container_end(array, 0)?;
                     kind = Kind::Array;
-                    at = to;
+                    rest = array.get(length..).unwrap_or_default();
+                    array.len()
                 }
-                _ => {
-                    from = at;
-                    to = scalar_end(bytes, at);
+                first => {
+                    let scalar = rest;
+                    let end = first_byte(scalar_ends(head));
+                    length = if end < HEAD { end } else { scalar_end(scalar, if head == u64::MAX { 0 } else { HEAD }) };
                     kind = Kind::Scalar;
-                    if to == from || to == bytes.len() {
-                        return Err(bad_scalar(value, to == from));
+                    if length == 0 || length == scalar.len() {
+                        return Err(bad_scalar(*first, length == 0));
                     }
-                    at = to;
+                    rest = scalar.get(length..).unwrap_or_default();
+                    scalar.len()
                 }
-            }
-            // The usual comma, without another turn.
-            if bytes.get(at) == Some(&b',') {
-                at = at.wrapping_add(1);
-            }
+            };
             let Some(entry) = entry else { continue };
+            let from = bytes.len().wrapping_sub(before);
             let rank = entry.rank.wrapping_add(inner_rank);
-            let mut place = Place { start: from as u32, end: to as u32, kind, rank };
+            let mut place = Place { start: from as u32, end: from.wrapping_add(length) as u32, kind, rank };
             let field = if kind != Kind::Array {
                 if kind == Kind::String {
                     place.kind = entry.text;
@@ -262,12 +282,21 @@ impl<'a> Fields<'a> {
     /// Whether, with `field` just found, it is certain that nobody wants the record.
     #[inline(always)]
     fn is_hopeless(&self, field: Field, interest: &impl Interest) -> bool {
+        // The usual case first: it is what most records are left by.
+        if field == Field::EventId && self.raw(field).and_then(digits).is_some_and(|id| !interest.wants(id)) {
+            return true;
+        }
+        self.is_ruled_out(field, interest)
+    }
+
+    /// The same for all other cases.
+    #[inline(never)]
+    fn is_ruled_out(&self, field: Field, interest: &impl Interest) -> bool {
         match field {
             Field::Embedded | Field::Message => {
                 !self.has(Field::EventId) && xml::is_surely_unwanted(self.raw(field).unwrap_or_default(), &|id| interest.wants(id))
             }
-            // The usual case first: it is what most records are left by.
-            _ => match self.raw(Field::EventId).and_then(digits).or_else(|| self.number(Field::EventId)) {
+            _ => match self.number(Field::EventId) {
                 Some(id) => !interest.wants(id) || interest.is_hopeless(id, self),
                 // Not known yet, unless it was just found and is no number.
                 None => field == Field::EventId,
@@ -423,19 +452,20 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// Looks up a key that is long or has escapes; returns what stands under it and where it ends.
-#[inline(always)]
-fn find_long<'t>(
-    bytes: &[u8],
-    start: usize,
-    table: &'t PathTable,
-    node: shapes::Node,
-) -> Result<(Option<&'t shapes::Entry>, usize), Fault> {
-    let (prefix, quote, escaped) = KeyPrefix::read_long(bytes, start)?;
-    let key = bytes.get(start..quote).unwrap_or_default();
-    let entry = if escaped { table.find_text(node, &text::unescape(key, MAX_TEXT)) } else { table.find(node, prefix, key) };
-    let entry = if entry.is_none() && prefix.has_dot() { table.find_dotted(node, &text::unescape(key, MAX_TEXT)) } else { entry };
-    Ok((entry, quote))
+/// Looks up a key that is long, has escapes or is not followed by its colon at once. `rest` begins with it; returns what stands
+/// under it, and where in `rest` its value begins.
+#[inline(never)]
+fn find_long<'t>(rest: &[u8], table: &'t PathTable, node: shapes::Node) -> Result<(Option<&'t shapes::Entry>, usize), Fault> {
+    let quote = string_end(rest, 0)?;
+    let key = rest.get(..quote).unwrap_or_default();
+    let unescaped = || text::unescape(key, MAX_TEXT);
+    let entry = if key.contains(&b'\\') { table.find_text(node, &unescaped()) } else { table.find_key(node, key) };
+    let entry = if entry.is_none() && key.contains(&b'.') { table.find_dotted(node, &unescaped()) } else { entry };
+    let colon = skip_blank(rest, quote.wrapping_add(1));
+    if rest.get(colon) != Some(&b':') {
+        return Err(Fault::Malformed);
+    }
+    Ok((entry, skip_blank(rest, colon.wrapping_add(1))))
 }
 
 /// The element of an array of one scalar: how Elasticsearch returns `fields`, and how pipelines keep what could be many.

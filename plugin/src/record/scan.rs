@@ -43,10 +43,16 @@ pub fn quotes(word: u64) -> u64 {
     zero_bytes(word ^ QUOTES)
 }
 
-/// Whether any byte of `word` is a backslash.
+/// The same in fewer steps; a byte above 0x7f may be marked as well.
 #[inline(always)]
-pub fn has_backslash(word: u64) -> bool {
-    zero_bytes(word ^ BACKSLASHES) != 0
+pub fn likely_quotes(word: u64) -> u64 {
+    likely_zero_bytes(word ^ QUOTES)
+}
+
+/// Whether there may be a backslash in `word`. Never wrong when it says no, nor when it says yes of ASCII.
+#[inline(always)]
+pub fn may_have_backslash(word: u64) -> bool {
+    likely_zero_bytes(word ^ BACKSLASHES) != 0
 }
 
 /// Whether any byte of `word` is a dot.
@@ -71,30 +77,35 @@ pub fn may_hold_unicode_escape(bytes: &[u8]) -> bool {
 
 #[inline(always)]
 fn zero_bytes(x: u64) -> u64 {
-    x.wrapping_sub(LOW) & !x & HIGH
+    likely_zero_bytes(x) & !x
+}
+
+#[inline(always)]
+fn likely_zero_bytes(x: u64) -> u64 {
+    x.wrapping_sub(LOW) & HIGH
 }
 
 /// The offset of the quote that ends the string whose first character is at `start`.
 #[inline(always)]
 pub fn string_end(bytes: &[u8], start: usize) -> Result<usize, Fault> {
-    // Most strings end within two words.
-    let first = quotes(word(bytes, start));
-    let quote = if first != 0 {
-        start.wrapping_add(first_byte(first))
-    } else {
-        let second = quotes(word(bytes, start.wrapping_add(8)));
-        if second == 0 {
-            return long_string_end(bytes, start, start.wrapping_add(16));
+    // Most strings are no longer than a GUID, 38 characters: five words, looked for at once. A loop would cost more.
+    let Some(head) = bytes.get(start..).and_then(|rest| rest.first_chunk::<40>()) else { return long_string_end(bytes, start, start) };
+    let ([a, b, c, d, e], _) = head.as_chunks::<8>() else { return long_string_end(bytes, start, start) };
+    let length = 'found: {
+        for (before, word) in [(0usize, a), (8, b), (16, c), (24, d), (32, e)] {
+            let found = quotes(u64::from_le_bytes(*word));
+            if found != 0 {
+                break 'found before.wrapping_add(first_byte(found));
+            }
         }
-        start.wrapping_add(8).wrapping_add(first_byte(second))
+        return long_string_end(bytes, start, start.wrapping_add(40));
     };
-    if quote > start && bytes.get(quote.wrapping_sub(1)) == Some(&b'\\') {
-        return long_string_end(bytes, start, quote);
-    }
-    Ok(quote)
+    let quote = start.wrapping_add(length);
+    if head.get(length.wrapping_sub(1)) == Some(&b'\\') { long_string_end(bytes, start, quote) } else { Ok(quote) }
 }
 
 /// The same from `at` on, before which there is no bare quote.
+#[inline(never)]
 fn long_string_end(bytes: &[u8], start: usize, at: usize) -> Result<usize, Fault> {
     let mut at = at;
     loop {
@@ -157,6 +168,7 @@ fn is_escaped(bytes: &[u8], start: usize, at: usize) -> bool {
 }
 
 /// The offset behind the container that opens at `open`.
+#[inline(never)]
 pub fn container_end(bytes: &[u8], open: usize) -> Result<usize, Fault> {
     let mut at = open;
     let mut depth = 0u32;
@@ -186,14 +198,20 @@ pub fn container_end(bytes: &[u8], open: usize) -> Result<usize, Fault> {
 pub fn scalar_end(bytes: &[u8], at: usize) -> usize {
     let mut at = at;
     loop {
-        let word = word(bytes, at);
-        // `]` and `}` differ in one bit; nothing up to the blank belongs to a scalar. Bytes past the end read as 0.
-        let ends = zero_bytes(word ^ COMMAS) | zero_bytes((word | BLANKS) ^ BRACES) | word.wrapping_sub(ABOVE_BLANKS) & !word & HIGH;
+        // Bytes past the end read as 0.
+        let ends = scalar_ends(word(bytes, at));
         if ends != 0 {
             return at.wrapping_add(first_byte(ends)).min(bytes.len());
         }
         at = at.wrapping_add(8);
     }
+}
+
+/// A high bit for the first byte of `word` that ends a number or literal, and perhaps for bytes behind it.
+#[inline(always)]
+pub fn scalar_ends(word: u64) -> u64 {
+    // `]` and `}` differ in one bit; nothing up to the blank belongs to a scalar.
+    zero_bytes(word ^ COMMAS) | zero_bytes((word | BLANKS) ^ BRACES) | word.wrapping_sub(ABOVE_BLANKS) & !word & HIGH
 }
 
 /// The offset of the first byte at or after `at` that is not JSON white space.

@@ -411,7 +411,7 @@ pub const WRAPPERS: &[&str] = &[
 const COPY: &str = "fields";
 
 /// A place in a record's tree of objects.
-pub type Node = u8;
+pub type Node = u16;
 
 /// The root of a record.
 pub const ROOT: Node = 0;
@@ -436,95 +436,95 @@ pub struct Entry {
     pub text: Kind,
 }
 
-/// The first 16 bytes of a key as two words, and its length: all of it for most keys.
+/// Most bytes of a key that a [`KeyPrefix`] holds.
+pub const PREFIX: usize = 24;
+
+/// The first 24 bytes of a key as three words, and its length: all of it for nearly all keys.
+///
+/// The last word that is used is shifted up until its last byte is the highest, which takes the fewest steps when a key is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeyPrefix {
     first: u64,
     second: u64,
+    third: u64,
     length: usize,
+    /// The words as one, for hashing.
+    mixed: u64,
 }
 
 impl KeyPrefix {
-    /// Reads the key whose first character is at `start`; returns it with the offset of its closing quote, or
-    /// `None` if it is longer than 16 bytes (with a dot: than 15) or may hold an escape, and needs [`KeyPrefix::read_long`].
+    /// Reads the key that begins with these bytes. `None` if it is longer than 23, may hold an escape, or is a path of several
+    /// keys that may not be in the table: it needs [`PathTable::find_key`]. Where there are bytes above 0x7f, the key may seem
+    /// to end too early: the caller sees to it that a quote stands behind it.
     #[inline(always)]
-    pub fn read(bytes: &[u8], start: usize) -> Option<(KeyPrefix, usize)> {
-        let first = scan::word(bytes, start);
-        let end = scan::quotes(first);
+    pub fn read(bytes: &[u8; PREFIX]) -> Option<KeyPrefix> {
+        let ([a, b, c], _) = bytes.as_chunks::<8>() else { return None };
+        let first = u64::from_le_bytes(*a);
+        let end = scan::likely_quotes(first);
         if end != 0 {
-            let length = scan::first_byte(end);
-            let first = first & below(end);
-            return (!scan::has_backslash(first)).then_some((KeyPrefix { first, second: 0, length }, start.wrapping_add(length)));
+            let first = up_to(first, end);
+            let prefix = KeyPrefix { first, second: 0, third: 0, length: scan::first_byte(end), mixed: first };
+            return (!scan::may_have_backslash(first)).then_some(prefix);
         }
-        let second = scan::word(bytes, start.wrapping_add(8));
-        let end = scan::quotes(second);
-        let (second, length) = if end != 0 {
-            (second & below(end), scan::first_byte(end).wrapping_add(8))
-        } else if bytes.get(start.wrapping_add(16)) == Some(&b'"') && !scan::has_dot(first) && !scan::has_dot(second) {
-            (second, 16)
-        } else {
+        let second = u64::from_le_bytes(*b);
+        let end = scan::likely_quotes(second);
+        if end != 0 {
+            let second = up_to(second, end);
+            let length = scan::first_byte(end).wrapping_add(8);
+            let prefix = KeyPrefix { first, second, third: 0, length, mixed: mix(first, second) };
+            return (!scan::may_have_backslash(first) && !scan::may_have_backslash(second)).then_some(prefix);
+        }
+        let third = u64::from_le_bytes(*c);
+        let end = scan::likely_quotes(third);
+        if end == 0 || scan::has_dot(first) || scan::has_dot(second) {
             return None;
+        }
+        let third = up_to(third, end);
+        let escaped = scan::may_have_backslash(first) || scan::may_have_backslash(second) || scan::may_have_backslash(third);
+        let length = scan::first_byte(end).wrapping_add(16);
+        (!escaped).then_some(KeyPrefix { first, second, third, length, mixed: mix(mix(first, second), third) })
+    }
+
+    fn of(key: &[u8]) -> KeyPrefix {
+        let word = |at: usize| {
+            let unused = 8usize.saturating_sub(key.len().saturating_sub(at));
+            scan::word(key, at).checked_shl((unused as u32).wrapping_mul(8)).unwrap_or(0)
         };
-        if scan::has_backslash(first) || scan::has_backslash(second) {
-            return None;
-        }
-        Some((KeyPrefix { first, second, length }, start.wrapping_add(length)))
+        let [first, second, third] = [word(0), word(8), word(16)];
+        // As in `read`: what was never looked at does not count.
+        let mixed = match key.len() {
+            ..8 => first,
+            8..16 => mix(first, second),
+            _ => mix(mix(first, second), third),
+        };
+        KeyPrefix { first, second, third, length: key.len(), mixed }
     }
 
-    /// Reads any key; returns it with the offset of its closing quote and whether it has an escape, so that its text
-    /// is not what its bytes say.
-    #[inline(never)]
-    pub fn read_long(bytes: &[u8], start: usize) -> Result<(KeyPrefix, usize, bool), super::Fault> {
-        let quote = scan::string_end(bytes, start)?;
-        let key = bytes.get(start..quote).unwrap_or_default();
-        let length = key.len();
-        let first = low_bytes(scan::word(bytes, start), length);
-        let second = low_bytes(scan::word(bytes, start.wrapping_add(8)), length.saturating_sub(8));
-        // Most have between 16 and 24 bytes: these three words.
-        let last = scan::word(bytes, quote.saturating_sub(8).max(start));
-        let escaped = if length <= 24 { [first, second, last].into_iter().any(scan::has_backslash) } else { key.contains(&b'\\') };
-        Ok((KeyPrefix { first, second, length }, quote, escaped))
-    }
-
-    fn of(key: &str) -> KeyPrefix {
-        let (bytes, length) = (key.as_bytes(), key.len());
-        KeyPrefix {
-            first: low_bytes(scan::word(bytes, 0), length),
-            second: low_bytes(scan::word(bytes, 8), length.saturating_sub(8)),
-            length,
-        }
-    }
-
-    /// Whether there is a dot among the first 16 bytes, as in all paths of more than one key.
+    /// Of the key, in bytes.
     #[inline(always)]
-    pub fn has_dot(&self) -> bool {
-        scan::has_dot(self.first) || scan::has_dot(self.second)
+    pub fn length(&self) -> usize {
+        self.length
     }
 
     #[inline(always)]
     fn slot(&self, node: Node) -> usize {
-        let mixed = self.first ^ self.second.rotate_left(29) ^ ((self.length as u64) << 53) ^ (u64::from(node) << 48);
-        (mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 54) as usize
+        ((self.mixed ^ u64::from(node) << 48).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 54) as usize
     }
 }
 
-/// Ones in all bytes below the first one that [`scan::quotes`] marked in `end`.
 #[inline(always)]
-fn below(end: u64) -> u64 {
-    // The mark is the high bit of its byte: what is below the lowest mark, less seven bits of that byte itself.
-    (end & end.wrapping_neg()).wrapping_sub(1) >> 7
+fn mix(a: u64, b: u64) -> u64 {
+    a.rotate_left(29) ^ b
 }
 
-/// The lowest `count` bytes of `word`.
-fn low_bytes(word: u64, count: usize) -> u64 {
-    match count {
-        0 => 0,
-        1..8 => word & (1u64 << (count << 3)).wrapping_sub(1),
-        _ => word,
-    }
+/// The bytes of `word` below the first that is marked in `end`, shifted up.
+#[inline(always)]
+fn up_to(word: u64, end: u64) -> u64 {
+    // The mark is the high bit of its byte: of the 64 bits, 7 and those below it are too many. In two steps, because all may be.
+    word.wrapping_shl(70u32.wrapping_sub(end.trailing_zeros())) << 1
 }
 
-/// Keys shorter than this are found by [`KeyPrefix::read`].
+/// Paths shorter than this are found by [`KeyPrefix::read`].
 const SHORT: usize = 16;
 
 /// Rank that a copy adds: more than the table has rows.
@@ -544,14 +544,14 @@ const SLOTS: usize = 1024;
 pub struct PathTable {
     rows: Vec<Row>,
     /// For a hash slot, 1 + an index into `rows`; 0 is free.
-    slots: Vec<u16>,
+    slots: Box<[u16; SLOTS]>,
     nodes: Node,
 }
 
 impl PathTable {
     /// Merges the tables of `producers`.
     pub fn new(producers: &'static [Producer]) -> PathTable {
-        let mut table = PathTable { rows: Vec::new(), slots: vec![0; SLOTS], nodes: 1 };
+        let mut table = PathTable { rows: Vec::new(), slots: Box::new([0; SLOTS]), nodes: 1 };
         // All objects with values of one naming are the same node: they differ in nothing but their way there.
         let mut data: Vec<(&'static Naming, Node)> = Vec::new();
         for producer in producers {
@@ -638,7 +638,7 @@ impl PathTable {
         let at = known.unwrap_or_else(|| {
             let number = self.rows.len();
             let entry = Entry { rank: u16::try_from(number).unwrap_or(u16::MAX), text: Kind::String, ..Entry::default() };
-            self.rows.push(Row { node, prefix: KeyPrefix::of(key), key, entry });
+            self.rows.push(Row { node, prefix: KeyPrefix::of(key.as_bytes()), key, entry });
             number
         });
         self.rows.get_mut(at).map(|row| &mut row.entry)
@@ -654,23 +654,28 @@ impl PathTable {
         }
     }
 
-    /// What stands under a key as read from a record (`prefix`, with all its bytes in `key`).
+    /// What stands under a key: `prefix`, with all its bytes in `key` if it is longer.
     #[inline(always)]
     pub fn find(&self, node: Node, prefix: KeyPrefix, key: &[u8]) -> Option<&Entry> {
         let mut at = prefix.slot(node);
         loop {
             let number = usize::from(*self.slots.get(at)?);
             let row = self.rows.get(number.checked_sub(1)?)?;
-            if row.prefix == prefix && row.node == node && (prefix.length <= 16 || row.key.as_bytes() == key) {
+            if row.prefix == prefix && row.node == node && (prefix.length <= PREFIX || row.key.as_bytes() == key) {
                 return Some(&row.entry);
             }
             at = at.wrapping_add(1) % SLOTS;
         }
     }
 
-    /// The same for a key whose escapes had to be resolved first.
+    /// The same for any key without escapes.
+    pub fn find_key(&self, node: Node, key: &[u8]) -> Option<&Entry> {
+        self.find(node, KeyPrefix::of(key), key)
+    }
+
+    /// The same for text.
     pub fn find_text(&self, node: Node, key: &str) -> Option<&Entry> {
-        self.find(node, KeyPrefix::of(key), key.as_bytes())
+        self.find_key(node, key.as_bytes())
     }
 
     /// What stands under a key that is several keys joined by dots.
