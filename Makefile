@@ -34,12 +34,15 @@ lint: setup setup-wamr
 	$(CARGO) clippy --release --workspace --all-targets --features psexec-filter-tests/wamr -- -D warnings
 	$(CARGO) clippy --package psexec-filter-plugin --package psexec-filter-baseline --target $(WASM) -- -D warnings
 
-## What a record costs, as ratios against a module that does nothing and one that parses everything; and `run` as a whole.
+## What a record costs and how fast `run` is, as ratios in one run, written to BENCHMARKS.md. About ten minutes on a quiet machine.
+PAGE := target/BENCHMARKS.md
 bench: setup setup-wamr
 	$(CARGO) rustc --quiet --package psexec-filter-baseline --lib --crate-type cdylib --profile wasm --target $(WASM) --target-dir target/baseline
-	BASELINE_MODULE="$(CURDIR)/$(BASELINE)" $(CARGO) bench --quiet --package psexec-filter-tests --features wamr --bench engines
 	$(CARGO) build --quiet --release --package psexec-filter
-	PROGRAM="$(CURDIR)/$(BINARY)" $(CARGO) bench --quiet --package psexec-filter-tests --features wamr --bench run
+	BASELINE_MODULE="$(CURDIR)/$(BASELINE)" $(CARGO) bench --quiet --package psexec-filter-tests --features wamr --bench engines > $(PAGE)
+	PROGRAM="$(CURDIR)/$(BINARY)" $(CARGO) bench --quiet --package psexec-filter-tests --features wamr --bench run >> $(PAGE)
+	cp $(PAGE) BENCHMARKS.md
+	cat BENCHMARKS.md
 
 ## The recorded logs again and again through `run` over TCP: nothing lost, memory flat, every alert. RECORDS=N, ten million by default.
 soak: setup setup-wamr

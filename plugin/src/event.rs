@@ -3,6 +3,7 @@
 use crate::normalize::{host, time};
 use crate::record::Fields;
 use crate::record::shapes::Field;
+use std::borrow::Cow;
 use time::Timestamp;
 
 /// The events that chains are made of: Sysmon's, and the Security channel's logon.
@@ -47,7 +48,7 @@ pub struct Event<'a> {
     /// The host's key (see [`host::key`]).
     pub host: String,
     /// The host's name as it was written.
-    pub computer: String,
+    pub computer: Cow<'a, str>,
     /// When it was logged.
     pub time: Timestamp,
     /// Its number in its channel on the host.
@@ -95,11 +96,13 @@ fn is_provided(kind: Kind, fields: &Fields<'_>) -> bool {
         Kind::Logon => ("Microsoft-Windows-Security-Auditing", "Security"),
         _ => ("Microsoft-Windows-Sysmon", "Microsoft-Windows-Sysmon"),
     };
-    match (fields.text(Field::Provider), fields.text(Field::Channel)) {
-        (Some(stated), _) => stated.eq_ignore_ascii_case(provider),
+    if let Some(stated) = fields.text(Field::Provider) {
+        return stated.eq_ignore_ascii_case(provider);
+    }
+    match fields.text(Field::Channel) {
         // Hayabusa abbreviates Sysmon's channel and names no provider.
-        (None, Some(stated)) if stated.eq_ignore_ascii_case("Sysmon") => kind != Kind::Logon,
-        (None, Some(stated)) => stated.get(..channel.len()).is_some_and(|start| start.eq_ignore_ascii_case(channel)),
-        (None, None) => false,
+        Some(stated) if stated.eq_ignore_ascii_case("Sysmon") => kind != Kind::Logon,
+        Some(stated) => stated.get(..channel.len()).is_some_and(|start| start.eq_ignore_ascii_case(channel)),
+        None => false,
     }
 }

@@ -4,6 +4,7 @@ use crate::event::{Event, Kind};
 use crate::normalize::path::{self, PathKey};
 use crate::normalize::time::Timestamp;
 use crate::normalize::{address, guid};
+use crate::pattern::wildcard;
 use crate::policy::{Match, Policy};
 use crate::record::shapes::Field;
 use crate::record::{Fields, text};
@@ -268,6 +269,8 @@ pub struct Sieve {
     parents: Vec<String>,
     /// Whether processes matter whoever their parent is.
     any_parent: bool,
+    /// Patterns of the pipes that matter.
+    pipes: Vec<String>,
 }
 
 impl Sieve {
@@ -278,7 +281,11 @@ impl Sieve {
         if policy.dcomexec.enabled {
             parents.extend(policy.dcomexec.programs.iter().cloned());
         }
-        Sieve { parents, any_parent: policy.psexec.enabled && policy.psexec.r#match == Match::DistinctCodes }
+        Sieve {
+            parents,
+            any_parent: policy.psexec.enabled && policy.psexec.r#match == Match::DistinctCodes,
+            pipes: policy.psexec.pipes.clone(),
+        }
     }
 
     /// Whether the fields known so far already make an event of this kind [irrelevant](Outcome::Irrelevant). Most are.
@@ -301,7 +308,11 @@ impl Sieve {
             }
             Kind::RegistryValueSet => so_far.ends_with(Field::TargetObject, &SERVICE_VALUES) == Some(false),
             Kind::Logon => so_far.number(Field::LogonType).is_some_and(|logon_type| logon_type != NETWORK_LOGON),
-            Kind::NetworkConnect | Kind::PipeCreated | Kind::PipeConnected => false,
+            // Outbound ones tell the host's own addresses, and of the others few can be left early.
+            Kind::NetworkConnect => false,
+            Kind::PipeCreated | Kind::PipeConnected => {
+                so_far.text(Field::PipeName).is_some_and(|name| !self.pipes.iter().any(|pattern| wildcard(pattern, &pipe_key(&name))))
+            }
         }
     }
 }
@@ -471,10 +482,6 @@ fn entity_id(event: &Event<'_>, field: Field) -> Option<Box<str>> {
     guid::normalize(&event.fields.text(field)?).map(Into::into)
 }
 
-fn port(event: &Event<'_>, field: Field) -> Option<u16> {
-    u16::try_from(event.fields.number(field)?).ok()
-}
-
 fn connection(event: &Event<'_>, own: &OwnAddresses, policy: &Policy) -> Found {
     let fields = event.fields;
     match fields.truth(Field::Initiated) {
@@ -485,8 +492,8 @@ fn connection(event: &Event<'_>, own: &OwnAddresses, policy: &Policy) -> Found {
     if fields.text(Field::Protocol).is_some_and(|protocol| protocol.eq_ignore_ascii_case("udp")) {
         return Ok(None);
     }
-    let source = (fields.address(Field::SourceIp).ok_or(Missing)?, port(event, Field::SourcePort).ok_or(Missing)?);
-    let destination = (fields.address(Field::DestinationIp).ok_or(Missing)?, port(event, Field::DestinationPort).ok_or(Missing)?);
+    let source = (fields.address(Field::SourceIp).ok_or(Missing)?, fields.port(Field::SourcePort).ok_or(Missing)?);
+    let destination = (fields.address(Field::DestinationIp).ok_or(Missing)?, fields.port(Field::DestinationPort).ok_or(Missing)?);
     // Before about 2020 Sysmon wrote the local side of inbound connections as the source. The service port tells the
     // sides apart; where none is a service port, the host's own address does; else the new order is assumed.
     let service = |port: u16| policy.connection.ports.contains(&port);
@@ -497,9 +504,12 @@ fn connection(event: &Event<'_>, own: &OwnAddresses, policy: &Policy) -> Found {
     };
     let (remote, local) = if swapped { (destination, source) } else { (source, destination) };
     let from_elsewhere = address::is_remote(remote.0) && remote.0 != local.0 && !own.contains(remote.0);
+    let to_service = service(local.1);
+    if !from_elsewhere || !(to_service || local.1 >= policy.connection.dynamic_from) {
+        return Ok(None);
+    }
     let program = fields.text(Field::Image).map(|image| PathKey::new(&image).file_name().to_owned()).unwrap_or_default();
-    let dynamic = || local.1 >= policy.connection.dynamic_from && policy.dynamic_programs().any(|name| name == program);
-    if !from_elsewhere || !(service(local.1) || dynamic()) {
+    if !to_service && !policy.dynamic_programs().any(|name| name == program) {
         return Ok(None);
     }
     Ok(Some(Fact::Connection(Connection {
@@ -530,7 +540,7 @@ fn process_start(event: &Event<'_>, watch: &Watch, policy: &Policy) -> Found {
     let parent_image = optional(event, Field::ParentImage).filter(|image| &**image != "?");
     let parent_entity_id = entity_id(event, Field::ParentProcessGuid);
     let parent = match parent_image.as_deref().map(PathKey::new) {
-        Some(key) if key.matches(&PathKey::new(r"%SystemRoot%\System32\services.exe")) => Parent::Services,
+        Some(key) if key.matches_text(r"?:\windows\system32\services.exe") => Parent::Services,
         _ if parent_entity_id.as_deref().is_some_and(|parent| watch.holds(parent)) => Parent::Watched,
         None => Parent::Unknown,
         Some(key) if key.file_name() == "wmiprvse.exe" => Parent::Wmi,
@@ -612,9 +622,14 @@ fn service_set(event: &Event<'_>) -> Found {
     Ok(Some(Fact::ServiceMark(ServiceMark { service: service.into(), mark })))
 }
 
+/// A pipe's name for matching.
+fn pipe_key(name: &str) -> String {
+    name.trim_start_matches('\\').to_lowercase()
+}
+
 fn pipe(event: &Event<'_>) -> Found {
     let name = required(event, Field::PipeName)?;
-    let key = name.trim_start_matches('\\').to_lowercase().into();
+    let key = pipe_key(&name).into();
     let image = PathKey::new(&event.fields.text(Field::Image).unwrap_or_default());
     Ok(Some(Fact::Pipe(Pipe {
         connected: event.kind == Kind::PipeConnected,

@@ -182,15 +182,14 @@ impl Filter {
         if fields.duplicates > 0 {
             add(&mut self.counters.duplicate_keys);
         }
-        if fields.has_invalid_utf8() {
-            add(&mut self.counters.invalid_utf8);
-        }
         if fields.has_cut_text() {
             add(&mut self.counters.text_cut);
         }
         let (policy, chains, watch) = (&self.policy, &self.chains, &mut self.watch);
         let splice = self.hosts.with(&event.host, &policy.limits, &mut self.counters, |host, counters| {
-            host.computer.clone_from(&event.computer);
+            if host.computer != event.computer {
+                host.computer = event.computer.to_string();
+            }
             if let Some(evidence) = examine(&event, host, policy, chains, watch, counters) {
                 judge(&evidence, &event.host, host, policy, chains, watch, counters);
             }
@@ -208,6 +207,9 @@ impl Filter {
                 }
             }
         });
+        if fields.invalid_utf8.get() {
+            add(&mut self.counters.invalid_utf8);
+        }
         splice.or_else(|| self.stats_due(record, event.time.ms))
     }
 

@@ -1,7 +1,7 @@
 //! `psexec-filter run` as a whole (`make bench`, `make soak RECORDS=N`).
 //!
 //! Throughput: records from a file to a file on one core, as a ratio to the same program with a module that returns its input
-//! at once; the two take turns, and the figure is the median over the rounds.
+//! at once; the two take turns, and the figure is the median over the rounds. It is the last part of the page BENCHMARKS.md.
 //!
 //! Soak: the corpus again and again, each time later and on other hosts, over TCP in and out. What must come out is worked out
 //! beside it with the same module.
@@ -39,7 +39,7 @@ fn main() {
         .flat_map(|text| text.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect::<Vec<_>>())
         .collect();
     if records.is_empty() {
-        println!("run: ../shared/corpus is not here, so there is nothing to measure with");
+        println!("\n## `run`\n\nNot measured: the recorded logs are not beside the project.");
         return;
     }
     match std::env::var("SOAK").ok() {
@@ -93,8 +93,8 @@ fn throughput(program: &Path, records: &[String]) {
     ratios.sort_by(f64::total_cmp);
     rates.sort_by(f64::total_cmp);
     println!(
-        "run on one core: {} records, {} MB: {:.0} records/s = {:.0} % of the same program with a module that returns its input at once",
-        count,
+        "\n## `run`\n\nFrom a file to a file on one core, {count} records, {} MB: {:.0} records/s, which is {:.0} % of the same program with a\n\
+         module that returns its input at once (goal: at least 60 %).",
         text.len() / 1_000_000,
         rates[ROUNDS / 2],
         ratios[ROUNDS / 2] * 100.0

@@ -5,6 +5,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Parses an address as producers write it: zone (`%5`) and brackets dropped, IPv4-mapped IPv6 as IPv4.
 pub fn parse(text: &str) -> Option<IpAddr> {
+    // Mostly there is nothing to drop.
+    if let Ok(ip) = text.parse::<IpAddr>() {
+        return Some(ip.to_canonical());
+    }
     let bare = text.trim().trim_start_matches('[').trim_end_matches(']');
     let bare = bare.split('%').next().unwrap_or(bare);
     bare.parse::<IpAddr>().ok().map(|ip| ip.to_canonical())

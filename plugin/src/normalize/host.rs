@@ -9,7 +9,8 @@ pub fn key(computer: &str) -> Option<String> {
     if name.is_empty() || name == "-" {
         return None;
     }
-    if name.parse::<IpAddr>().is_ok() {
+    // Only what can be an address is worth the parsing.
+    if (name.contains(':') || name.ends_with(|c: char| c.is_ascii_digit())) && name.parse::<IpAddr>().is_ok() {
         return Some(name.to_ascii_lowercase());
     }
     let label = name.split('.').next().unwrap_or(name);

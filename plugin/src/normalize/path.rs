@@ -6,6 +6,7 @@
 //! `\Device\HarddiskVolumeN\`, `\\host\ADMIN$\`, `\\host\C$\`, doubled backslashes (Wazuh), forward slashes,
 //! trailing dots and blanks, `.` and `..`.
 
+use crate::record::scan;
 use serde::{Deserialize, Serialize};
 
 /// A path in one spelling.
@@ -37,6 +38,9 @@ const PREFIX_ROUNDS: usize = 4;
 impl PathKey {
     /// Normalises `path`; the result is empty for an empty path.
     pub fn new(path: &str) -> PathKey {
+        if is_settled(path) {
+            return PathKey(path.to_ascii_lowercase().into());
+        }
         let unquoted = path.trim().trim_matches('"').trim();
         let mut text = collapse(unquoted);
         for _ in 0..PREFIX_ROUNDS {
@@ -51,7 +55,12 @@ impl PathKey {
 
     /// Whether both can name the same file.
     pub fn matches(&self, other: &PathKey) -> bool {
-        let (a, b) = (&*self.0, &*other.0);
+        self.matches_text(&other.0)
+    }
+
+    /// The same for text that is in the spelling of a key.
+    pub fn matches_text(&self, other: &str) -> bool {
+        let (a, b) = (&*self.0, other);
         if a.is_empty() || b.is_empty() {
             return false;
         }
@@ -75,6 +84,12 @@ impl PathKey {
             None => "",
         }
     }
+}
+
+/// Whether a path stands as Windows itself writes nearly all: from a drive's root on, with nothing that has to be resolved.
+fn is_settled(path: &str) -> bool {
+    matches!(path.as_bytes(), [b'a'..=b'z' | b'A'..=b'Z', b':', b'\\', below @ .., last]
+        if path.is_ascii() && last.is_ascii_alphanumeric() && !scan::may_hold(below, b"/%:", b"\\. ") && !below.starts_with(b"\\"))
 }
 
 /// The program of a service's `ImagePath` or of a command line: the quoted part, or everything up to the first
@@ -248,6 +263,12 @@ mod tests {
     }
 
     proptest::proptest! {
+        #[test]
+        fn a_settled_path_is_its_own_key(path in "[a-zA-Z]:\\\\[a-cA-C\\\\/%:.~ $()]{0,30}[a-cA-C]") {
+            let (text, key) = (collapse(&path), PathKey::new(&path));
+            proptest::prop_assert_eq!(key.as_str(), components(volume(&text).or_else(|| share(&text)).as_deref().unwrap_or(&text)));
+        }
+
         #[test]
         fn normalising_is_total_and_settles(path in "[\\\\/%?.:$ \"a-cA-Cé*]{0,40}") {
             let once = PathKey::new(&path);

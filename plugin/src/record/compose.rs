@@ -25,7 +25,7 @@ pub fn text(fields: &Fields<'_>, field: Field) -> Option<String> {
             let name = fields.text(Field::TargetUserName)?;
             Some(match fields.text(Field::TargetDomainName) {
                 Some(domain) => format!("{domain}\\{name}"),
-                None => name,
+                None => name.into_owned(),
             })
         }
         Field::Hashes => {

@@ -23,6 +23,7 @@ pub mod xml;
 use scan::{container_end, first_byte, scalar_end, scalar_ends, skip_blank, string_end};
 use shapes::{Field, KeyPrefix, MAX_PATH, PREFIX, PathTable, ROOT};
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::net::IpAddr;
 
 /// Why a record could not be examined. It then passes untouched and is counted under this name.
@@ -106,6 +107,8 @@ pub struct Fields<'a> {
     places: [Place; Field::COUNT],
     /// Keys that stated a field a second time in the same place; the first one holds.
     pub duplicates: u32,
+    /// Whether a value that was asked for is not UTF-8. Old Fluent Bit packs account names in the machine's code page.
+    pub invalid_utf8: Cell<bool>,
 }
 
 /// What the reader's caller is interested in. It is asked as early as possible, so that the rest need not be read.
@@ -145,7 +148,7 @@ fn complete(fields: &mut Fields<'_>, table: &PathTable, interest: &impl Interest
 
 impl<'a> Fields<'a> {
     fn new(bytes: Cow<'a, [u8]>) -> Fields<'a> {
-        Fields { bytes, decoded: Vec::new(), places: NOTHING, duplicates: 0 }
+        Fields { bytes, decoded: Vec::new(), places: NOTHING, duplicates: 0, invalid_utf8: Cell::new(false) }
     }
 
     /// Returns false as soon as it is certain that nobody wants the record.
@@ -362,16 +365,24 @@ impl<'a> Fields<'a> {
     }
 
     /// The value as text, cut to [`MAX_TEXT`]; `None` for all the ways producers write "nothing".
-    pub fn text(&self, field: Field) -> Option<String> {
-        self.text_at(self.place(field)).or_else(|| compose::text(self, field))
+    pub fn text(&self, field: Field) -> Option<Cow<'_, str>> {
+        self.text_at(self.place(field)).or_else(|| compose::text(self, field).map(Cow::Owned))
     }
 
-    fn text_at(&self, place: Place) -> Option<String> {
+    fn text_at(&self, place: Place) -> Option<Cow<'_, str>> {
         self.text_within(place, MAX_TEXT)
     }
 
-    fn text_within(&self, place: Place, limit: usize) -> Option<String> {
+    fn text_within(&self, place: Place, limit: usize) -> Option<Cow<'_, str>> {
         let raw = self.slice(place)?;
+        // Most values are their own text.
+        if raw.len() <= limit && matches!(place.kind, Kind::String | Kind::Scalar | Kind::Text) && scan::is_plain(raw) {
+            let text = std::str::from_utf8(raw).ok()?;
+            return (!form::is_nothing(text)).then_some(Cow::Borrowed(text));
+        }
+        if std::str::from_utf8(raw).is_err() {
+            self.invalid_utf8.set(true);
+        }
         let text = match place.kind {
             Kind::String => text::unescape(raw, limit),
             Kind::Doubled => text::cut(text::undouble(&text::unescape(raw, limit.saturating_mul(6))), limit),
@@ -385,14 +396,20 @@ impl<'a> Fields<'a> {
         };
         // JSON writes most control characters six bytes long, and an alert must stay small.
         let odd = |c: char| c.is_ascii_control() && !matches!(c, '\n' | '\r' | '\t');
-        let text = if text.contains(odd) { text::cut(text.replace(odd, "\u{fffd}"), limit) } else { text };
-        (!form::is_nothing(&text)).then_some(text)
+        let is_odd = scan::may_hold_control(text.as_bytes()) && text.contains(odd);
+        let text = if is_odd { text::cut(text.replace(odd, "\u{fffd}"), limit) } else { text };
+        (!form::is_nothing(&text)).then_some(Cow::Owned(text))
     }
 
     /// The value as a number, whether it was written as one or as a string of digits.
     pub fn number(&self, field: Field) -> Option<u32> {
         let raw = self.raw(field)?;
         digits(raw).or_else(|| self.text(field)?.trim().parse().ok())
+    }
+
+    /// The value as a port.
+    pub fn port(&self, field: Field) -> Option<u16> {
+        u16::try_from(self.number(field)?).ok()
     }
 
     /// Whether the raw value ends with one of `endings` (lower case), whatever its case; `None` if there is no value or
@@ -414,17 +431,23 @@ impl<'a> Fields<'a> {
 
     /// The value as a number of up to 64 bits.
     pub fn long(&self, field: Field) -> Option<u64> {
-        self.text(field)?.trim().parse().ok()
+        self.raw(field).and_then(digits).map(u64::from).or_else(|| self.text(field)?.trim().parse().ok())
     }
 
     /// The value as a truth value, written as JSON, as text in either case, or as the direction that the Elastic Common
     /// Schema makes of Sysmon's `Initiated`.
     pub fn truth(&self, field: Field) -> Option<bool> {
-        match self.text(field)?.to_ascii_lowercase().as_str() {
-            "true" | "egress" | "outbound" => Some(true),
-            "false" | "ingress" | "inbound" => Some(false),
-            _ => None,
+        match self.raw(field)? {
+            b"true" => return Some(true),
+            b"false" => return Some(false),
+            _ => {}
         }
+        let text = self.text(field)?;
+        let is = |word: &str| text.eq_ignore_ascii_case(word);
+        if ["true", "egress", "outbound"].into_iter().any(is) {
+            return Some(true);
+        }
+        ["false", "ingress", "inbound"].into_iter().any(is).then_some(false)
     }
 
     /// The value as an address.
@@ -440,15 +463,6 @@ impl<'a> Fields<'a> {
             (place.end.saturating_sub(place.start) as usize) > MAX_TEXT
                 && self.text_within(*place, MAX_TEXT.saturating_add(4)).is_some_and(|text| text.len() > MAX_TEXT)
         })
-    }
-
-    /// Whether any text found is not UTF-8. Old Fluent Bit packs account names in the machine's code page.
-    pub fn has_invalid_utf8(&self) -> bool {
-        self.places
-            .iter()
-            .filter(|place| matches!(place.kind, Kind::String | Kind::Doubled))
-            .filter_map(|place| self.slice(*place))
-            .any(|raw| std::str::from_utf8(raw).is_err())
     }
 }
 

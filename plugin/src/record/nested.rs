@@ -17,7 +17,13 @@ pub fn read(fields: &mut Fields<'_>, field: Field, table: &PathTable, interest: 
         match inner.walk(&record, table, interest) {
             Ok(true) => {
                 let (places, duplicates) = (inner.places, inner.duplicates);
-                *fields = Fields { bytes: Cow::Owned(record), decoded: Vec::new(), places, duplicates };
+                *fields = Fields {
+                    bytes: Cow::Owned(record),
+                    decoded: Vec::new(),
+                    places,
+                    duplicates,
+                    invalid_utf8: fields.invalid_utf8.clone(),
+                };
                 return true;
             }
             Ok(false) => return false,

@@ -61,6 +61,54 @@ pub fn has_dot(word: u64) -> bool {
     zero_bytes(word ^ DOTS) != 0
 }
 
+/// Whether a string's bytes are its text: ASCII without backslashes and control characters.
+pub fn is_plain(bytes: &[u8]) -> bool {
+    let is_plain = |word: u64| {
+        // Each term has the high bit of a byte that is not plain; what it carries into the next byte is of no matter then.
+        (word | word.wrapping_sub(BLANKS) | word.wrapping_add(LOW) | (word ^ BACKSLASHES).wrapping_sub(LOW)) & HIGH == 0
+    };
+    let (chunks, rest) = bytes.as_chunks::<8>();
+    if !chunks.iter().all(|chunk| is_plain(u64::from_le_bytes(*chunk))) {
+        return false;
+    }
+    match bytes.last_chunk::<8>() {
+        Some(last) => is_plain(u64::from_le_bytes(*last)),
+        None => rest.iter().all(|byte| matches!(byte, b' '..=b'~') && *byte != b'\\'),
+    }
+}
+
+/// Whether there may be one of `wanted` in `bytes`, or a backslash behind one of `ahead`. Never wrong when it says no, seldom when
+/// it says yes of ASCII.
+pub fn may_hold(bytes: &[u8], wanted: &[u8], ahead: &[u8]) -> bool {
+    let any =
+        |word: u64, bytes: &[u8]| bytes.iter().fold(0, |found, byte| found | likely_zero_bytes(word ^ LOW.wrapping_mul(u64::from(*byte))));
+    let mut at = 0usize;
+    while at < bytes.len() {
+        let word = word(bytes, at);
+        let pairs = (any(word, ahead) << 8) & likely_zero_bytes(word ^ BACKSLASHES);
+        if any(word, wanted) | pairs != 0 {
+            return true;
+        }
+        // The last byte of a word is the first of the next: a pair may stand on both sides.
+        at = at.wrapping_add(7);
+    }
+    false
+}
+
+/// Whether there may be an ASCII control character. Never wrong when it says no.
+pub fn may_hold_control(bytes: &[u8]) -> bool {
+    let (chunks, rest) = bytes.as_chunks::<8>();
+    let may_hold = |word: u64| (word.wrapping_sub(BLANKS) | (word & !HIGH).wrapping_add(LOW)) & HIGH != 0;
+    chunks.iter().any(|chunk| may_hold(u64::from_le_bytes(*chunk))) || rest.iter().any(u8::is_ascii_control)
+}
+
+/// How many bytes of `chunk` stand before its first backslash.
+#[inline(always)]
+pub fn before_backslash(chunk: [u8; 8]) -> usize {
+    // Of none there are 64 zeros: eight bytes.
+    first_byte(zero_bytes(u64::from_le_bytes(chunk) ^ BACKSLASHES))
+}
+
 /// Whether there may be a backslash right before a `u`. Never wrong when it says no, seldom when it says yes.
 pub fn may_hold_unicode_escape(bytes: &[u8]) -> bool {
     let mut at = 0usize;

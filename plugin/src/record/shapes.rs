@@ -88,7 +88,8 @@ impl Field {
             | 1 << Field::ParentProcessGuid as u64
             | 1 << Field::TargetFilename as u64
             | 1 << Field::TargetObject as u64
-            | 1 << Field::LogonType as u64;
+            | 1 << Field::LogonType as u64
+            | 1 << Field::PipeName as u64;
         DECIDING.wrapping_shr(self as u32) & 1 == 1
     }
 

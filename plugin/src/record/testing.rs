@@ -18,5 +18,5 @@ impl Interest for All {
 
 /// What a record states about a field; an error in it, or no event, is nothing.
 pub fn text(record: &str, field: Field) -> Option<String> {
-    read(record.as_bytes(), &PathTable::new(PRODUCERS), &All).ok().flatten()?.text(field)
+    read(record.as_bytes(), &PathTable::new(PRODUCERS), &All).ok().flatten()?.text(field).map(Into::into)
 }

@@ -1,5 +1,7 @@
 //! Turning the raw bytes of a JSON string, or of XML text, into text.
 
+use super::scan;
+
 /// The text of a JSON string's raw bytes, cut at a character boundary to at most `limit` bytes.
 ///
 /// Total: an unknown escape is kept as it stands, a lone surrogate and invalid UTF-8 become U+FFFD.
@@ -8,12 +10,21 @@ pub fn unescape(raw: &[u8], limit: usize) -> String {
     if !plain.contains(&b'\\') {
         return cut(String::from_utf8_lossy(plain).into_owned(), limit);
     }
-    let mut out: Vec<u8> = Vec::with_capacity(raw.len().min(limit));
+    let mut out: Vec<u8> = Vec::with_capacity(plain.len().saturating_add(8));
     let mut rest = raw;
-    while let Some((byte, after)) = rest.split_first() {
-        if out.len() >= limit {
-            break;
+    while out.len() < limit {
+        // Eight bytes are copied, and those that were too many taken back: on an interpreter far less than a byte at a time.
+        if let Some((chunk, _)) = rest.split_first_chunk::<8>() {
+            let length = out.len();
+            let run = scan::before_backslash(*chunk);
+            out.extend_from_slice(chunk);
+            out.truncate(length.saturating_add(run));
+            rest = rest.get(run..).unwrap_or_default();
+            if run == 8 {
+                continue;
+            }
         }
+        let Some((byte, after)) = rest.split_first() else { break };
         rest = after;
         if *byte != b'\\' {
             out.push(*byte);

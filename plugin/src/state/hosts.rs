@@ -29,11 +29,16 @@ pub struct Hosts {
     incidents: usize,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Entry {
     host: Host,
     used: u64,
     bytes: usize,
+}
+
+/// Memory of a host of that name beside the host itself, in bytes.
+fn beside(name: &str) -> usize {
+    name.len().saturating_add(ALLOCATION).saturating_mul(2).saturating_add(ENTRY)
 }
 
 impl Hosts {
@@ -69,18 +74,36 @@ impl Hosts {
 
     /// Works on the host of that name (made if need be), then sees to it that the bounds hold.
     pub fn with<T>(&mut self, name: &str, limits: &Limits, counters: &mut Counters, work: impl FnOnce(&mut Host, &mut Counters) -> T) -> T {
-        let mut host = match self.take(name) {
-            Some(host) => host,
+        let entry = match self.by_name.get_mut(name) {
+            Some(entry) => entry,
             None => {
                 while self.len() >= limits.hosts.get() && self.forget_one() {
                     add(&mut counters.evicted_hosts);
                 }
-                Host::default()
+                self.give(name, Host::default());
+                self.by_name.entry(name.into()).or_default()
             }
         };
-        let result = work(&mut host, counters);
-        let now = host.clock.now();
-        self.give(name, host);
+        // In place: moving a host in and out of three maps would cost more than most of what is done to it.
+        let (waiting, incidents) = (entry.host.waiting(), entry.host.incidents.len());
+        let result = work(&mut entry.host, counters);
+        let now = entry.host.clock.now();
+        self.waiting = self.waiting.saturating_sub(waiting).saturating_add(entry.host.waiting());
+        self.incidents = self.incidents.saturating_sub(incidents).saturating_add(entry.host.incidents.len());
+        let (bytes, used) = (entry.host.bytes().saturating_add(beside(name)), entry.used);
+        if used != self.uses {
+            self.uses = self.uses.saturating_add(1);
+            entry.used = self.uses;
+            if let Some(name) = self.by_use.remove(&used) {
+                self.by_use.insert(self.uses, name);
+            }
+        }
+        if (bytes, self.uses) != (entry.bytes, used) {
+            self.bytes = self.bytes.saturating_sub(entry.bytes).saturating_add(bytes);
+            self.by_size.remove(&(entry.bytes, used));
+            self.by_size.insert((bytes, self.uses));
+            entry.bytes = bytes;
+        }
         while self.bytes > limits.state_bytes.get() {
             if now.is_some_and(|now| self.forget_silent(now)) {
                 add(&mut counters.evicted_hosts);
@@ -130,8 +153,7 @@ impl Hosts {
     }
 
     fn insert(&mut self, name: &str, host: Host, used: u64) {
-        let names = name.len().saturating_add(ALLOCATION).saturating_mul(2);
-        let bytes = host.bytes().saturating_add(names).saturating_add(ENTRY);
+        let bytes = host.bytes().saturating_add(beside(name));
         self.bytes = self.bytes.saturating_add(bytes);
         self.waiting = self.waiting.saturating_add(host.waiting());
         self.incidents = self.incidents.saturating_add(host.incidents.len());

@@ -37,6 +37,28 @@ pub extern "C" fn pass_through(_tag: usize, _tag_len: usize, _seconds: u32, _nan
     record
 }
 
+/// What a chain asks of any record first.
+#[derive(serde::Deserialize)]
+struct Three<'a> {
+    #[serde(rename = "EventID")]
+    _event_id: Option<u32>,
+    #[serde(rename = "Hostname", borrow)]
+    _host: Option<std::borrow::Cow<'a, str>>,
+    #[serde(rename = "Image", borrow)]
+    _image: Option<std::borrow::Cow<'a, str>>,
+}
+
+/// Parses three fields of the record into a struct and returns it as it was: what it costs to read with care, but with a parser
+/// that has to see all of it.
+#[unsafe(no_mangle)]
+pub extern "C" fn parse_three(_tag: usize, _tag_len: usize, _seconds: u32, _nanoseconds: u32, record: usize, record_len: usize) -> usize {
+    // SAFETY: the host copied the record there and leaves it alone during the call.
+    let bytes = unsafe { std::slice::from_raw_parts(record as *const u8, record_len) };
+    let three: Option<Three<'_>> = serde_json::from_slice(bytes).ok();
+    std::hint::black_box(&three);
+    record
+}
+
 /// Parses the record into a `serde_json::Value` and returns it as it was: what a first attempt costs.
 #[unsafe(no_mangle)]
 pub extern "C" fn parse_value(_tag: usize, _tag_len: usize, _seconds: u32, _nanoseconds: u32, record: usize, record_len: usize) -> usize {
