@@ -3,14 +3,15 @@
 use crate::event::{Event, Kind};
 use crate::normalize::path::{self, PathKey};
 use crate::normalize::time::Timestamp;
-use crate::normalize::{address, guid};
+use crate::normalize::{address, command, guid};
 use crate::pattern::wildcard;
 use crate::policy::{Match, Policy};
 use crate::record::shapes::Field;
-use crate::record::{Fields, text};
+use crate::record::{Fields, MAX_TEXT, text};
 use crate::state::watch::Watch;
 use once_cell::unsync::OnceCell;
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::cell::Cell;
 use std::net::IpAddr;
 
@@ -106,12 +107,40 @@ pub struct ProcessStart {
     pub parent_image: Option<Box<str>>,
     /// The parent's ProcessGuid, normalised.
     pub parent_entity_id: Option<Box<str>>,
-    /// Its command line with what Windows spells in several ways taken out; worked out when first asked for.
+    /// What the whole of its command line says, where that was too long to be kept.
+    #[serde(default)]
+    pub long: Option<Box<LongLine>>,
+    /// Its command line made [plain](command::plain); worked out when first asked for.
     #[serde(skip)]
-    pub plain_line: OnceCell<Box<str>>,
+    plain_line: OnceCell<Box<str>>,
     /// Whether its command line is one that only the tools of the chain it hangs on give; likewise.
     #[serde(skip)]
     pub typical: OnceCell<bool>,
+}
+
+/// See [`ProcessStart::long`].
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+pub struct LongLine {
+    /// [Plain](command::plain), and only then cut: padding counts for nothing.
+    pub plain: Box<str>,
+    /// See [`ProcessStart::typical`].
+    pub typical: bool,
+}
+
+impl ProcessStart {
+    /// Its command line, [plain](command::plain).
+    pub fn plain_line(&self) -> Option<&str> {
+        if let Some(long) = &self.long {
+            return Some(&long.plain);
+        }
+        let line = self.command_line.as_deref()?;
+        Some(self.plain_line.get_or_init(|| command::plain(line).into()))
+    }
+
+    /// The command line to look for names in: as it was logged, or where that was cut, plain.
+    pub fn words(&self) -> Option<&str> {
+        self.long.as_ref().map(|long| &*long.plain).or(self.command_line.as_deref())
+    }
 }
 
 /// What started a process.
@@ -138,6 +167,9 @@ pub struct ServiceSet {
     pub service: Box<str>,
     /// Its `ImagePath` as it was logged.
     pub command: Box<str>,
+    /// The whole of it made [plain](command::plain), where it was too long to be kept.
+    #[serde(default)]
+    pub plain: Option<Box<str>>,
     /// The program in it.
     pub program: PathKey,
     /// How the service came to it, as far as is known: the other values stand in events of their own, before and after.
@@ -358,7 +390,9 @@ impl Evidence {
     /// Whether a chain would join both to the same things.
     pub fn joins_like(&self, other: &Evidence) -> bool {
         match (&self.fact, &other.fact) {
-            (Fact::Connection(a), Fact::Connection(b)) => a.remote == b.remote && a.program == b.program,
+            (Fact::Connection(a), Fact::Connection(b)) => {
+                a.remote == b.remote && a.program == b.program && a.entity_id == b.entity_id
+            }
             (Fact::FileWrite(a), Fact::FileWrite(b)) => a.key == b.key && (a.writer == Writer::System) == (b.writer == Writer::System),
             (Fact::ProcessStart(a), Fact::ProcessStart(b)) => match (&a.entity_id, &b.entity_id) {
                 (Some(a), Some(b)) => a == b,
@@ -413,12 +447,14 @@ impl Evidence {
                 option(&start.hashes),
                 option(&start.parent_image),
                 option(&start.parent_entity_id),
+                start.long.as_ref().map_or(0, |long| text(&long.plain).saturating_add(size_of::<LongLine>().saturating_add(ALLOCATION))),
             ]
             .into_iter()
             .fold(0, usize::saturating_add),
             // The command as it is, and as a pattern.
             Fact::ServiceSet(set) => {
-                text(&set.service).saturating_add(text(&set.command).saturating_mul(2)).saturating_add(text(set.program.as_str()))
+                let command = text(&set.command).saturating_add(option(&set.plain));
+                text(&set.service).saturating_add(command.saturating_mul(2)).saturating_add(text(set.program.as_str()))
             }
             Fact::ServiceMark(mark) => text(&mark.service),
             Fact::Logon(logon) => [size_of::<Logon>(), text(&logon.user), option(&logon.domain), option(&logon.workstation)]
@@ -476,6 +512,21 @@ fn required(event: &Event<'_>, field: Field) -> Result<Box<str>, Missing> {
 
 fn optional(event: &Event<'_>, field: Field) -> Option<Box<str>> {
     event.fields.text(field).map(Into::into)
+}
+
+/// A command line as much as is kept of it, and the whole if that is more.
+fn line<'e>(event: &'e Event<'_>, field: Field) -> Option<(String, Option<Cow<'e, str>>)> {
+    let whole = event.fields.text_up_to(field, command::MAX_LINE)?;
+    // Some producers (Wazuh, a few exports) leave XML's entities in.
+    let whole = if whole.contains('&') { Cow::Owned(text::unentity(&whole)) } else { whole };
+    let kept = text::cut_str(&whole, MAX_TEXT).to_owned();
+    let is_long = kept.len() < whole.len();
+    Some((kept, is_long.then_some(whole)))
+}
+
+/// What is kept of a long line: all of what it says, if that is short without its padding.
+fn cut_plain(whole: &str) -> Box<str> {
+    text::cut(command::plain(whole), MAX_TEXT).into()
 }
 
 fn entity_id(event: &Event<'_>, field: Field) -> Option<Box<str>> {
@@ -547,11 +598,16 @@ fn process_start(event: &Event<'_>, watch: &Watch, policy: &Policy) -> Found {
         Some(key) if policy.dcomexec.programs.iter().any(|program| program == key.file_name()) => Parent::Dcom,
         Some(_) => Parent::Other,
     };
+    let (command_line, whole) = line(event, Field::CommandLine).unzip();
+    let long = whole.flatten().map(|whole| {
+        let commands = if matches!(parent, Parent::Wmi | Parent::Dcom) { &policy.wmiexec.commands } else { &policy.smbexec.commands };
+        Box::new(LongLine { typical: commands.hit(&whole), plain: cut_plain(&whole) })
+    });
     Ok(Some(Fact::ProcessStart(Box::new(ProcessStart {
         key: PathKey::new(&image),
         image,
-        // Some producers (Wazuh, a few exports) leave XML's entities in.
-        command_line: optional(event, Field::CommandLine).map(|line| if line.contains('&') { text::unentity(&line).into() } else { line }),
+        command_line: command_line.map(Into::into),
+        long,
         entity_id: entity_id(event, Field::ProcessGuid),
         user: optional(event, Field::User),
         logon_id: logon_id(event, Field::LogonId),
@@ -604,11 +660,12 @@ fn service_set(event: &Event<'_>) -> Found {
     let Some(service) = target.get(at..end).filter(|service| !service.is_empty() && !service.contains('\\')) else { return Ok(None) };
     let mark = match *name {
         "\\imagepath" => {
-            let command = required(event, Field::Details)?;
+            let (command, long) = line(event, Field::Details).ok_or(Missing)?;
             return Ok(Some(Fact::ServiceSet(ServiceSet {
                 service: service.into(),
                 program: path::program(&command),
-                command,
+                plain: long.map(|long| cut_plain(&long)),
+                command: command.into(),
                 change: Cell::new(Change::Changed),
                 pattern: OnceCell::new(),
             })));

@@ -10,9 +10,6 @@ pub const MAX_PATTERN: usize = 1024;
 /// Largest compiled regular expression, in bytes of regex-lite's program.
 const MAX_REGEX: usize = 64 * 1024;
 
-/// Steps that a wildcard takes at most over a name; without near misses it takes one a byte.
-const MAX_STEPS: usize = 16 * 1024;
-
 /// A list of patterns; one that matches is enough.
 #[derive(Clone, Debug, Default, Serialize)]
 #[serde(transparent)]
@@ -101,36 +98,34 @@ impl<'de> Deserialize<'de> for Patterns {
 }
 
 /// Whether `name` matches `pattern`, in which `*` stands for any run of characters. Case must already agree.
+///
+/// Takes time in proportion to the two lengths, whatever they hold: each part is looked for once, behind the one before it.
 pub fn wildcard(pattern: &str, name: &str) -> bool {
-    let (pattern, name) = (pattern.as_bytes(), name.as_bytes());
-    let (mut p, mut n) = (0usize, 0usize);
-    // Where the last star was and how much of the name it has taken.
-    let mut star: Option<(usize, usize)> = None;
-    let mut steps = 0usize;
-    while let Some(c) = name.get(n) {
-        // A command line full of near misses must not cost more than it is worth: the interpreter is slow.
-        steps = steps.saturating_add(1);
-        if steps > MAX_STEPS {
-            return false;
-        }
-        match pattern.get(p) {
-            Some(b'*') => {
-                star = Some((p, n));
-                p = p.saturating_add(1);
-            }
-            Some(same) if same == c => {
-                p = p.saturating_add(1);
-                n = n.saturating_add(1);
-            }
-            _ => {
-                let Some((at, taken)) = star else { return false };
-                star = Some((at, taken.saturating_add(1)));
-                p = at.saturating_add(1);
-                n = taken.saturating_add(1);
-            }
-        }
+    let Some((head, rest)) = pattern.split_once('*') else { return pattern == name };
+    let (middle, tail) = rest.rsplit_once('*').unwrap_or(("", rest));
+    let behind = name.strip_prefix(head).and_then(|left| middle.split('*').try_fold(left, behind));
+    behind.is_some_and(|left| left.ends_with(tail))
+}
+
+/// The same for a name of which only the beginning is known: whether what is known agrees, and is more than a few letters.
+pub fn wildcard_begins(pattern: &str, name: &str) -> bool {
+    let mut letters = 0usize;
+    let mut left = name;
+    for (index, part) in pattern.split('*').enumerate() {
+        let found = if index == 0 { left.strip_prefix(part) } else { behind(left, part) };
+        let Some(after) = found else { break };
+        letters = letters.saturating_add(part.bytes().filter(u8::is_ascii_alphanumeric).count());
+        left = after;
     }
-    pattern.get(p..).unwrap_or_default().iter().all(|c| *c == b'*')
+    letters >= FEW
+}
+
+/// So many letters and digits of a pattern say something.
+pub const FEW: usize = 4;
+
+/// What follows the first `part` in `text`.
+fn behind<'t>(text: &'t str, part: &str) -> Option<&'t str> {
+    text.split_once(part).map(|(_, after)| after)
 }
 
 #[cfg(test)]
@@ -149,8 +144,38 @@ mod tests {
             ("*", "", true),
             ("", "", true),
             ("", "x", false),
+            ("a*a", "a", false),
+            ("a*b*", "axb", true),
+            ("*ab*b", "aab", false),
+            ("*ab*b", "aabb", true),
+            ("**", "x", true),
         ] {
             assert_eq!(wildcard(pattern, name), want, "{pattern} {name}");
+        }
+    }
+
+    #[test]
+    fn the_beginning_of_a_name() {
+        for (pattern, known, want) in [
+            ("cmd /c rem * & evil", "cmd /c rem c:\\windows;c:\\", true),
+            ("* /q /c evil", "c:\\windows\\system32\\cmd.exe /q", false),
+            ("* /q /c evil", "c:\\windows\\system32\\cmd.exe /q /c evil", true),
+            ("cmd /c rem *", "cmd.exe /c rem", false),
+        ] {
+            assert_eq!(wildcard_begins(pattern, known), want, "{pattern} {known}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_name_that_matches_begins_so(parts in proptest::collection::vec("[a-z]{0,6}", 1..5), fill in "[a-z]{0,6}", cut in 0usize..40) {
+            let (pattern, name) = (parts.join("*"), parts.join(&fill));
+            proptest::prop_assert!(wildcard(&pattern, &name));
+            let letters = parts.concat().len();
+            proptest::prop_assert_eq!(wildcard_begins(&pattern, &name), letters >= FEW);
+            let known = name.get(..cut).unwrap_or(&name);
+            let head = parts[0].len();
+            proptest::prop_assert!(!(head >= FEW && known.len() >= head) || wildcard_begins(&pattern, known));
         }
     }
 }

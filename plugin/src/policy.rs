@@ -7,7 +7,7 @@
 use crate::normalize::address::Cidr;
 use crate::normalize::path::PathKey;
 use crate::normalize::time;
-pub use crate::pattern::{Patterns, wildcard};
+pub use crate::pattern::Patterns;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 

@@ -224,7 +224,7 @@ fn command_of(process: &ProcessStart) -> &str {
 /// Whether the command line of a process is one that only the tools give whose `commands` these are. A process hangs on one
 /// chain's shelf, so it is always asked with the same ones.
 fn is_typical(process: &ProcessStart, commands: &Patterns) -> bool {
-    *process.typical.get_or_init(|| commands.hit(command_of(process)))
+    process.long.as_ref().map_or_else(|| *process.typical.get_or_init(|| commands.hit(command_of(process))), |long| long.typical)
 }
 
 /// Whether a program runs what it is told, or lies where users can write or on a share.

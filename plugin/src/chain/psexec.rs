@@ -7,7 +7,8 @@
 use super::source::{self, Hints};
 use super::{Chain, Finding, Rule, nearest, service};
 use crate::evidence::{Change, Connection, Evidence, Fact, Parent, ProcessStart, Shelf, Writer};
-use crate::policy::{Levels, Match, Policy, Severity, wildcard};
+use crate::pattern::wildcard;
+use crate::policy::{Levels, Match, Policy, Severity};
 use crate::state::locker::Locker;
 use std::rc::Rc;
 
@@ -71,7 +72,7 @@ impl Chain for Psexec {
                 _ => false,
             })
         };
-        let run_by = |process: &ProcessStart| match &process.command_line {
+        let run_by = |process: &ProcessStart| match process.words() {
             Some(line) if interpreter => service::dropped_in(line, anchor, locker, policy),
             _ => None,
         };

@@ -3,8 +3,10 @@
 
 use super::within;
 use crate::evidence::{Change, Evidence, Fact, Mark, ProcessStart, ServiceMark, ServiceSet, Shelf, Writer};
+use crate::normalize::command;
 use crate::normalize::path::PathKey;
-use crate::policy::{Policy, wildcard};
+use crate::pattern::{FEW, wildcard, wildcard_begins};
+use crate::policy::Policy;
 use crate::record::MAX_TEXT;
 use crate::state::locker::Locker;
 use once_cell::unsync::Lazy;
@@ -66,16 +68,22 @@ pub fn put_back<'l>(piece: &Evidence, set: &ServiceSet, locker: &'l Locker, poli
 
 /// Whether a process is what the service controller makes of a service's command: the same words, variables resolved.
 pub fn runs(process: &ProcessStart, set: &ServiceSet) -> bool {
-    let Some(line) = process.command_line.as_deref() else { return set.program.matches(&process.key) };
+    let Some(line) = process.plain_line() else { return set.program.matches(&process.key) };
     // Every command on a host is held against every process there: what is folded is folded once.
-    let pattern = set.pattern.get_or_init(|| as_pattern(&set.command).into());
-    wildcard(pattern, process.plain_line.get_or_init(|| squeeze(line).into()))
+    let pattern = set.pattern.get_or_init(|| as_pattern(set.plain.as_deref().unwrap_or(&set.command)).into());
+    // A variable may have made the line so long that the words behind it were cut off.
+    wildcard(pattern, line) || is_cut(line) && wildcard_begins(pattern, line)
+}
+
+/// Whether there was more of a text; a character may not have fitted.
+fn is_cut(text: &str) -> bool {
+    text.len() >= MAX_TEXT.saturating_sub(4)
 }
 
 /// A service's command as a pattern for the command line of its process: `%NAME%` becomes `*` (Sysmon writes the percent
 /// signs doubled), and what was cut is open at its end. Nothing but a variable says nothing: it matches no command line.
 fn as_pattern(command: &str) -> String {
-    let squeezed = squeeze(command).replace("%%", "%");
+    let squeezed = command::plain(command).replace("%%", "%");
     let mut pattern = String::with_capacity(squeezed.len());
     let mut rest = squeezed.as_str();
     while let Some((before, after)) = rest.split_once('%') {
@@ -92,10 +100,10 @@ fn as_pattern(command: &str) -> String {
         }
     }
     pattern.push_str(rest);
-    if pattern.bytes().filter(u8::is_ascii_alphanumeric).count() < 4 {
+    if pattern.bytes().filter(u8::is_ascii_alphanumeric).count() < FEW {
         return String::new();
     }
-    if command.len() >= MAX_TEXT.saturating_sub(4) {
+    if is_cut(command) {
         // Variables make the process's own line longer, so its cut comes earlier in the words.
         let kept = crate::record::text::cut(pattern, MAX_TEXT / 2);
         return format!("{kept}*");
@@ -103,18 +111,12 @@ fn as_pattern(command: &str) -> String {
     pattern
 }
 
-/// Lower case, without quotes and carets, blanks as one. Windows' own spelling of both sides differs in these.
-fn squeeze(text: &str) -> String {
-    let folded = text.to_lowercase().replace(['"', '^'], "");
-    folded.split_whitespace().collect::<Vec<_>>().join(" ")
-}
-
 /// Whether a service's command is how Metasploit, Cobalt Strike and others make themselves SYSTEM on a machine they are already
 /// on: it does nothing but echo into a named pipe, or run a DLL that is named like the service and its argument. Not lateral
 /// movement. Exact, because whatever else stands in such a command is run as well.
 pub fn is_local_getsystem(service: Option<&str>, command: &str) -> bool {
-    let line = squeeze(command);
-    if line.contains(['&', '|', '<', ';']) {
+    let line = command::plain(command);
+    if is_cut(command) || line.contains(['&', '|', '<', ';']) {
         return false;
     }
     let words: Vec<&str> = line.split(' ').collect();
@@ -138,8 +140,10 @@ const RUNNABLE: [&str; 13] = ["exe", "com", "scr", "pif", "bat", "cmd", "ps1", "
 pub fn dropped_in<'l>(command: &str, anchor: &Evidence, locker: &'l Locker, policy: &Policy) -> Option<&'l Rc<Evidence>> {
     let words = || -> Vec<PathKey> {
         let words = command.split(['"', ' ', '\t', '&', '|', '>', '^']).filter(|word| word.contains('\\'));
+        // `rundll32` is told a function behind a comma; but a name may hold one.
+        let words = words.flat_map(|word| [word, word.split(',').next().unwrap_or(word)]);
         // What the command writes its output to is no program.
-        words.take(64).map(PathKey::new).filter(|word| RUNNABLE.contains(&word.extension())).collect()
+        words.map(PathKey::new).filter(|word| RUNNABLE.contains(&word.extension())).collect()
     };
     // Only where there is a file that one of them could name.
     let words = Lazy::new(words);

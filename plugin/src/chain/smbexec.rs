@@ -75,7 +75,7 @@ impl Chain for Smbexec {
             Change::Changed => true,
         };
         // A file that came over SMB and is run by the command is `psexec`.
-        if set.is_some_and(is_others) || service::dropped_in(command, anchor, locker, policy).is_some() {
+        if set.is_some_and(is_others) || service::dropped_in(process.words().unwrap_or(command), anchor, locker, policy).is_some() {
             return None;
         }
         let name = set.map(|(_, set)| &*set.service);

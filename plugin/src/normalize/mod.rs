@@ -4,6 +4,7 @@
 //! odd but harmless value or `None`, never a panic.
 
 pub mod address;
+pub mod command;
 pub mod guid;
 pub mod host;
 pub mod path;

@@ -369,6 +369,11 @@ impl<'a> Fields<'a> {
         self.text_at(self.place(field)).or_else(|| compose::text(self, field).map(Cow::Owned))
     }
 
+    /// The same, cut to `limit` bytes.
+    pub fn text_up_to(&self, field: Field, limit: usize) -> Option<Cow<'_, str>> {
+        self.text_within(self.place(field), limit)
+    }
+
     fn text_at(&self, place: Place) -> Option<Cow<'_, str>> {
         self.text_within(place, MAX_TEXT)
     }

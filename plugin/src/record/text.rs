@@ -85,8 +85,13 @@ fn hex4(bytes: &[u8]) -> Option<(u32, &[u8])> {
 
 /// `text` cut to at most `limit` bytes at a character boundary.
 pub fn cut(mut text: String, limit: usize) -> String {
-    text.truncate(text.floor_char_boundary(limit));
+    text.truncate(cut_str(&text, limit).len());
     text
+}
+
+/// The same, borrowed.
+pub fn cut_str(text: &str, limit: usize) -> &str {
+    text.get(..text.floor_char_boundary(limit)).unwrap_or(text)
 }
 
 /// Undoes what Wazuh does to text: backslashes doubled, XML entities left in. Text with a backslash that stands alone was
