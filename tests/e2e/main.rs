@@ -6,6 +6,7 @@ mod bounds;
 mod cli;
 mod connections;
 mod corpus;
+mod engines;
 mod fluent_bit;
 mod memory;
 mod module_file;

@@ -131,13 +131,24 @@ const VALUES: [&str; 7] = [r"\ImagePath", r"\Start", r"\Type", r"\ObjectName", r
 
 /// Events of a few hosts with hostile times, names and paths, under limits that are short.
 pub fn events(data: &[u8]) {
+    let (policy, records) = stream(data);
+    let (hosts, bytes) = (policy.limits.hosts.get(), policy.limits.state_bytes.get());
+    let mut filter = Filter::new(policy);
+    for record in records {
+        pass(&mut filter, record.as_bytes());
+        assert!(filter.hosts() <= hosts && filter.state_bytes() <= bytes, "{} hosts, {} bytes", filter.hosts(), filter.state_bytes());
+    }
+    finish(&mut filter);
+}
+
+/// The policy and the records that [`events`] makes of the bytes.
+pub fn stream(data: &[u8]) -> (Policy, Vec<String>) {
     let mut choices = Choices(data);
     let limits = json!({"hosts": 1 + choices.byte() % 4, "evidence_per_host": 16 + choices.byte() % 48, "state_bytes": 65_536,
         "pending_per_host": 1 + choices.byte() % 3, "incidents_per_host": 1 + choices.byte() % 3, "watched": 1 + choices.byte() % 3});
     let allow = if choices.byte() % 2 == 0 { json!([]) } else { json!([{"source": ["10.0.0.5"], "reason": "r"}]) };
     let policy: Policy = serde_json::from_value(json!({"limits": limits, "allow": allow})).expect("a good policy");
-    let (hosts, bytes) = (policy.limits.hosts.get(), policy.limits.state_bytes.get());
-    let mut filter = Filter::new(policy);
+    let mut records = Vec::new();
     let mut now = 1_726_304_400_000i64;
     while !choices.0.is_empty() {
         now = match choices.byte() % 16 {
@@ -162,10 +173,9 @@ pub fn events(data: &[u8]) {
             "SourcePort": ports.0, "DestinationPort": ports.1, "LogonType": "3", "IpAddress": choices.text(&ADDRESSES), "TargetUserName": choices.raw(9),
             "TargetLogonId": "0x1d313d", "WorkstationName": choices.of(&["PC9", "-"]),
         });
-        pass(&mut filter, record.to_string().as_bytes());
-        assert!(filter.hosts() <= hosts && filter.state_bytes() <= bytes, "{} hosts, {} bytes", filter.hosts(), filter.state_bytes());
+        records.push(record.to_string());
     }
-    finish(&mut filter);
+    (policy, records)
 }
 
 /// A policy as TOML and as JSON. One that is taken survives its packing, and filters.
@@ -226,4 +236,46 @@ pub fn decoders(data: &[u8]) {
             pass(filter, envelope(key, value).to_string().as_bytes());
         }
     });
+}
+
+/// What JSON, XML, paths and times are made of.
+const TOKENS: [&str; 16] = [
+    "{",
+    "}",
+    "[",
+    "]",
+    "\"",
+    ":",
+    ",",
+    "\\",
+    "\\u0000",
+    "\\ud83d",
+    "null",
+    "<Data Name='",
+    "&#x10ffff;",
+    "%%",
+    "\n",
+    "99999999999999999999",
+];
+
+/// One of the `seeds` with a few bytes turned, cut, doubled, or taken from another of them.
+pub fn mutate(rng: &mut fastrand::Rng, seeds: &[Vec<u8>]) -> Vec<u8> {
+    let mut data = seeds[rng.usize(..seeds.len())].clone();
+    for _ in 0..rng.usize(0..8) {
+        let at = rng.usize(..=data.len());
+        let end = (at + rng.usize(..64)).min(data.len());
+        match rng.u8(..6) {
+            0 => data.get_mut(at).into_iter().for_each(|byte| *byte ^= 1 << rng.u8(..8)),
+            1 => data.truncate(at),
+            2 => drop(data.drain(at..end)),
+            3 => drop(data.splice(at..at, data[at..end].to_vec())),
+            4 => drop(data.splice(at..end, TOKENS[rng.usize(..TOKENS.len())].bytes())),
+            _ => {
+                let other = &seeds[rng.usize(..seeds.len())];
+                let from = rng.usize(..=other.len());
+                drop(data.splice(at..end, other[from..].iter().take(256).copied()));
+            }
+        }
+    }
+    data
 }
