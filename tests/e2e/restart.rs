@@ -1,108 +1,133 @@
 //! A call that dies must not poison the next one: Fluent Bit goes on with the same instance.
 
-use psexec_filter_tests::{Host, module};
-use serde_json::Value;
+use psexec_filter::engine::{Answer, CallError};
+use psexec_filter_tests::{Host, alerts, call, counter, engines, module};
+use std::collections::HashMap;
+use std::convert::Infallible;
 use std::sync::OnceLock;
-use wasmtime::{Config, Engine, Instance, Memory, Module, Store, TypedFunc};
+use wasm_encoder::reencode::{Error, Reencode};
+use wasm_encoder::{BlockType, CodeSection, ConstExpr, ExportSection, Function, GlobalSection, GlobalType, Instruction, Module, ValType};
 
-/// The module under an engine that can be made to stop a call at any instruction.
+/// Makes a module mortal: the time of a call, in seconds, is after how many functions entered and rounds of loops it dies.
+/// With 0 it lives, and so it does in the other calls. Records have times of their own.
+#[derive(Default)]
 struct Mortal {
-    store: Store<()>,
-    memory: Memory,
-    malloc: TypedFunc<u32, u32>,
-    function: TypedFunc<(u32, u32, u32, u32, u32, u32), u32>,
-    stats: TypedFunc<(), u32>,
+    /// What can be called, by its number; and whether with records.
+    exported: HashMap<u32, bool>,
+    /// The global that counts down.
+    left: u32,
 }
 
 impl Mortal {
-    fn new() -> Mortal {
-        static COMPILED: OnceLock<Module> = OnceLock::new();
-        let module = COMPILED.get_or_init(|| {
-            let engine = Engine::new(Config::new().consume_fuel(true)).expect("an engine");
-            Module::new(&engine, module()).expect("the module loads")
-        });
-        let mut store = Store::new(module.engine(), ());
-        store.set_fuel(u64::MAX).expect("fuel");
-        let instance = Instance::new(&mut store, module, &[]).expect("it starts");
-        Mortal {
-            memory: instance.get_memory(&mut store, "memory").expect("memory"),
-            malloc: instance.get_typed_func(&mut store, "malloc").expect("malloc"),
-            function: instance.get_typed_func(&mut store, "psexec_filter").expect("the function"),
-            stats: instance.get_typed_func(&mut store, "psexec_filter_stats").expect("the counters"),
-            store,
+    /// Counts down, and dies at 0. From there it goes on below 0, which is very far.
+    fn step(&self, function: &mut Function) {
+        let mut instructions = function.instructions();
+        instructions.global_get(self.left).i32_const(1).i32_sub().global_set(self.left).global_get(self.left).i32_eqz();
+        instructions.if_(BlockType::Empty).unreachable().end();
+    }
+}
+
+impl Reencode for Mortal {
+    type Error = Infallible;
+
+    fn parse_global_section(
+        &mut self,
+        globals: &mut GlobalSection,
+        section: wasmparser::GlobalSectionReader<'_>,
+    ) -> Result<(), Error<Infallible>> {
+        wasm_encoder::reencode::utils::parse_global_section(self, globals, section)?;
+        self.left = globals.len();
+        globals.global(GlobalType { val_type: ValType::I32, mutable: true, shared: false }, &ConstExpr::i32_const(0));
+        Ok(())
+    }
+
+    fn parse_export(&mut self, exports: &mut ExportSection, export: wasmparser::Export<'_>) -> Result<(), Error<Infallible>> {
+        if export.kind == wasmparser::ExternalKind::Func {
+            self.exported.insert(export.index, export.name == psexec_filter_pack::FUNCTION);
         }
+        wasm_encoder::reencode::utils::parse_export(self, exports, export)
     }
 
-    /// The string that is returned, or `None` if the call died within `fuel` instructions.
-    fn call(&mut self, record: &str, fuel: u64) -> Option<String> {
-        let size = u32::try_from(record.len() + 1).expect("small");
-        let tag = self.malloc.call(&mut self.store, 1).expect("memory");
-        let at = self.malloc.call(&mut self.store, size).expect("memory");
-        self.memory.write(&mut self.store, at as usize, format!("{record}\0").as_bytes()).expect("it fits");
-        self.store.set_fuel(fuel).expect("fuel");
-        let returned = self.function.call(&mut self.store, (tag, 0, 0, 0, at, size - 1));
-        self.store.set_fuel(u64::MAX).expect("fuel");
-        Some(self.string(returned.ok()?))
+    fn parse_function_body(&mut self, code: &mut CodeSection, body: wasmparser::FunctionBody<'_>) -> Result<(), Error<Infallible>> {
+        let mut function = self.new_function_with_parsed_locals(&body)?;
+        // Nothing is imported, so that functions are numbered as they come.
+        match self.exported.get(&code.len()) {
+            Some(true) => drop(function.instructions().local_get(2).global_set(self.left)),
+            Some(false) => drop(function.instructions().i32_const(0).global_set(self.left)),
+            None => {}
+        }
+        self.step(&mut function);
+        let mut reader = body.get_operators_reader()?;
+        while !reader.eof() {
+            let instruction = self.parse_instruction(&mut reader)?;
+            function.instruction(&instruction);
+            if matches!(instruction, Instruction::Loop(_)) {
+                self.step(&mut function);
+            }
+        }
+        code.function(&function);
+        Ok(())
     }
+}
 
-    fn string(&self, at: u32) -> String {
-        let rest = &self.memory.data(&self.store)[at as usize..];
-        let end = rest.iter().position(|byte| *byte == 0).expect("a string ends");
-        String::from_utf8(rest[..end].to_vec()).expect("UTF-8")
-    }
-
-    fn restarts(&mut self) -> u64 {
-        let at = self.stats.call(&mut self.store, ()).expect("the counters");
-        let stats: Value = serde_json::from_str(&self.string(at)).expect("JSON");
-        stats["counters"]["restarts"].as_u64().expect("a number")
-    }
+fn mortal() -> &'static [u8] {
+    static MODULE: OnceLock<Vec<u8>> = OnceLock::new();
+    MODULE.get_or_init(|| {
+        let mut mortal = Module::new();
+        Mortal::default().parse_core_module(&mut mortal, wasmparser::Parser::new(0), module()).expect("the module can be rewritten");
+        mortal.finish()
+    })
 }
 
 #[test]
 fn after_a_call_that_died_the_next_ones_work() {
-    let host = Host::new("PC1");
-    let records = host.psexec(0, 7, "10.55.1.77");
+    let records = Host::new("PC1").psexec(0, 7, "10.55.1.77");
+    let (mut early, mut late) = (0, 0);
     // A little further into the call each time: reading, remembering, judging, writing the alert.
-    let mut died = 0;
-    for fuel in (0..60_000).step_by(1_500) {
-        let mut module = Mortal::new();
-        for record in &records[..2] {
-            assert_eq!(module.call(record, u64::MAX).as_ref(), Some(record));
+    'further: for step in (1..).step_by(300) {
+        for (engine, mut module) in engines(mortal()) {
+            assert!(alerts(&mut *module, &records[..2]).is_empty(), "{engine}");
+            match module.call("t", step, 0, records[2].as_bytes()) {
+                Ok(answer) => {
+                    assert_ne!(answer, Answer::Unchanged, "{engine}: it lived through {step} steps");
+                    break 'further;
+                }
+                Err(error) => assert!(matches!(error, CallError::Trap(_)), "{engine}: {error}"),
+            }
+            // What was remembered is gone, unless the filter had not even begun.
+            let remembered = call(&mut *module, &records[2]).is_some();
+            let restarts = counter(&mut *module, "restarts");
+            assert_eq!(restarts, u64::from(!remembered), "{engine}, {step}");
+            *(if remembered { &mut early } else { &mut late }) += 1;
+            // The next attack is found.
+            let found = alerts(&mut *module, &Host::new("PC2").psexec(60_000, 8, "10.55.1.77"));
+            assert_eq!(found.len(), 2, "{engine}, {step}");
         }
-        if module.call(&records[2], fuel).is_some() {
-            break;
-        }
-        died += 1;
-        assert_eq!(module.restarts(), u64::from(fuel > 500), "{fuel}");
-        // What was remembered is gone; the next attack is found.
-        let after = Host::new("PC2").psexec(60_000, 8, "10.55.1.77");
-        let found = after.iter().filter(|record| module.call(record, u64::MAX).as_ref() != Some(record)).count();
-        assert_eq!(found, 2, "{fuel}");
     }
-    assert!(died > 5, "{died}");
+    assert!(early > 0 && late > 20, "{early} and {late} deaths");
 }
 
 /// However often it dies, and wherever (in the allocator, too): no record is lost and memory does not grow. The first
 /// dozens of times the next attack is found; in the end, when no stack is left, records just pass.
 #[test]
 fn a_module_that_dies_for_ever_passes_records_on() {
-    let mut module = Mortal::new();
-    let text = "x".repeat(900);
-    let (mut memory, mut found) = (0, 0);
-    for n in 0..1_000u32 {
-        let host = Host::new(&format!("PC{n}"));
-        let file = host.file(0, "System", &format!(r"C:\Windows\{text}.exe"));
-        assert_eq!(module.call(&file, u64::MAX).as_ref(), Some(&file), "{n}");
-        let start = host.start(100, 10 + n, &format!(r"C:\Windows\{text}.exe"));
-        let answer = module.call(&start, u64::MAX).expect("an answer");
-        assert!(answer != start || n >= 16, "{n}: no alert");
-        found += u32::from(answer != start);
-        module.call(&host.start(200, n + 5_000, r"C:\Windows\b.exe"), u64::from(n * 29 % 3_000));
-        let size = module.memory.data_size(&module.store);
-        if n == 16 {
-            memory = size;
+    for (engine, mut module) in engines(mortal()) {
+        let text = "x".repeat(900);
+        let (mut memory, mut found) = (0, 0);
+        for n in 0..1_000u32 {
+            let host = Host::new(&format!("PC{n}"));
+            assert_eq!(call(&mut *module, &host.file(0, "System", &format!(r"C:\Windows\{text}.exe"))), None, "{engine}, {n}");
+            let alert = call(&mut *module, &host.start(100, 10 + n, &format!(r"C:\Windows\{text}.exe")));
+            assert!(alert.is_some() || n >= 16, "{engine}, {n}: no alert");
+            found += u32::from(alert.is_some());
+            // It may live, too.
+            let _ = module.call("t", 1 + n * 29 % 300, 0, host.start(200, n + 5_000, r"C:\Windows\b.exe").as_bytes());
+            let size = module.memory_bytes();
+            if n == 16 {
+                memory = size;
+            }
+            assert!(n <= 16 || size == memory, "{engine}, {n}: {size} bytes, once {memory}");
         }
-        assert!(n <= 16 || size == memory, "{n}: {size} bytes, once {memory}");
+        assert!(found < 1_000, "{engine}: stack cannot be had back");
     }
-    assert!(found < 1_000, "stack cannot be had back");
 }
