@@ -1,5 +1,6 @@
 //! What users depend on, told through the real module: on wasmtime, and with the feature `wamr` on Fluent Bit's interpreter.
 
+mod adversary;
 mod allow;
 mod bad_input;
 mod bounds;

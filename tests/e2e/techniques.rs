@@ -1,21 +1,9 @@
 //! Each technique as each tool leaves it on the target, reconstructed from the tools' sources.
 
-use psexec_filter_tests::{CMD, Host, POWERSHELL, SERVICES, SYSTEM, WMI, alerts, engines, module, module_with};
+use psexec_filter_tests::{CMD, Host, POWERSHELL, SERVICES, SYSTEM, WMI, alerts, engines, module, module_with, told};
 use serde_json::{Value, json};
 
 const ATTACKER: &str = "10.55.1.77";
-
-/// The last alert of each incident, as `chain severity`.
-fn told(alerts: &[Value]) -> Vec<String> {
-    let mut last: Vec<&Value> = Vec::new();
-    for alert in alerts {
-        match last.iter_mut().find(|known| known["id"] == alert["id"]) {
-            Some(known) => *known = alert,
-            None => last.push(alert),
-        }
-    }
-    last.iter().map(|alert| format!("{} {}", alert["chain"].as_str().unwrap_or("?"), alert["severity"].as_str().unwrap_or("?"))).collect()
-}
 
 /// The variables as the service controller of a host resolves them.
 fn expanded(command: &str) -> String {

@@ -70,6 +70,18 @@ pub fn call(engine: &mut dyn Engine, record: &str) -> Option<Value> {
     }
 }
 
+/// The last alert of each incident, as `chain severity`.
+pub fn told(alerts: &[Value]) -> Vec<String> {
+    let mut last: Vec<&Value> = Vec::new();
+    for alert in alerts {
+        match last.iter_mut().find(|known| known["id"] == alert["id"]) {
+            Some(known) => *known = alert,
+            None => last.push(alert),
+        }
+    }
+    last.iter().map(|alert| format!("{} {}", alert["chain"].as_str().unwrap_or("?"), alert["severity"].as_str().unwrap_or("?"))).collect()
+}
+
 /// A counter of the module.
 pub fn counter(engine: &mut dyn Engine, name: &str) -> u64 {
     let stats: Value = serde_json::from_str(&engine.stats().expect("stats").expect("some")).expect("JSON");

@@ -1,0 +1,363 @@
+//! What somebody can do about it who knows the filter: what stands, and what cannot be withstood. `SECURITY.md` says why, and
+//! names these tests.
+
+use psexec_filter::engine::{Answer, Engine};
+use psexec_filter_tests::{CMD, Host, SYSTEM, WMI, alerts, call, counter, engines, module, module_with, told};
+use serde_json::json;
+
+const ATTACKER: &str = "10.55.1.77";
+const DROPPED: &str = r"C:\Windows\kXyzAbcd.exe";
+/// Of the pieces that [`dropped`] gives, the service's first and the process start.
+const SERVICE: usize = 1;
+const START: usize = 6;
+
+const NOTHING: [&str; 0] = [];
+
+/// What can be done about some of it.
+const WIDER: &str = "[windows]\nfile_to_process = \"10m\"\n[limits]\nevidence_per_host = 256";
+
+/// The engine that takes less time, for long stories.
+fn wasmtime(module: &[u8]) -> Box<dyn Engine> {
+    engines(module).swap_remove(0).1
+}
+
+/// A program that nobody knows is dropped and started: file, service, start, connection.
+fn dropped(host: &Host, ms: i64, process: u32) -> Vec<String> {
+    let mut records = vec![host.file(ms, "System", DROPPED)];
+    records.extend(host.new_service(ms + 40, "abcd", DROPPED));
+    records.extend([host.start(ms + 80, process, DROPPED), host.connection(ms + 1_500, ATTACKER)]);
+    records
+}
+
+/// The same over a session that was open before: no connection is logged.
+fn unconnected(host: &Host, ms: i64) -> Vec<String> {
+    let mut records = dropped(host, ms, 7);
+    records.pop();
+    records
+}
+
+fn smbexec(host: &Host, ms: i64, command: &str) -> Vec<String> {
+    let mut records = vec![host.connection(ms - 500, ATTACKER)];
+    records.extend(host.new_service(ms, "b", command));
+    records.extend([host.command(ms + 60, 7, command), host.service_value(ms + 300, "b", "DeleteFlag", "DWORD (0x00000001)")]);
+    records
+}
+
+/// A service is given another program, started, and put back after `wait`.
+fn scshell(host: &Host, wait: i64) -> Vec<String> {
+    const EVIL: &str = r"C:\Tools\evil.exe";
+    let changed = [host.connection(-500, ATTACKER), host.service(0, "Fax", EVIL), host.start(60, 7, EVIL)];
+    changed.into_iter().chain([host.service(wait, "Fax", r"C:\Windows\system32\fxssvc.exe")]).collect()
+}
+
+const TYPICAL: &str = r"cmd.exe /Q /c echo whoami ^> \\PC1\C$\__output 2^>^&1 > C:\Windows\a.bat & cmd.exe /Q /c C:\Windows\a.bat";
+const PLAIN: &str = "cmd.exe /c net user eve secret /add";
+
+fn address(n: i64) -> String {
+    format!("10.200.{}.{}", n / 250, 1 + n % 250)
+}
+
+type Flood = fn(&Host, i64) -> String;
+
+const CONNECTIONS: Flood = |host, n| host.connection(n % 1_000, &address(n));
+const PROGRAMS: Flood = |host, n| host.file(n % 1_000, "System", &format!(r"C:\Share\{n}.exe"));
+const SERVICES: Flood = |host, n| host.service(n % 1_000, &format!("S{n}"), &format!(r"C:\Program Files\{n}.exe"));
+
+/// Each kind of evidence has places of its own, the cheap never push out the dear, and what already joined goes last.
+#[test]
+fn floods_that_hide_nothing() {
+    let floods: [(&str, Flood); 9] = [
+        ("connections", CONNECTIONS),
+        ("documents over SMB", |host, n| host.file(n % 1_000, "System", &format!(r"C:\Share\{n}.docx"))),
+        ("programs of an update", |host, n| host.file(n % 1_000, r"C:\update.exe", &format!(r"C:\Windows\WinSxS\{n}.dll"))),
+        ("processes of services", |host, n| host.start(n % 1_000, 1_000 + n as u32, &format!(r"C:\Windows\System32\{n}.exe"))),
+        ("processes of WMI", |host, n| host.wmi(n % 1_000, 1_000 + n as u32, CMD, &format!("cmd /c {n}"), "0x77")),
+        ("processes of the dropped one", |host, n| host.process(n % 1_000, (1_000 + n as u32, CMD, "cmd"), (7, DROPPED), SYSTEM)),
+        ("logons", |host, n| host.logon(n % 1_000, &address(n), &format!("0x{n:x}"), "X")),
+        ("pipes", |host, n| host.pipe(n % 1_000, 1_000 + n as u32, r"C:\a.exe", &format!(r"\psexesvc{n}"))),
+        ("values of services", |host, n| host.service_value(n % 1_000, &format!("S{n}"), "Type", "DWORD (0x00000010)")),
+    ];
+    let mut module = wasmtime(module());
+    for (what, flood) in floods {
+        let (host, mut n) = (Host::new(&what.replace(' ', "-")), 0);
+        let mut records = Vec::new();
+        for piece in dropped(&host, 0, 7) {
+            records.push(piece);
+            records.extend((0..200).map(|_| {
+                n += 1;
+                flood(&host, n)
+            }));
+        }
+        assert_eq!(told(&alerts(&mut *module, &records)), ["psexec critical"], "{what}");
+    }
+    assert!(counter(&mut *module, "evicted_evidence") > 1_000);
+}
+
+/// The same kind on the attacked machine itself, between the pieces: what has not joined yet goes, oldest first.
+#[test]
+fn floods_that_push_out() {
+    /// Kind of flood, the attack, before which of its pieces, how many of the flood it stands, what is told then and of one more.
+    type Row = (Flood, fn(&Host) -> Vec<String>, usize, i64, [&'static [&'static str]; 2]);
+    let rows: [Row; 7] = [
+        (PROGRAMS, |host| dropped(host, 0, 7), START, 10, [&["psexec critical"], &["psexec medium"]]),
+        (PROGRAMS, |host| unconnected(host, 0), START, 10, [&["psexec high"], &NOTHING]),
+        (SERVICES, |host| dropped(host, 0, 7), START, 4, [&["psexec critical"], &["psexec high"]]),
+        (SERVICES, |host| smbexec(host, 0, TYPICAL), 6, 4, [&["smbexec critical"], &["smbexec medium"]]),
+        (SERVICES, |host| smbexec(host, 0, PLAIN), 6, 4, [&["smbexec high"], &NOTHING]),
+        (SERVICES, |host| scshell(host, 5_000), 2, 3, [&["scshell high"], &NOTHING]),
+        (
+            CONNECTIONS,
+            |host| {
+                let rpc = host.inbound(0, (ATTACKER, 50_300), ("10.0.0.21", 135));
+                vec![rpc, host.wmi(60, 7, CMD, "cmd /c whoami", "0x1d313d")]
+            },
+            1,
+            15,
+            [&["wmiexec high"], &NOTHING],
+        ),
+    ];
+    for (engine, mut module) in engines(module()) {
+        for (row, (flood, attack, before, stands, wants)) in rows.iter().enumerate() {
+            for (more, want) in (0..).zip(wants) {
+                let host = Host::new(&format!("PC{row}-{more}"));
+                let mut records = attack(&host);
+                records.splice(before..before, (1..=stands + more).map(|n| flood(&host, n)));
+                assert_eq!(told(&alerts(&mut *module, &records)), *want, "row {row} on {engine}, {more} more than it stands");
+            }
+        }
+        assert!(counter(&mut *module, "evicted_evidence") >= rows.len() as u64, "{engine}: it is counted");
+    }
+    // More places stand more.
+    let mut module = wasmtime(&module_with(WIDER));
+    let mut records = dropped(&Host::new("PC1"), 0, 7);
+    records.splice(START..START, (0..43).map(|n| PROGRAMS(&Host::new("PC1"), n)));
+    assert_eq!(told(&alerts(&mut *module, &records)), ["psexec critical"]);
+}
+
+/// Many machines that connect at the time: it is told, but which of them it was is a guess, and said to be one.
+#[test]
+fn a_flood_of_connections_hides_who_it_was() {
+    for (engine, mut module) in engines(module()) {
+        let host = Host::new("PC1");
+        let mut records = unconnected(&host, 0);
+        records.insert(0, host.connection(-10_000, ATTACKER));
+        records.splice(1..1, (0..16).map(|n| host.connection(1_000, &address(n))));
+        let alert = alerts(&mut *module, &records).pop().expect("an alert");
+        assert_eq!((&alert["severity"], &alert["source"]["candidates"]), (&json!("critical"), &json!(16)), "{engine}");
+        assert_ne!(alert["source"]["ip"], json!(ATTACKER), "{engine}");
+    }
+}
+
+/// The names of hosts stand in the records: who can write any makes the filter forget a host that has no incident yet.
+#[test]
+fn forged_host_names() {
+    let host = Host::new("victim");
+    for (count, want) in [(4_095, &["psexec critical"][..]), (4_096, &NOTHING)] {
+        let mut module = wasmtime(module());
+        let mut records = dropped(&host, 0, 7);
+        records.splice(START..START, (0..count).map(|n| Host::new(&format!("F{n}")).connection(0, "10.1.1.1")));
+        assert_eq!(told(&alerts(&mut *module, &records)), want, "{count}");
+        assert_eq!(counter(&mut *module, "evicted_hosts"), if count == 4_096 { 2 } else { 0 }, "{count}");
+    }
+}
+
+/// What is further apart than the policy's windows is not joined.
+#[test]
+fn waiting_longer_than_a_window() {
+    type Row = (&'static str, i64, fn(&Host, i64) -> Vec<String>, [&'static [&'static str]; 2]);
+    let rows: [Row; 6] = [
+        (
+            "from the file to its start",
+            120_000,
+            |host, wait| {
+                let mut records = unconnected(host, wait);
+                records[0] = host.file(80, "System", DROPPED);
+                records
+            },
+            [&["psexec high"], &NOTHING],
+        ),
+        (
+            "the same, and the connection is logged",
+            120_000,
+            |host, wait| {
+                let mut records = dropped(host, wait, 7);
+                records[0] = host.file(80, "System", DROPPED);
+                records
+            },
+            [&["psexec critical"], &["psexec medium"]],
+        ),
+        (
+            "from the connection to the start",
+            120_000,
+            |host, wait| {
+                let mut records = unconnected(host, 0);
+                records.insert(0, host.connection(80 - wait, ATTACKER));
+                records
+            },
+            [&["psexec critical"], &["psexec high"]],
+        ),
+        (
+            "from the service to the start",
+            30_000,
+            |host, wait| {
+                let mut records = dropped(host, 0, 7);
+                records.splice(START.., [host.start(41 + wait, 7, DROPPED), host.connection(41 + wait, ATTACKER)]);
+                records
+            },
+            [&["psexec critical"], &["psexec high"]],
+        ),
+        (
+            "from the service to its command",
+            30_000,
+            |host, wait| {
+                let mut records = smbexec(host, 0, PLAIN);
+                records.splice(START.., [host.command(1 + wait, 7, PLAIN)]);
+                records
+            },
+            [&["smbexec high"], &NOTHING],
+        ),
+        ("until the service is put back", 300_000, scshell, [&["scshell high"], &NOTHING]),
+    ];
+    for (engine, mut module) in engines(module()) {
+        for (what, window, attack, wants) in rows {
+            for (more, want) in [0, 1_000].into_iter().zip(wants) {
+                let host = Host::new(&format!("{}-{more}", what.replace(' ', "-")));
+                assert_eq!(told(&alerts(&mut *module, &attack(&host, window + more))), want, "{what} on {engine}, {more} ms more");
+            }
+        }
+    }
+    // A longer window finds it.
+    let mut module = wasmtime(&module_with(WIDER));
+    let host = Host::new("PC1");
+    let mut records = unconnected(&host, 540_000);
+    records[0] = host.file(0, "System", DROPPED);
+    assert_eq!(told(&alerts(&mut *module, &records)), ["psexec high"]);
+}
+
+/// A clock set by hours before or behind the attack changes nothing; in the middle of it the pieces are hours apart.
+#[test]
+fn a_clock_that_is_set() {
+    let hour = 3_600_000;
+    for (engine, mut module) in engines(module()) {
+        for (n, jump) in [3 * hour, -3 * hour, 24 * hour].into_iter().enumerate() {
+            for (at, want) in [(0, &["psexec critical"][..]), (SERVICE, &["psexec medium"]), (START, &NOTHING), (8, &["psexec critical"])] {
+                let host = Host::new(&format!("PC{n}-{at}"));
+                let before = [host.connection(-60_000, "10.1.1.1")].into_iter().chain(dropped(&host, 0, 7).into_iter().take(at));
+                let after = dropped(&host, jump, 7).into_iter().skip(at).chain([host.connection(jump + 60_000, "10.1.1.1")]);
+                let records: Vec<String> = before.chain(after).collect();
+                assert_eq!(told(&alerts(&mut *module, &records)), want, "{jump} ms before piece {at} on {engine}");
+            }
+        }
+    }
+}
+
+/// What is told of one host says nothing about another: neither joins with it, nor hides it. A lie about the host itself is believed.
+#[test]
+fn events_of_another_host() {
+    for (engine, mut module) in engines(module()) {
+        let (victim, other) = (Host::new("victim"), Host::new("other"));
+        let torn: Vec<String> = [dropped(&victim, 0, 7), dropped(&other, 0, 8)].into_iter().flatten().collect();
+        let split: Vec<String> = torn[..START].iter().chain(&torn[8 + START..]).cloned().collect();
+        assert_eq!(told(&alerts(&mut *module, &split)), NOTHING, "{engine}");
+        let mut records = dropped(&Host::new("victim2"), 0, 7);
+        for at in (0..records.len()).rev() {
+            records.splice(at..at, (0..60).map(|n| PROGRAMS(&other, n)).chain((0..60).map(|n| SERVICES(&other, n))));
+        }
+        assert_eq!(told(&alerts(&mut *module, &records)), ["psexec critical"], "{engine}");
+        assert_eq!(told(&alerts(&mut *module, &dropped(&Host::new("slandered"), 0, 9))), ["psexec critical"], "{engine}");
+    }
+}
+
+/// Of a key that is there twice the first one holds, and of two objects in a record the first is read: who can write into a record
+/// before it comes here can hide what stands in it. A key twice is counted.
+#[test]
+fn what_stands_first_in_a_record_is_believed() {
+    for (engine, mut module) in engines(module()) {
+        for (n, first) in [r#"{"Image":"C:\\a.exe","#, r#"{"Hostname":"PC9","#, "{} {", "{\"a\":1}\n{"].into_iter().enumerate() {
+            let mut records = dropped(&Host::new(&format!("PC{n}")), 0, 7);
+            records[START] = records[START].replacen('{', first, 1);
+            for record in &records {
+                assert_eq!(module.call("t", 0, 0, record.as_bytes()), Ok(Answer::Unchanged), "{first} on {engine}");
+            }
+        }
+        assert_eq!(counter(&mut *module, "duplicate_keys"), 2, "{engine}");
+    }
+}
+
+/// One incident is told 32 times and no more: who comes from another address each time uses that up. Another program is another
+/// incident.
+#[test]
+fn many_own_addresses() {
+    for (engine, mut module) in engines(module()) {
+        let host = Host::new("PC1");
+        let mut numbers = Vec::new();
+        for n in 0..20i64 {
+            let mut records = dropped(&host, n * 20_000, 100 + n as u32);
+            records[START + 1] = host.connection(n * 20_000 + 1_500, &address(n));
+            numbers.push(alerts(&mut *module, &records).len());
+        }
+        assert_eq!(numbers.iter().sum::<usize>(), 32, "{engine}: {numbers:?}");
+        assert_eq!(numbers[7..], [0; 13], "{engine}");
+        assert!(counter(&mut *module, "revisions_over_limit") > 0, "{engine}");
+        let path = r"C:\Windows\another.exe";
+        let another = [host.file(400_000, "System", path), host.start(400_050, 200, path), host.connection(401_000, ATTACKER)];
+        assert_eq!(told(&alerts(&mut *module, &another)), ["psexec high"], "{engine}");
+    }
+}
+
+/// The allow-list believes the names that it is asked to believe.
+#[test]
+fn posing_as_what_is_allowed() {
+    let host = Host::new("PC1");
+    let by_source = "[[allow]]\nsource = ['10.20.0.0/16']\nreason = 'administrators'";
+    let by_user = "[[allow]]\nuser = ['CORP\\alice']\nreason = 'administrators'";
+    let admin = host.logon(-100, "10.20.0.7", "0x5555", "ADMINPC");
+    let key = host.file(10, "System", r"C:\Windows\PSEXEC-ADMINPC-1A2B3C4D.key");
+    let stolen = host.logon(-100, ATTACKER, "0x5555", "X");
+    let child = host.process(2_000, (9, CMD, "cmd"), (7, DROPPED), (r"CORP\alice", "0x99"));
+    for (what, policy, first, last, want) in [
+        ("an administrator is logged on", by_source, vec![admin.clone()], vec![], "psexec critical"),
+        ("a key file named after his machine", by_source, vec![key.clone()], vec![], "psexec critical"),
+        ("both", by_source, vec![admin, key], vec![], "psexec informational"),
+        ("with his password", by_user, vec![stolen], vec![], "psexec informational"),
+        ("something is started as him", by_user, vec![], vec![child], "psexec informational"),
+    ] {
+        for (engine, mut module) in engines(&module_with(policy)) {
+            let records = [first.clone(), dropped(&host, 0, 7), last.clone()].concat();
+            assert_eq!(told(&alerts(&mut *module, &records)), [want], "{what} on {engine}");
+        }
+    }
+}
+
+/// In the text that is rendered for people a command line can have lines that look like values. Of a value that is there twice
+/// neither is believed, and without its parent a process is no child of WMI's; a service's start it still can be.
+#[test]
+fn text_alone_hides_who_started_it() {
+    let text = |host: &Host, image: &str, line: &str, parent: &str| {
+        let message = format!(
+            "Process Create:\r\nRuleName: -\r\nUtcTime: 2024-09-14 09:00:00.060\r\nProcessGuid: {}\r\nImage: {image}\r\nCommandLine: {line}\r\n\
+             User: CORP\\alice\r\nLogonId: 0x1D313D\r\nParentProcessGuid: {}\r\nParentImage: {parent}",
+            psexec_filter_tests::guid(7),
+            psexec_filter_tests::guid(2)
+        );
+        json!({"ProviderName": "Microsoft-Windows-Sysmon", "EventID": 1, "Computer": host.name, "TimeCreated": "2024-09-14T09:00:00.060Z",
+            "Channel": "Microsoft-Windows-Sysmon/Operational", "Message": message})
+        .to_string()
+    };
+    let mmc = r"C:\Windows\System32\mmc.exe";
+    let line = r"cmd.exe /Q /c cd \ 1> \\127.0.0.1\ADMIN$\__1.7 2>&1";
+    for (engine, mut module) in engines(module()) {
+        for (more, wants) in [
+            ("", [&["wmiexec high"][..], &["dcomexec medium"], &["psexec medium"]]),
+            ("\nParentImage: C:\\a.exe", [&NOTHING, &NOTHING, &["psexec medium"]]),
+        ] {
+            let attacks = [(CMD, WMI, line), (CMD, mmc, line), (DROPPED, psexec_filter_tests::SERVICES, DROPPED)];
+            for ((image, parent, line), want) in attacks.into_iter().zip(wants) {
+                let host = Host::new(&format!("PC-{}-{}", more.len(), parent.len()));
+                assert_eq!(call(&mut *module, &host.file(0, "System", DROPPED)), None);
+                let records = [text(&host, image, &format!("{line}{more}"), parent)];
+                assert_eq!(told(&alerts(&mut *module, &records)), want, "{parent} on {engine}{more}");
+            }
+        }
+    }
+}
