@@ -390,9 +390,7 @@ impl Evidence {
     /// Whether a chain would join both to the same things.
     pub fn joins_like(&self, other: &Evidence) -> bool {
         match (&self.fact, &other.fact) {
-            (Fact::Connection(a), Fact::Connection(b)) => {
-                a.remote == b.remote && a.program == b.program && a.entity_id == b.entity_id
-            }
+            (Fact::Connection(a), Fact::Connection(b)) => a.remote == b.remote && a.program == b.program && a.entity_id == b.entity_id,
             (Fact::FileWrite(a), Fact::FileWrite(b)) => a.key == b.key && (a.writer == Writer::System) == (b.writer == Writer::System),
             (Fact::ProcessStart(a), Fact::ProcessStart(b)) => match (&a.entity_id, &b.entity_id) {
                 (Some(a), Some(b)) => a == b,

@@ -5,6 +5,7 @@ mod allow;
 mod bad_input;
 mod bounds;
 mod cli;
+mod command_lines;
 mod connections;
 mod corpus;
 mod engines;

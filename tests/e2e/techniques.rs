@@ -120,7 +120,7 @@ fn a_command_that_poses_as_something_harmless_is_told() {
 
 /// A command made of near misses costs no more than others, and the host is watched all the same.
 #[test]
-fn near_misses_are_given_up() {
+fn near_misses_cost_no_more() {
     for (engine, mut module) in engines(module()) {
         let host = Host::new("PC1");
         for n in 0..5u32 {
