@@ -134,7 +134,7 @@ impl ProcessStart {
             return Some(&long.plain);
         }
         let line = self.command_line.as_deref()?;
-        Some(self.plain_line.get_or_init(|| command::plain(line).into()))
+        Some(self.plain_line.get_or_init(|| command::plain(line, MAX_TEXT).into()))
     }
 
     /// The command line to look for names in: as it was logged, or where that was cut, plain.
@@ -522,11 +522,6 @@ fn line<'e>(event: &'e Event<'_>, field: Field) -> Option<(String, Option<Cow<'e
     Some((kept, is_long.then_some(whole)))
 }
 
-/// What is kept of a long line: all of what it says, if that is short without its padding.
-fn cut_plain(whole: &str) -> Box<str> {
-    text::cut(command::plain(whole), MAX_TEXT).into()
-}
-
 fn entity_id(event: &Event<'_>, field: Field) -> Option<Box<str>> {
     guid::normalize(&event.fields.text(field)?).map(Into::into)
 }
@@ -599,7 +594,7 @@ fn process_start(event: &Event<'_>, watch: &Watch, policy: &Policy) -> Found {
     let (command_line, whole) = line(event, Field::CommandLine).unzip();
     let long = whole.flatten().map(|whole| {
         let commands = if matches!(parent, Parent::Wmi | Parent::Dcom) { &policy.wmiexec.commands } else { &policy.smbexec.commands };
-        Box::new(LongLine { typical: commands.hit(&whole), plain: cut_plain(&whole) })
+        Box::new(LongLine { typical: commands.hit(&whole), plain: command::plain(&whole, MAX_TEXT).into() })
     });
     Ok(Some(Fact::ProcessStart(Box::new(ProcessStart {
         key: PathKey::new(&image),
@@ -662,7 +657,7 @@ fn service_set(event: &Event<'_>) -> Found {
             return Ok(Some(Fact::ServiceSet(ServiceSet {
                 service: service.into(),
                 program: path::program(&command),
-                plain: long.map(|long| cut_plain(&long)),
+                plain: long.map(|long| command::plain(&long, MAX_TEXT).into()),
                 command: command.into(),
                 change: Cell::new(Change::Changed),
                 pattern: OnceCell::new(),

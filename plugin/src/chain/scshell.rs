@@ -62,15 +62,15 @@ impl Chain for Scshell {
             Change::PerhapsCreated | Change::Changed => {}
         }
         // By the program: what stands in its arguments is whatever an attacker likes.
-        let interpreter = policy.is_interpreter(&set.program);
-        if !interpreter && policy.scshell.ignore.hit(set.program.as_str()) {
-            return None;
-        }
+        let interpreter = || policy.is_interpreter(&set.program);
         let process =
             nearest(locker, Shelf::ProcessStart, anchor, (windows.clock_tolerance.0, windows.service_to_process.0), |fact| match fact {
-                Fact::ProcessStart(start) => service::runs(start, set) || !interpreter && set.program.matches(&start.key),
+                Fact::ProcessStart(start) => service::runs(start, set) || set.program.matches(&start.key) && !interpreter(),
                 _ => false,
             });
+        if put_back.is_none() && process.is_none() || policy.scshell.ignore.hit(set.program.as_str()) && !interpreter() {
+            return None;
+        }
         let suspicious = is_suspicious(&set.program, &set.command, policy);
         // Not put back, a program that does not run what it is told is an update of the service; one that was just written
         // is an installation, or `psexec`.
@@ -84,7 +84,7 @@ impl Chain for Scshell {
                 |fact| matches!(fact, Fact::FileWrite(file) if file.key.matches(&set.program)),
             )
         };
-        if put_back.is_none() && (process.is_none() || !suspicious || written().is_some()) {
+        if put_back.is_none() && (!suspicious || written().is_some()) {
             return None;
         }
         let source =

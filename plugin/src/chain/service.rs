@@ -83,7 +83,7 @@ fn is_cut(text: &str) -> bool {
 /// A service's command as a pattern for the command line of its process: `%NAME%` becomes `*` (Sysmon writes the percent
 /// signs doubled), and what was cut is open at its end. Nothing but a variable says nothing: it matches no command line.
 fn as_pattern(command: &str) -> String {
-    let squeezed = command::plain(command).replace("%%", "%");
+    let squeezed = command::plain(command, MAX_TEXT).replace("%%", "%");
     let mut pattern = String::with_capacity(squeezed.len());
     let mut rest = squeezed.as_str();
     while let Some((before, after)) = rest.split_once('%') {
@@ -115,7 +115,7 @@ fn as_pattern(command: &str) -> String {
 /// on: it does nothing but echo into a named pipe, or run a DLL that is named like the service and its argument. Not lateral
 /// movement. Exact, because whatever else stands in such a command is run as well.
 pub fn is_local_getsystem(service: Option<&str>, command: &str) -> bool {
-    let line = command::plain(command);
+    let line = command::plain(command, MAX_TEXT);
     if is_cut(command) || line.contains(['&', '|', '<', ';']) {
         return false;
     }
