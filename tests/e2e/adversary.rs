@@ -2,7 +2,7 @@
 //! names these tests.
 
 use psexec_filter::engine::{Answer, Engine};
-use psexec_filter_tests::{CMD, Host, SYSTEM, WMI, alerts, call, counter, engines, module, module_with, told};
+use psexec_filter_tests::{CMD, Host, SYSTEM, alerts, counter, engines, module, module_with, told};
 use serde_json::json;
 
 const ATTACKER: &str = "10.55.1.77";
@@ -325,39 +325,6 @@ fn posing_as_what_is_allowed() {
         for (engine, mut module) in engines(&module_with(policy)) {
             let records = [first.clone(), dropped(&host, 0, 7), last.clone()].concat();
             assert_eq!(told(&alerts(&mut *module, &records)), [want], "{what} on {engine}");
-        }
-    }
-}
-
-/// In the text that is rendered for people a command line can have lines that look like values. Of a value that is there twice
-/// neither is believed, and without its parent a process is no child of WMI's; a service's start it still can be.
-#[test]
-fn text_alone_hides_who_started_it() {
-    let text = |host: &Host, image: &str, line: &str, parent: &str| {
-        let message = format!(
-            "Process Create:\r\nRuleName: -\r\nUtcTime: 2024-09-14 09:00:00.060\r\nProcessGuid: {}\r\nImage: {image}\r\nCommandLine: {line}\r\n\
-             User: CORP\\alice\r\nLogonId: 0x1D313D\r\nParentProcessGuid: {}\r\nParentImage: {parent}",
-            psexec_filter_tests::guid(7),
-            psexec_filter_tests::guid(2)
-        );
-        json!({"ProviderName": "Microsoft-Windows-Sysmon", "EventID": 1, "Computer": host.name, "TimeCreated": "2024-09-14T09:00:00.060Z",
-            "Channel": "Microsoft-Windows-Sysmon/Operational", "Message": message})
-        .to_string()
-    };
-    let mmc = r"C:\Windows\System32\mmc.exe";
-    let line = r"cmd.exe /Q /c cd \ 1> \\127.0.0.1\ADMIN$\__1.7 2>&1";
-    for (engine, mut module) in engines(module()) {
-        for (more, wants) in [
-            ("", [&["wmiexec high"][..], &["dcomexec medium"], &["psexec medium"]]),
-            ("\nParentImage: C:\\a.exe", [&NOTHING, &NOTHING, &["psexec medium"]]),
-        ] {
-            let attacks = [(CMD, WMI, line), (CMD, mmc, line), (DROPPED, psexec_filter_tests::SERVICES, DROPPED)];
-            for ((image, parent, line), want) in attacks.into_iter().zip(wants) {
-                let host = Host::new(&format!("PC-{}-{}", more.len(), parent.len()));
-                assert_eq!(call(&mut *module, &host.file(0, "System", DROPPED)), None);
-                let records = [text(&host, image, &format!("{line}{more}"), parent)];
-                assert_eq!(told(&alerts(&mut *module, &records)), want, "{parent} on {engine}{more}");
-            }
         }
     }
 }

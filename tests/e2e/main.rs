@@ -10,6 +10,7 @@ mod connections;
 mod corpus;
 mod engines;
 mod fluent_bit;
+mod hiding;
 mod memory;
 mod module_file;
 mod order;

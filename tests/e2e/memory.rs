@@ -26,6 +26,12 @@ fn four_mebibytes_beside_full_state() {
         assert_eq!(large.len(), 4 * 1024 * 1024);
         let alert = alerts(&mut *module, &[large]).pop().expect("an alert");
         assert_eq!(alert["severity"], json!("medium"), "{engine}");
+        // The same with an event inside a string that is as large as any that is looked into.
+        let line = format!("<Event><EventData><Data Name='CommandLine'>{}", r"\u0026quot;".repeat(400_000 / 6));
+        let event = line.replacen("<EventData>", "<System><Provider Name='Microsoft-Windows-Sysmon'/><EventID>1</EventID></System>", 1);
+        let head = format!(r#"{{"Message":"{event}","pad":""#);
+        let large = format!("{head}{}\"}}", "x".repeat(4 * 1024 * 1024 - head.len() - 2));
+        assert_eq!(module.call("t", 0, 0, large.as_bytes()), Ok(Answer::Unchanged), "{engine}");
         assert!(module.memory_bytes() <= 16 * 1024 * 1024, "{engine}: {}", module.memory_bytes());
     }
 }

@@ -11,7 +11,7 @@ use super::{Fields, Kind, Place, form};
 
 /// Names the values in [`Field::Message`]; whether there were any.
 pub fn name_lines(fields: &mut Fields<'_>) -> bool {
-    let Some((text, base)) = fields.decode(Field::Message) else { return false };
+    let Some((text, base)) = fields.decode(Field::Message).or_else(|| fields.decode(Field::Description)) else { return false };
     let Some(values) = values(&text) else { return false };
     for (field, from, to) in values {
         fields.set(field, Place::within(base, from, to, Kind::Text));
@@ -19,38 +19,54 @@ pub fn name_lines(fields: &mut Fields<'_>) -> bool {
     true
 }
 
+/// Names behind which stands what the maker of a program, or whoever gives a command, likes: lines, too, that look like values.
+const FREE: [&str; 7] = ["FileVersion", "Description", "Product", "Company", "OriginalFileName", "CommandLine", "Details"];
+
+/// Values that Sysmon writes behind the free ones: the last line of the name is its own. All others stand before them, and
+/// the first line is.
+const BEHIND: [Field; 6] =
+    [Field::User, Field::LogonId, Field::Hashes, Field::ParentProcessGuid, Field::ParentImage, Field::ParentCommandLine];
+
+/// What Sysmon writes right behind the command line.
+const BEHIND_COMMAND_LINE: &str = "CurrentDirectory";
+
 /// The values and where they stand.
 fn values(text: &str) -> Option<Vec<(Field, usize, usize)>> {
     // A value that holds the separator ends early; two blanks are separators only where no line ends are left.
     let separator = if text.contains('\n') { "\n" } else { "  " };
     let mut values: Vec<(Field, usize, usize)> = Vec::new();
-    let mut torn: Vec<Field> = Vec::new();
-    let mut certain = usize::MAX;
+    let mut free = false;
+    let mut directory = None;
     let mut start = 0usize;
     for part in text.split(separator) {
         let end = start.saturating_add(part.trim_ascii_end().len());
-        if let Some((name, value)) = part.split_once(':')
+        if let Some((name, value)) = part.split_once(':') {
             // Flattened, an empty value leaves a third blank.
-            && let Some(field) = Field::of_event_data(if separator == "\n" { name } else { name.trim_ascii_start() })
-        {
-            let from = start.saturating_add(name.len()).saturating_add(1);
-            let from = from.saturating_add(value.len().saturating_sub(value.trim_ascii_start().len())).min(end);
-            match values.iter().position(|(known, _, _)| *known == field) {
-                // A command line can have lines that look like values. What was stated before it is beyond doubt, of the
-                // rest neither is believed.
-                Some(at) if at > certain => torn.push(field),
-                Some(_) => {}
-                None => {
-                    if field == Field::CommandLine {
-                        certain = values.len();
-                    }
-                    values.push((field, from, end));
+            let name = if separator == "\n" { name } else { name.trim_ascii_start() };
+            if name == BEHIND_COMMAND_LINE {
+                directory = Some(start);
+            }
+            if let Some(field) = Field::of_event_data(name) {
+                let from = end.saturating_sub(value.trim_ascii().len());
+                match values.iter_mut().find(|(known, _, _)| *known == field) {
+                    Some(place) if BEHIND.contains(&field) => *place = (field, from, end),
+                    Some(_) => {}
+                    None if free && !BEHIND.contains(&field) && !FREE.contains(&name) => {}
+                    None => values.push((field, from, end)),
                 }
             }
+            free |= FREE.contains(&name);
         }
         start = start.saturating_add(part.len()).saturating_add(separator.len());
     }
-    values.retain(|(field, from, to)| !torn.contains(field) && !form::is_nothing(text.get(*from..*to).unwrap_or_default()));
+    // A command line can have lines of its own.
+    let command_line = values.iter_mut().find(|(field, _, _)| *field == Field::CommandLine);
+    if let (Some((_, from, to)), Some(directory)) = (command_line, directory)
+        && let Some(whole) = text.get(*from..directory)
+    {
+        *to = from.saturating_add(whole.trim_ascii_end().len());
+    }
+    values.retain(|(_, from, to)| !form::is_nothing(text.get(*from..*to).unwrap_or_default()));
     let has = |wanted: Field| values.iter().any(|(field, _, _)| *field == wanted);
     let fit = values.iter().all(|(field, from, to)| form::fits(*field, text.get(*from..*to).unwrap_or_default()));
     (fit && has(Field::UtcTime) && has(Field::ProcessGuid) && has(Field::Image)).then_some(values)
@@ -79,11 +95,20 @@ mod tests {
     }
 
     #[test]
-    fn a_command_line_that_poses_as_values_gains_nothing() {
-        let text = format!("{HEAD}CommandLine: x\nImage: C:\\other.exe\nParentImage: C:\\fake.exe\r\nUser: A\\b\r\nParentImage: C:\\p.exe");
-        assert_eq!(value(&text, Field::Image), Some(r"C:\a.exe"));
-        assert_eq!(value(&text, Field::ParentImage), None);
-        assert_eq!(value(&text, Field::User), Some("A\\b"));
+    fn lines_that_pose_as_values_gain_nothing() {
+        let planted = "x\nImage: C:\\other.exe\nCommandLine: y\nSourceIp: z\nParentImage: C:\\fake.exe\nCurrentDirectory: C:\\\nUser: 7";
+        for (description, line) in [("Tool", planted), (planted, "C:\\a.exe -s"), (planted, planted)] {
+            let text = format!(
+                "{HEAD}FileVersion: 1\r\nDescription: {description}\r\nProduct: -\r\nCommandLine: {line}\r\nCurrentDirectory: C:\\b\\\r\n\
+                 User: A\\b\r\nParentImage: C:\\p.exe\r\nParentCommandLine: p"
+            );
+            assert_eq!(value(&text, Field::Image), Some(r"C:\a.exe"));
+            assert_eq!(value(&text, Field::ParentImage), Some(r"C:\p.exe"));
+            assert_eq!(value(&text, Field::User), Some("A\\b"));
+            assert_eq!(value(&text, Field::SourceIp), None);
+            let said = value(&text, Field::CommandLine).unwrap();
+            assert!(said.ends_with(line) && !said.contains("C:\\b\\"), "{said}");
+        }
     }
 
     #[test]

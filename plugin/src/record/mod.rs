@@ -49,8 +49,9 @@ pub enum Fault {
 /// 1 KiB identify themselves, and state must stay bounded.
 pub const MAX_TEXT: usize = 1024;
 
-/// Longest event inside a string that is looked into, in bytes. Sysmon's are 2 to 4 KiB; a command line can hold 32 KiB.
-const MAX_EMBEDDED: usize = 96 * 1024;
+/// Longest event inside a string that is looked into, in bytes. Sysmon's are 2 to 4 KiB; a command line can have 32,767
+/// characters, each of which XML may write in six bytes (`&quot;`).
+const MAX_EMBEDDED: usize = 256 * 1024;
 
 /// A key's quote and its colon.
 const BEHIND_KEY: u16 = u16::from_le_bytes(*b"\":");

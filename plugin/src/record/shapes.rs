@@ -67,6 +67,8 @@ pub enum Field {
     /// The event as Windows renders it for people. It may hold the whole event, too, where a relay puts what it read
     /// under the same key.
     Message,
+    /// The same under a name that is also one of an event's values, which whoever made the program may write: Fluentd's.
+    Description,
     /// The event's values as an array, without names or as objects of one member each.
     Inserts,
     /// The log records of an OTLP request.
@@ -214,7 +216,7 @@ pub const PRODUCERS: &[Producer] = &[
     // Its `EventData` is an array of values.
     Producer {
         name: "Fluentd windows_eventlog2",
-        envelope: &[("Description", Field::Message)],
+        envelope: &[("Description", Field::Description)],
         event_data: &["EventData"],
         naming: &WINDOWS,
     },
