@@ -21,7 +21,11 @@ pub fn plain(line: &str, limit: usize) -> String {
                 out.push(' ');
             }
             blank = false;
-            out.extend(c.to_lowercase());
+            if c.is_ascii() {
+                out.push(c.to_ascii_lowercase());
+            } else {
+                out.extend(c.to_lowercase());
+            }
         }
     }
     text::cut(out, limit)

@@ -170,7 +170,7 @@ impl<'a> Fields<'a> {
             // Mostly a member follows the one before it directly.
             let key = match rest.first_chunk::<{ 2 + PREFIX }>() {
                 Some([b',', b'"', key @ ..]) => {
-                    rest = rest.get(2..).unwrap_or_default();
+                    rest = rest.get(2..).ok_or(Fault::Truncated)?;
                     KeyPrefix::read(key)
                 }
                 _ => {
@@ -192,62 +192,61 @@ impl<'a> Fields<'a> {
             };
             // The key's quote, the colon, and the first bytes of the value.
             let known = key.and_then(|prefix| {
-                let (head, _) = rest.get(prefix.length()..)?.split_first_chunk::<8>()?;
-                let head = u64::from_le_bytes(*head);
-                (head as u16 == BEHIND_KEY).then_some((prefix, head))
+                let tail = rest.get(prefix.length()..)?;
+                let head = u64::from_le_bytes(*tail.first_chunk::<8>()?);
+                (head as u16 == BEHIND_KEY).then_some((prefix, head, tail.get(2..)?))
             });
             let entry;
             let mut head = u64::MAX;
             match known {
-                Some((prefix, word)) => {
+                Some((prefix, word, value)) => {
                     entry = table.find(node, prefix, &[]);
-                    rest = rest.get(prefix.length().wrapping_add(2)..).unwrap_or_default();
+                    rest = value;
                     head = word >> 16;
                     if head as u8 <= b' ' {
-                        rest = rest.get(skip_blank(rest, 0)..).unwrap_or_default();
+                        rest = rest.get(skip_blank(rest, 0)..).ok_or(Fault::Truncated)?;
                         head = u64::MAX;
                     }
                 }
                 None => {
                     let value;
                     (entry, value) = find_long(rest, table, node)?;
-                    rest = rest.get(value..).unwrap_or_default();
+                    rest = rest.get(value..).ok_or(Fault::Truncated)?;
                 }
             }
             let length;
             let kind;
-            let before = match rest.first().ok_or(Fault::Truncated)? {
-                b'"' => {
-                    let string = rest.get(1..).unwrap_or_default();
+            let before = match rest {
+                [b'"', string @ ..] => {
                     length = string_end(string, 0)?;
                     kind = Kind::String;
-                    rest = string.get(length.wrapping_add(1)..).unwrap_or_default();
+                    rest = string.get(length.wrapping_add(1)..).ok_or(Fault::Truncated)?;
                     string.len()
                 }
-                b'{' => {
+                [b'{', members @ ..] => {
                     let Some((entry, child)) = entry.and_then(|entry| Some((entry, entry.child?))) else {
-                        rest = rest.get(container_end(rest, 0)?..).unwrap_or_default();
+                        rest = rest.get(container_end(rest, 0)?..).ok_or(Fault::Truncated)?;
                         continue;
                     };
                     let Some(place) = above.get_mut(depth) else {
-                        rest = rest.get(container_end(rest, 0)?..).unwrap_or_default();
+                        rest = rest.get(container_end(rest, 0)?..).ok_or(Fault::Truncated)?;
                         continue;
                     };
                     *place = (node, inner_rank);
                     depth = depth.wrapping_add(1);
                     node = child;
                     inner_rank = inner_rank.wrapping_add(entry.inner_rank);
-                    rest = rest.get(1..).unwrap_or_default();
+                    rest = members;
                     continue;
                 }
-                b'[' => {
+                [b'[', ..] => {
                     let array = rest;
                     length = container_end(array, 0)?;
                     kind = Kind::Array;
-                    rest = array.get(length..).unwrap_or_default();
+                    rest = array.get(length..).ok_or(Fault::Truncated)?;
                     array.len()
                 }
-                first => {
+                [first, ..] => {
                     let scalar = rest;
                     let end = first_byte(scalar_ends(head));
                     length = if end < HEAD { end } else { scalar_end(scalar, if head == u64::MAX { 0 } else { HEAD }) };
@@ -255,9 +254,10 @@ impl<'a> Fields<'a> {
                     if length == 0 || length == scalar.len() {
                         return Err(bad_scalar(*first, length == 0));
                     }
-                    rest = scalar.get(length..).unwrap_or_default();
+                    rest = scalar.get(length..).ok_or(Fault::Truncated)?;
                     scalar.len()
                 }
+                [] => return Err(Fault::Truncated),
             };
             let Some(entry) = entry else { continue };
             let from = bytes.len().wrapping_sub(before);

@@ -17,6 +17,9 @@ const COMMAS: u64 = LOW.wrapping_mul(b',' as u64);
 const BRACES: u64 = LOW.wrapping_mul(b'}' as u64);
 const BLANKS: u64 = LOW.wrapping_mul(b' ' as u64);
 const ABOVE_BLANKS: u64 = LOW.wrapping_mul(b' ' as u64 + 1);
+/// The upper halves of eight bytes, and what they are of digits (and of six characters that end no scalar).
+const HIGH_HALVES: u64 = LOW.wrapping_mul(0xf0);
+const DIGITS: u64 = LOW.wrapping_mul(b'0' as u64);
 const DOTS: u64 = LOW.wrapping_mul(b'.' as u64);
 
 /// The eight bytes at `at` as a little-endian word; bytes past the end read as 0.
@@ -247,7 +250,12 @@ pub fn scalar_end(bytes: &[u8], at: usize) -> usize {
     let mut at = at;
     loop {
         // Bytes past the end read as 0.
-        let ends = scalar_ends(word(bytes, at));
+        let word = word(bytes, at);
+        if word & HIGH_HALVES == DIGITS {
+            at = at.wrapping_add(8);
+            continue;
+        }
+        let ends = scalar_ends(word);
         if ends != 0 {
             return at.wrapping_add(first_byte(ends)).min(bytes.len());
         }

@@ -445,7 +445,7 @@ pub const PREFIX: usize = 24;
 /// The first 24 bytes of a key as three words, and its length: all of it for nearly all keys.
 ///
 /// The last word that is used is shifted up until its last byte is the highest, which takes the fewest steps when a key is read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub struct KeyPrefix {
     first: u64,
     second: u64,
@@ -453,6 +453,14 @@ pub struct KeyPrefix {
     length: usize,
     /// The words as one, for hashing.
     mixed: u64,
+}
+
+impl PartialEq for KeyPrefix {
+    #[inline(always)]
+    fn eq(&self, other: &KeyPrefix) -> bool {
+        // Each difference is a bit, so that there is one branch; `mixed` follows from the others.
+        (self.first ^ other.first) | (self.second ^ other.second) | (self.third ^ other.third) | (self.length ^ other.length) as u64 == 0
+    }
 }
 
 impl KeyPrefix {
