@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Hosts looked at for one without an open incident, when one must be forgotten.
 pub const LOOK_BACK: usize = 16;
 
-/// A host that was silent for an hour has nothing left that the default windows would join.
-const SILENT_MS: i64 = 3_600_000;
+/// A host that was silent for an hour has nothing left that the default windows would join; in milliseconds.
+pub const SILENT_MS: i64 = 3_600_000;
 
 /// Memory of a host's entries in the maps below beside the host itself.
 const ENTRY: usize = 128;

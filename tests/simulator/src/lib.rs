@@ -18,7 +18,7 @@ use psexec_filter_plugin::counters::Counters;
 use psexec_filter_plugin::evidence::Shelf;
 use psexec_filter_plugin::filter::{Filter, SECOND_KEY, Splice};
 use psexec_filter_plugin::policy::Severity;
-use psexec_filter_plugin::state::hosts::LOOK_BACK;
+use psexec_filter_plugin::state::hosts::{LOOK_BACK, SILENT_MS};
 use psexec_filter_plugin::state::locker::share;
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -176,6 +176,8 @@ struct Check<'w> {
     crowded: Vec<bool>,
     /// What was given up for bytes before each step.
     for_bytes: Vec<u64>,
+    /// Likewise the hosts that were forgotten.
+    forgotten: Vec<u64>,
     last: Counters,
     incidents: HashMap<String, Told>,
     ids: HashMap<(usize, String), String>,
@@ -197,6 +199,7 @@ impl<'w> Check<'w> {
             given_up: vec![0; world.hosts.len()],
             crowded: vec![false; world.hosts.len()],
             for_bytes: vec![0],
+            forgotten: vec![0],
             last: Counters::default(),
             incidents: HashMap::new(),
             ids: HashMap::new(),
@@ -221,6 +224,7 @@ impl<'w> Check<'w> {
         self.given_up[record.host] += forgotten(counters) - forgotten(&self.last);
         self.crowded[record.host] |= counters.evicted_evidence > self.last.evicted_evidence;
         self.for_bytes.push(counters.evicted_bytes);
+        self.forgotten.push(counters.evicted_hosts);
         self.last = counters.clone();
     }
 
@@ -352,6 +356,11 @@ impl<'w> Check<'w> {
         // The host that holds the most gives first: others are to be spared.
         let swollen = self.world.hosts.iter().any(|host| host.swollen) && !self.world.hosts[host].swollen;
         if !swollen && self.for_bytes[first] != self.for_bytes[last + 1] {
+            return false;
+        }
+        // To a host whose clock is ahead this one seems silent, and may be forgotten for it.
+        let ahead = |record: &Record| record.time.ms.saturating_sub(self.world.records[first].time.ms) > SILENT_MS;
+        if self.forgotten[first] != self.forgotten[last + 1] && self.world.records[first..=last].iter().any(ahead) {
             return false;
         }
         let of_host = &self.of_host[host];
