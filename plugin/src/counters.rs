@@ -64,11 +64,11 @@ counters! {
     no_time,
     /// Events that lack what their kind must have (a path, an address) or hold it in a form nobody writes.
     incomplete,
-    /// Events with text that is not UTF-8; examined all the same.
+    /// Events with text that is not UTF-8 in a value that was asked for; examined all the same.
     invalid_utf8,
     /// Events that stated a field twice; examined, the first one holds.
     duplicate_keys,
-    /// Events with a text of more than 1 KiB; examined by its first KiB.
+    /// Events with a text of more than 1 KiB: its first KiB is kept. Command lines are examined to their end.
     text_cut,
     /// Empty records.
     unparsed_empty,

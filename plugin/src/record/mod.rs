@@ -276,24 +276,18 @@ impl<'a> Fields<'a> {
                 place = element;
                 field
             };
-            let new = self.put(field, place);
-            if new && field.decides() && self.is_hopeless(field, interest) {
+            if !self.put(field, place) || !field.decides() {
+                continue;
+            }
+            // The usual case first: it is what most records are left by.
+            let unwanted = || bytes.get(place.start as usize..place.end as usize).and_then(digits).is_some_and(|id| !interest.wants(id));
+            if field == Field::EventId && unwanted() || self.is_ruled_out(field, interest) {
                 return Ok(false);
             }
         }
     }
 
-    /// Whether, with `field` just found, it is certain that nobody wants the record.
-    #[inline(always)]
-    fn is_hopeless(&self, field: Field, interest: &impl Interest) -> bool {
-        // The usual case first: it is what most records are left by.
-        if field == Field::EventId && self.raw(field).and_then(digits).is_some_and(|id| !interest.wants(id)) {
-            return true;
-        }
-        self.is_ruled_out(field, interest)
-    }
-
-    /// The same for all other cases.
+    /// Whether, with `field` just found, it is certain that nobody wants the record. Seldom asked, and so apart.
     #[inline(never)]
     fn is_ruled_out(&self, field: Field, interest: &impl Interest) -> bool {
         match field {
