@@ -12,7 +12,7 @@
 //!
 //! wasm32 has one thread, so the cells below are never used twice at once.
 
-use crate::filter::Filter;
+use crate::filter::{Filter, Splice};
 use dlmalloc::Dlmalloc;
 use once_cell::unsync::OnceCell;
 use std::alloc::{GlobalAlloc, Layout};
@@ -134,28 +134,13 @@ pub extern "C" fn psexec_filter(_tag: usize, _tag_len: usize, seconds: u32, nano
     let Some(filter) = module.filter_for_call() else { return record };
     // SAFETY: the bytes lie inside this memory (checked above) and nobody writes them while the slice lives.
     let bytes = unsafe { core::slice::from_raw_parts(record as *const u8, record_len) };
-    let splice = filter.process(bytes, seconds, nanoseconds);
+    let answer = match filter.process(bytes, seconds, nanoseconds) {
+        Some(splice) => module.insert(record, record_len, &splice),
+        None => record,
+    };
+    // Only here: a call that dies while it writes its answer may leave the heap half changed, too.
     module.busy.set(false);
-    let Some(splice) = splice else { return record };
-
-    let (Some(head), Some(tail)) = (bytes.get(..splice.at), bytes.get(splice.at..)) else { return record };
-    let length = record_len.saturating_add(splice.text.len());
-    if module.arena.can_extend(record, length) {
-        // SAFETY: the arena has `length` + 1 bytes from `record` on, and the record is the last copy in it, so nothing
-        // else stands there. The tail moves first (the ranges may overlap), then the text takes its place.
-        unsafe {
-            let at = (record as *mut u8).add(splice.at);
-            core::ptr::copy(at, at.add(splice.text.len()), tail.len());
-            core::ptr::copy_nonoverlapping(splice.text.as_ptr(), at, splice.text.len());
-            (record as *mut u8).add(length).write(0);
-        }
-        return record;
-    }
-    module.out.clear();
-    for part in [head, splice.text.as_bytes(), tail, &[0]] {
-        module.out.extend_from_slice(part);
-    }
-    module.out.as_ptr() as usize
+    answer
 }
 
 /// Returns the next alert that waits for a record, as NUL-terminated JSON; 0 when there is none. Fluent Bit never calls
@@ -200,17 +185,19 @@ fn answer(ask: impl FnOnce(&mut Filter) -> Option<String>) -> usize {
     // SAFETY: as in `psexec_filter`.
     let module = unsafe { &mut *module() };
     let Some(filter) = module.filter_for_call() else { return 0 };
-    let text = ask(filter);
+    let text = ask(filter).and_then(|text| {
+        // Not copied: a host's saved form may be long.
+        let mut text = text.into_bytes();
+        text.try_reserve_exact(1).ok()?;
+        text.push(0);
+        Some(text)
+    });
+    let answer = text.map_or(0, |text| {
+        module.out = text;
+        module.out.as_ptr() as usize
+    });
     module.busy.set(false);
-    let Some(text) = text else { return 0 };
-    // Not copied: a host's saved form may be long.
-    let mut text = text.into_bytes();
-    if text.try_reserve_exact(1).is_err() {
-        return 0;
-    }
-    text.push(0);
-    module.out = text;
-    module.out.as_ptr() as usize
+    answer
 }
 
 impl Module {
@@ -230,6 +217,32 @@ impl Module {
             self.start();
         }
         self.filter.get_mut()
+    }
+
+    /// Writes the record with the alert in it and returns where: over the record itself where there is room.
+    #[cold]
+    #[inline(never)]
+    fn insert(&mut self, record: usize, record_len: usize, splice: &Splice) -> usize {
+        let Some(tail) = record_len.checked_sub(splice.at) else { return record };
+        let length = record_len.saturating_add(splice.text.len());
+        if self.arena.can_extend(record, length) {
+            // SAFETY: the arena has `length` + 1 bytes from `record` on, and the record is the last copy in it, so nothing
+            // else stands there. The tail moves first (the ranges may overlap), then the text takes its place.
+            unsafe {
+                let at = (record as *mut u8).add(splice.at);
+                core::ptr::copy(at, at.add(splice.text.len()), tail);
+                core::ptr::copy_nonoverlapping(splice.text.as_ptr(), at, splice.text.len());
+                (record as *mut u8).add(length).write(0);
+            }
+            return record;
+        }
+        // SAFETY: as in `psexec_filter`.
+        let (head, tail) = unsafe { core::slice::from_raw_parts(record as *const u8, record_len) }.split_at(splice.at);
+        self.out.clear();
+        for part in [head, splice.text.as_bytes(), tail, &[0]] {
+            self.out.extend_from_slice(part);
+        }
+        self.out.as_ptr() as usize
     }
 
     /// Makes the filter. Apart, like all that happens seldom: what a function may do is paid for by every call, as Fluent Bit's
