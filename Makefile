@@ -20,8 +20,7 @@ run: build
 
 ## Everything that proves it works, on wasmtime and on the interpreter that Fluent Bit uses.
 test: setup setup-wamr
-	$(CARGO) test --package psexec-filter-plugin --package psexec-filter-pack
-	$(CARGO) test --release --package psexec-filter --package psexec-filter-tests --package psexec-filter-simulator --package psexec-filter-fuzz --features psexec-filter-tests/wamr
+	$(CARGO) test --release $(addprefix --package psexec-filter,-plugin -pack "" -tests -simulator -fuzz) --features psexec-filter-tests/wamr
 
 ## The module and the host program.
 build: setup
@@ -32,7 +31,7 @@ build: setup
 lint: setup setup-wamr
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --release --workspace --all-targets --features psexec-filter-tests/wamr -- -D warnings
-	$(CARGO) clippy --package psexec-filter-plugin --package psexec-filter-baseline --target $(WASM) -- -D warnings
+	$(CARGO) clippy --release --package psexec-filter-plugin --package psexec-filter-baseline --target $(WASM) -- -D warnings
 
 ## What a record costs and how fast `run` is, as ratios in one run, written to BENCHMARKS.md. About ten minutes on a quiet machine.
 PAGE := target/BENCHMARKS.md

@@ -2,7 +2,7 @@
 //! names these tests.
 
 use psexec_filter::engine::{Answer, Engine};
-use psexec_filter_tests::{CMD, Host, SYSTEM, alerts, counter, engines, module, module_with, told};
+use psexec_filter_tests::{CMD, Host, SYSTEM, alerts, counter, engines, module, module_with, policy_engines, told};
 use serde_json::json;
 
 const ATTACKER: &str = "10.55.1.77";
@@ -322,7 +322,7 @@ fn posing_as_what_is_allowed() {
         ("with his password", by_user, vec![stolen], vec![], "psexec informational"),
         ("something is started as him", by_user, vec![], vec![child], "psexec informational"),
     ] {
-        for (engine, mut module) in engines(&module_with(policy)) {
+        for (engine, mut module) in policy_engines(policy) {
             let records = [first.clone(), dropped(&host, 0, 7), last.clone()].concat();
             assert_eq!(told(&alerts(&mut *module, &records)), [want], "{what} on {engine}");
         }

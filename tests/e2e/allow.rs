@@ -1,6 +1,6 @@
 //! The allow-list: on finished incidents, by what an entry names, with an end, and never by guess.
 
-use psexec_filter_tests::{CMD, Host, alerts, counter, engines, module_with};
+use psexec_filter_tests::{CMD, Host, alerts, counter, policy_engines};
 use serde_json::{Value, json};
 
 const ADMIN: &str = "10.20.0.7";
@@ -49,12 +49,12 @@ fn every_field_holds_or_the_entry_does_not() {
         ("host = ['pc1']\nuntil = '2024-09-13'", false),
         ("host = ['pc1']\nuntil = '2024-09-14T08:59:59Z'", false),
     ] {
-        for (engine, mut module) in engines(&module_with(&entry(fields))) {
+        for (engine, mut module) in policy_engines(&entry(fields)) {
             assert_eq!(allowed(&alerts(&mut *module, &story())), Some(want), "{fields} on {engine}");
         }
     }
     // One entry of several is enough.
-    for (_, mut module) in engines(&module_with(&(entry("host = ['pc2']") + &entry("host = ['pc1']")))) {
+    for (_, mut module) in policy_engines(&(entry("host = ['pc2']") + &entry("host = ['pc1']"))) {
         assert_eq!(allowed(&alerts(&mut *module, &story())), Some(true));
     }
 }
@@ -68,7 +68,7 @@ fn one_of_several_candidates() {
         ("the logon's session is told by its machine's name", Some(ADMIN), ATTACKER, true),
         ("the logon names the one that is not", Some(ATTACKER), ATTACKER, false),
     ] {
-        for (engine, mut module) in engines(&module_with(&entry("source = ['10.20.0.0/16']"))) {
+        for (engine, mut module) in policy_engines(&entry("source = ['10.20.0.0/16']")) {
             let host = Host::new("PC1");
             let mut records = host.psexec(0, 7, ADMIN);
             records.insert(0, host.connection(-3_000, others));
@@ -85,7 +85,7 @@ fn one_of_several_candidates() {
 #[test]
 fn an_alert_waits_for_a_late_connection() {
     let policy = entry("source = ['10.20.0.0/16']");
-    for (engine, mut module) in engines(&module_with(&policy)) {
+    for (engine, mut module) in policy_engines(&policy) {
         let told = alerts(&mut *module, &Host::new("PC1").psexec(0, 7, ADMIN));
         assert_eq!((told.len(), allowed(&told)), (1, Some(true)), "{engine}");
         let told = alerts(&mut *module, &Host::new("PC2").psexec(0, 7, ATTACKER));
@@ -111,7 +111,7 @@ fn an_alert_waits_for_a_late_connection() {
 #[test]
 fn dropped_is_counted_and_not_told() {
     let policy = format!("[alert]\nallowed = \"drop\"\n{}", entry("source = ['10.20.0.0/16']"));
-    for (engine, mut module) in engines(&module_with(&policy)) {
+    for (engine, mut module) in policy_engines(&policy) {
         assert_eq!(alerts(&mut *module, &Host::new("PC1").psexec(0, 7, ADMIN)), Vec::<Value>::new(), "{engine}");
         assert!(counter(&mut *module, "allowed") >= 1, "{engine}");
         assert_eq!(allowed(&alerts(&mut *module, &Host::new("PC2").psexec(0, 7, ATTACKER))), Some(false), "{engine}");
@@ -122,7 +122,7 @@ fn dropped_is_counted_and_not_told() {
 #[test]
 fn unknown_sources() {
     for (setting, want) in [("", false), ("[alert]\non_unknown_source = \"allow\"\n", true)] {
-        for (engine, mut module) in engines(&module_with(&format!("{setting}{}", entry("source = ['10.20.0.0/16']\nhost = ['pc1']")))) {
+        for (engine, mut module) in policy_engines(&format!("{setting}{}", entry("source = ['10.20.0.0/16']\nhost = ['pc1']"))) {
             let told = alerts(&mut *module, &Host::new("PC1").psexec(0, 7, ADMIN)[..4]);
             assert_eq!(allowed(&told), Some(want), "{setting} on {engine}");
         }
@@ -153,7 +153,7 @@ fn known_management_tools() {
             .map(|line| format!("{line}\n"))
             .collect();
         for (from, want) in [("192.0.2", "informational"), ("198.51.100", "critical")] {
-            for (engine, mut module) in engines(&module_with(&starter)) {
+            for (engine, mut module) in policy_engines(&starter) {
                 let told: Vec<Value> = (10..=15)
                     .filter_map(|server| {
                         let host = Host::new(&format!("PC{server}"));
@@ -184,7 +184,7 @@ fn known_management_tools() {
 #[test]
 fn an_attack_does_not_hide_behind_an_administrator() {
     for dropped in ["", "[alert]\nallowed = \"drop\"\n"] {
-        for (engine, mut module) in engines(&module_with(&format!("{dropped}{}", entry("source = ['10.20.0.0/16']")))) {
+        for (engine, mut module) in policy_engines(&format!("{dropped}{}", entry("source = ['10.20.0.0/16']"))) {
             let host = Host::new("PC1");
             let first = alerts(&mut *module, &host.psexec(0, 7, ADMIN));
             assert!(allowed(&first).is_none_or(|allowed| allowed), "{engine}");
@@ -203,7 +203,7 @@ fn an_attack_does_not_hide_behind_an_administrator() {
 /// Without event 3 everybody who logged on may have been the one, however near in time another is.
 #[test]
 fn the_nearest_logon_alone_allows_nothing() {
-    for (engine, mut module) in engines(&module_with(&entry("source = ['10.20.0.0/16']"))) {
+    for (engine, mut module) in policy_engines(&entry("source = ['10.20.0.0/16']")) {
         let host = Host::new("PC1");
         let mut records = vec![host.logon(-5_000, ATTACKER, "0x1", "EVIL"), host.logon(-1_000, ADMIN, "0x2", "BACKUP")];
         records.extend(host.psexec(0, 7, ADMIN)[..4].to_vec());

@@ -1,7 +1,7 @@
 //! Every bound, reached: it bites, it is counted, and what it must not cost is still there.
 
 use psexec_filter::engine::Engine;
-use psexec_filter_tests::{Host, alerts, call, counter, engines, module, module_with};
+use psexec_filter_tests::{Host, alerts, call, counter, engines, module, module_with, policy_engines};
 use serde_json::{Value, json};
 
 /// Holds a counter to a test of its value.
@@ -47,7 +47,7 @@ fn a_flood_on_a_host_does_not_hide_an_attack() {
 
 #[test]
 fn evidence_per_host() {
-    for (_, mut module) in engines(&module_with("[limits]\nevidence_per_host = 16")) {
+    for (_, mut module) in policy_engines("[limits]\nevidence_per_host = 16") {
         let host = Host::new("PC1");
         for n in 0..4 {
             assert_eq!(call(&mut *module, &host.connection(n * 10, &format!("10.1.0.{n}"))), None);
@@ -74,7 +74,7 @@ fn evidence_that_is_alike() {
 /// The host that was silent longest is forgotten, rather one without an incident.
 #[test]
 fn hosts() {
-    for (_, mut module) in engines(&module_with("[limits]\nhosts = 3")) {
+    for (_, mut module) in policy_engines("[limits]\nhosts = 3") {
         let attacked = Host::new("attacked");
         assert!(!alerts(&mut *module, &attacked.psexec(0, 7, "10.55.1.77")[..3]).is_empty());
         for n in 0..50 {
@@ -89,7 +89,7 @@ fn hosts() {
 /// A flood on one host, over the bytes for all of them, costs that host and not the others.
 #[test]
 fn state_bytes() {
-    for (_, mut module) in engines(&module_with("[limits]\nstate_bytes = 65536\nevidence_per_host = 256")) {
+    for (_, mut module) in policy_engines("[limits]\nstate_bytes = 65536\nevidence_per_host = 256") {
         let quiet = Host::new("quiet");
         let pieces = quiet.psexec(0, 7, "10.55.1.77");
         assert!(alerts(&mut *module, &pieces[..2]).is_empty());
@@ -107,7 +107,7 @@ fn state_bytes() {
 
 #[test]
 fn incidents_per_host() {
-    for (_, mut module) in engines(&module_with("[limits]\nincidents_per_host = 2")) {
+    for (_, mut module) in policy_engines("[limits]\nincidents_per_host = 2") {
         let host = Host::new("PC1");
         for n in 0..5u32 {
             let path = format!(r"C:\Windows\{n}.exe");
@@ -120,7 +120,7 @@ fn incidents_per_host() {
 
 #[test]
 fn revisions() {
-    for (_, mut module) in engines(&module_with("[limits]\nrevisions = 1")) {
+    for (_, mut module) in policy_engines("[limits]\nrevisions = 1") {
         let alerts = alerts(&mut *module, &Host::new("PC1").psexec(0, 7, "10.55.1.77"));
         assert_eq!(alerts.len(), 1);
         expect(&mut *module, "revisions_over_limit", |count| count > 0);
@@ -131,7 +131,7 @@ fn revisions() {
 /// A record that already has both keys cannot carry an alert. It waits for the host's next one, in a queue with an end.
 #[test]
 fn alerts_that_wait() {
-    for (_, mut module) in engines(&module_with("[limits]\npending_per_host = 2")) {
+    for (_, mut module) in policy_engines("[limits]\npending_per_host = 2") {
         let host = Host::new("PC1");
         let full = |record: String| {
             let mut record: Value = serde_json::from_str(&record).expect("JSON");
@@ -162,7 +162,7 @@ fn alerts_that_wait() {
 /// Of the alerts that wait it is not the worst that goes.
 #[test]
 fn the_least_of_the_alerts_that_wait_goes() {
-    for (_, mut module) in engines(&module_with("[limits]\npending_per_host = 1")) {
+    for (_, mut module) in policy_engines("[limits]\npending_per_host = 1") {
         let host = Host::new("PC1");
         let full = |record: String| record.replacen('{', r#"{"detection":1,"detection_psexec_filter":1,"#, 1);
         for (n, writer) in ["System", r"C:\Users\a\setup.exe"].into_iter().enumerate() {
@@ -179,7 +179,7 @@ fn the_least_of_the_alerts_that_wait_goes() {
 /// Hosts that have been silent for hours make room for the one that needs it, though it holds the most.
 #[test]
 fn silent_hosts_make_room() {
-    for (engine, mut module) in engines(&module_with("[limits]\nstate_bytes = 65536")) {
+    for (engine, mut module) in policy_engines("[limits]\nstate_bytes = 65536") {
         for n in 0..100 {
             let host = Host::new(&format!("OLD{n}"));
             (0..4).for_each(|file| drop(call(&mut *module, &host.file(file, "System", &format!(r"C:\Windows\{file}.exe")))));
@@ -200,7 +200,7 @@ fn silent_hosts_make_room() {
 /// A change of `limits.watched` is seen at once.
 #[test]
 fn processes_watched() {
-    for (_, mut module) in engines(&module_with("[limits]\nwatched = 1")) {
+    for (_, mut module) in policy_engines("[limits]\nwatched = 1") {
         let host = Host::new("PC1");
         for n in 0..2u32 {
             let (path, at) = (format!(r"C:\Windows\{n}.exe"), i64::from(n) * 100);
@@ -282,7 +282,7 @@ fn a_clock_that_jumps() {
 
 #[test]
 fn what_is_below_the_least_severity_is_counted() {
-    for (_, mut module) in engines(&module_with("[alert]\nmin_severity = \"critical\"")) {
+    for (_, mut module) in policy_engines("[alert]\nmin_severity = \"critical\"") {
         let alerts = alerts(&mut *module, &Host::new("PC1").psexec(0, 7, "10.55.1.77"));
         assert_eq!(alerts.len(), 1);
         assert_eq!((&alerts[0]["severity"], &alerts[0]["revision"]), (&json!("critical"), &json!(1)));
@@ -293,7 +293,7 @@ fn what_is_below_the_least_severity_is_counted() {
 /// With an interval the counters ride on a record, since Fluent Bit has no other way out for them.
 #[test]
 fn counters_ride_on_a_record() {
-    for (_, mut module) in engines(&module_with("[alert]\nstats_interval = \"60s\"")) {
+    for (_, mut module) in policy_engines("[alert]\nstats_interval = \"60s\"") {
         let host = Host::new("PC1");
         let mut told = Vec::new();
         for n in 0..13 {

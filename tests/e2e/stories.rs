@@ -1,6 +1,6 @@
 //! Whole stories: local use, repeats, duplicates, several hosts, the allow-list.
 
-use psexec_filter_tests::{Host, alerts, counter, engines, module, module_with};
+use psexec_filter_tests::{Host, alerts, counter, engines, module, policy_engines};
 use serde_json::{Value, json};
 
 fn severities(alerts: &[Value]) -> Vec<(&str, u64)> {
@@ -156,7 +156,7 @@ fn what_is_allowed_is_still_told_but_informational() {
         host = ["pc1"]
         reason = "software deployment, ticket 4711"
     "#;
-    for (engine, mut module) in engines(&module_with(ALLOW)) {
+    for (engine, mut module) in policy_engines(ALLOW) {
         let told = |alerts: Vec<Value>| {
             let last = alerts.last().cloned().unwrap_or_default();
             json!([last["severity"], last["status"], last["reason"]])

@@ -1,6 +1,6 @@
 //! Each technique as each tool leaves it on the target, reconstructed from the tools' sources.
 
-use psexec_filter_tests::{CMD, Host, POWERSHELL, SERVICES, SYSTEM, WMI, alerts, engines, module, module_with, told};
+use psexec_filter_tests::{CMD, Host, POWERSHELL, SERVICES, SYSTEM, WMI, alerts, engines, module, policy_engines, told};
 use serde_json::{Value, json};
 
 const ATTACKER: &str = "10.55.1.77";
@@ -136,7 +136,7 @@ fn near_misses_cost_no_more() {
 /// The policy can tell each level of a chain as another.
 #[test]
 fn levels_are_told_as_the_policy_says() {
-    for (engine, mut module) in engines(&psexec_filter_tests::module_with("[psexec]\nseverity = { critical = \"medium\" }")) {
+    for (engine, mut module) in policy_engines("[psexec]\nseverity = { critical = \"medium\" }") {
         assert_eq!(
             told(&alerts(&mut *module, &Host::new("PC1").psexec(0, 7, ATTACKER))),
             ["psexec high"],
@@ -185,7 +185,7 @@ fn an_smbexec_shell_is_one_incident() {
 #[test]
 fn so_many_commands_make_a_shell() {
     for (setting, want) in [("", "smbexec critical"), ("[smbexec]\nshell_commands = 4", "smbexec high")] {
-        for (engine, mut module) in engines(&module_with(setting)) {
+        for (engine, mut module) in policy_engines(setting) {
             let host = Host::new("PC1");
             let mut records = vec![host.connection(-500, ATTACKER)];
             for n in 0..3u32 {
@@ -516,7 +516,7 @@ fn modes_of_the_original_idea() {
         ("[psexec]\nmatch = \"distinct-codes\"", Some("psexec medium"), None, Some("psexec medium")),
     ] {
         for (records, want) in [(&whole, whole_told), (&no_connection, no_connection_told), (&unrelated, unrelated_told)] {
-            for (engine, mut module) in engines(&psexec_filter_tests::module_with(policy)) {
+            for (engine, mut module) in policy_engines(policy) {
                 let want: Vec<String> = want.iter().map(|want| (*want).to_owned()).collect();
                 assert_eq!(told(&alerts(&mut *module, records)), want, "{policy} on {engine}");
             }

@@ -8,18 +8,35 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
+/// An engine with its name.
+pub type Named = (&'static str, Box<dyn Engine>);
+
 /// All engines this was built with, by name, each with a fresh instance of `module`.
-pub fn engines(module: &[u8]) -> Vec<(&'static str, Box<dyn Engine>)> {
+pub fn engines(module: &[u8]) -> Vec<Named> {
     engines_with(module, Options::default())
 }
 
 /// The same, driven as `options` say.
-pub fn engines_with(module: &[u8], options: Options<'_>) -> Vec<(&'static str, Box<dyn Engine>)> {
-    vec![
-        ("wasmtime", Box::new(compiled(module).start(options).expect("wasmtime starts the module")) as Box<dyn Engine>),
-        #[cfg(feature = "wamr")]
-        ("wamr", Box::new(psexec_filter::engine::Wamr::new(module, options).expect("WAMR takes the module"))),
-    ]
+pub fn engines_with(module: &[u8], options: Options<'_>) -> Vec<Named> {
+    let wasmtime: Named = ("wasmtime", Box::new(compiled(module).start(options).expect("wasmtime starts the module")));
+    [Some(wasmtime), interpreter(module, options)].into_iter().flatten().collect()
+}
+
+/// The engines on which a policy given as TOML is tried: the interpreter alone, where there is one. What a policy says is the
+/// same on every engine, and wasmtime would compile the whole module once more for each.
+pub fn policy_engines(policy: &str) -> Vec<Named> {
+    let module = module_with(policy);
+    interpreter(&module, Options::default()).map_or_else(|| engines(&module), |interpreter| vec![interpreter])
+}
+
+#[cfg(feature = "wamr")]
+fn interpreter(module: &[u8], options: Options<'_>) -> Option<Named> {
+    Some(("wamr", Box::new(psexec_filter::engine::Wamr::new(module, options).expect("WAMR takes the module"))))
+}
+
+#[cfg(not(feature = "wamr"))]
+fn interpreter(_: &[u8], _: Options<'_>) -> Option<Named> {
+    None
 }
 
 /// The module compiled, once in a test run: most tests use the same few.

@@ -134,7 +134,7 @@ pub fn pack(module: &[u8], policy: &Policy) -> Result<Vec<u8>, ModuleError> {
             }
             other => {
                 if let Some((id, range)) = other.as_section() {
-                    let data = module.get(range.start as usize..range.end as usize).unwrap_or_default();
+                    let data = module.get(range).unwrap_or_default();
                     out.section(&RawSection { id, data });
                 }
             }
