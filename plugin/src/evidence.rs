@@ -3,7 +3,7 @@
 use crate::event::{Event, Kind};
 use crate::normalize::path::{self, PathKey};
 use crate::normalize::time::Timestamp;
-use crate::normalize::{address, command, guid};
+use crate::normalize::{address, command, guid, lower};
 use crate::pattern::wildcard;
 use crate::policy::{Match, Policy};
 use crate::record::shapes::Field;
@@ -342,9 +342,10 @@ impl Sieve {
             Kind::Logon => so_far.number(Field::LogonType).is_some_and(|logon_type| logon_type != NETWORK_LOGON),
             // Outbound ones tell the host's own addresses, and of the others few can be left early.
             Kind::NetworkConnect => false,
-            Kind::PipeCreated | Kind::PipeConnected => {
-                so_far.text(Field::PipeName).is_some_and(|name| !self.pipes.iter().any(|pattern| wildcard(pattern, &pipe_key(&name))))
-            }
+            Kind::PipeCreated | Kind::PipeConnected => so_far
+                .text(Field::PipeName)
+                .map(|name| pipe_key(&name))
+                .is_some_and(|key| !self.pipes.iter().any(|pattern| wildcard(pattern, &key))),
         }
     }
 }
@@ -674,7 +675,7 @@ fn service_set(event: &Event<'_>) -> Found {
 
 /// A pipe's name for matching.
 fn pipe_key(name: &str) -> String {
-    name.trim_start_matches('\\').to_lowercase()
+    lower(name.trim_start_matches('\\'))
 }
 
 fn pipe(event: &Event<'_>) -> Found {

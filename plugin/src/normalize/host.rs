@@ -1,5 +1,6 @@
 //! Host names: the key under which a host's evidence is kept.
 
+use super::lower;
 use std::net::IpAddr;
 
 /// The first label of `computer` in lower case (`WS01.corp.example` and `ws01` are one host); an IP literal
@@ -17,7 +18,7 @@ pub fn key(computer: &str) -> Option<String> {
     if label.is_empty() {
         return None;
     }
-    Some(label.to_lowercase())
+    Some(lower(label))
 }
 
 #[cfg(test)]

@@ -9,3 +9,8 @@ pub mod guid;
 pub mod host;
 pub mod path;
 pub mod time;
+
+/// `text` in lower case. Nearly all is ASCII, whose case takes a fraction of the steps that other letters' takes.
+pub fn lower(text: &str) -> String {
+    if text.is_ascii() { text.to_ascii_lowercase() } else { text.to_lowercase() }
+}
