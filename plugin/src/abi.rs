@@ -223,21 +223,21 @@ impl Module {
     #[cold]
     #[inline(never)]
     fn insert(&mut self, record: usize, record_len: usize, splice: &Splice) -> usize {
-        let Some(tail) = record_len.checked_sub(splice.at) else { return record };
+        // SAFETY: as in `psexec_filter`. Neither part is looked at after the record has been written over.
+        let bytes = unsafe { core::slice::from_raw_parts(record as *const u8, record_len) };
+        let Some((head, tail)) = bytes.split_at_checked(splice.at) else { return record };
         let length = record_len.saturating_add(splice.text.len());
         if self.arena.can_extend(record, length) {
             // SAFETY: the arena has `length` + 1 bytes from `record` on, and the record is the last copy in it, so nothing
             // else stands there. The tail moves first (the ranges may overlap), then the text takes its place.
             unsafe {
                 let at = (record as *mut u8).add(splice.at);
-                core::ptr::copy(at, at.add(splice.text.len()), tail);
+                core::ptr::copy(at, at.add(splice.text.len()), tail.len());
                 core::ptr::copy_nonoverlapping(splice.text.as_ptr(), at, splice.text.len());
                 (record as *mut u8).add(length).write(0);
             }
             return record;
         }
-        // SAFETY: as in `psexec_filter`.
-        let (head, tail) = unsafe { core::slice::from_raw_parts(record as *const u8, record_len) }.split_at(splice.at);
         self.out.clear();
         for part in [head, splice.text.as_bytes(), tail, &[0]] {
             self.out.extend_from_slice(part);

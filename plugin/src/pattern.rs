@@ -36,7 +36,7 @@ impl Patterns {
     /// Patterns that are part of the program, all of them wildcards.
     pub fn known(texts: &[&str]) -> Patterns {
         let texts: Vec<String> = texts.iter().map(|text| (*text).to_owned()).collect();
-        let compiled = texts.iter().map(|text| Pattern::Wildcard(text.to_lowercase())).collect();
+        let compiled = texts.iter().map(|text| Pattern::Wildcard(lower(text))).collect();
         Patterns { texts, compiled }
     }
 
@@ -62,7 +62,7 @@ impl Pattern {
             return Err(format!("a pattern has {} bytes; expected 1 to {MAX_PATTERN}", text.len()));
         }
         let pattern = match text.strip_prefix("re:") {
-            None => Pattern::Wildcard(text.to_lowercase()),
+            None => Pattern::Wildcard(lower(text)),
             Some(regex) => {
                 let compiled = RegexBuilder::new(regex).case_insensitive(true).size_limit(MAX_REGEX).build();
                 Pattern::Regex(
@@ -108,7 +108,7 @@ pub fn wildcard(pattern: &str, name: &str) -> bool {
     if differ(p.first(), n.first()) || differ(p.last(), n.last()) {
         return false;
     }
-    in_steps(pattern.as_bytes(), name.as_bytes(), FEW_STEPS).unwrap_or_else(|| by_parts(pattern, name))
+    in_steps(p, n, FEW_STEPS).unwrap_or_else(|| by_parts(pattern, name))
 }
 
 /// Names are mostly decided in so many steps, a byte each.

@@ -7,6 +7,7 @@ use super::psexec::is_smb_or_rpc;
 use super::source::{self, Hints};
 use super::{Chain, Finding, Rule, is_suspicious, nearest, service};
 use crate::evidence::{Change, Evidence, Fact, Parent, Shelf};
+use crate::normalize::lower;
 use crate::policy::{Levels, Policy, Severity};
 use crate::state::locker::Locker;
 use std::rc::Rc;
@@ -102,7 +103,7 @@ impl Chain for Scshell {
         let connection = source.connection.clone();
         let pieces = [("connection", connection.as_ref()), ("service", Some(anchor)), ("process", process), ("put back", put_back)];
         let mut finding = Finding::new(anchor, severity, &pieces, source, locker);
-        finding.fold = set.service.to_lowercase();
+        finding.fold = lower(&set.service);
         finding.lateral = connected.then_some(true);
         Some(finding)
     }

@@ -30,6 +30,7 @@ mod tests {
         for (computer, want) in [
             ("WS01.corp.example", Some("ws01")),
             ("ws01", Some("ws01")),
+            ("BÜRO1.corp", Some("büro1")),
             (" WS01. ", Some("ws01")),
             ("10.0.0.21", Some("10.0.0.21")),
             ("FE80::1", Some("fe80::1")),
