@@ -7,7 +7,7 @@
 //! beside it with the same module.
 
 use psexec_filter::engine::Answer;
-use psexec_filter_tests::{HOST_PATHS, corpus_files, engines, module};
+use psexec_filter_tests::{HOST_PATHS, corpus_files, module, wasmtime};
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -127,7 +127,7 @@ fn soak(program: &Path, records: &[String], count: usize) {
         (lines, alerts)
     });
     let mut stream = std::io::BufWriter::with_capacity(1 << 20, TcpStream::connect(address).expect("it listens"));
-    let mut filter = engines(module()).swap_remove(0).1;
+    let mut filter = wasmtime(module());
     let (mut expected, mut resident, start) = (0usize, Vec::new(), Instant::now());
     for number in 0..count {
         let (round, index) = (number / records.len(), number % records.len());

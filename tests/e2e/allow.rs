@@ -1,6 +1,6 @@
 //! The allow-list: on finished incidents, by what an entry names, with an end, and never by guess.
 
-use psexec_filter_tests::{CMD, Host, alerts, counter, policy_engines};
+use psexec_filter_tests::{CMD, Host, alerts, counter, policy_engine};
 use serde_json::{Value, json};
 
 const ADMIN: &str = "10.20.0.7";
@@ -49,14 +49,12 @@ fn every_field_holds_or_the_entry_does_not() {
         ("host = ['pc1']\nuntil = '2024-09-13'", false),
         ("host = ['pc1']\nuntil = '2024-09-14T08:59:59Z'", false),
     ] {
-        for (engine, mut module) in policy_engines(&entry(fields)) {
-            assert_eq!(allowed(&alerts(&mut *module, &story())), Some(want), "{fields} on {engine}");
-        }
+        let (engine, mut module) = policy_engine(&entry(fields));
+        assert_eq!(allowed(&alerts(&mut *module, &story())), Some(want), "{fields} on {engine}");
     }
     // One entry of several is enough.
-    for (_, mut module) in policy_engines(&(entry("host = ['pc2']") + &entry("host = ['pc1']"))) {
-        assert_eq!(allowed(&alerts(&mut *module, &story())), Some(true));
-    }
+    let (_, mut module) = policy_engine(&(entry("host = ['pc2']") + &entry("host = ['pc1']")));
+    assert_eq!(allowed(&alerts(&mut *module, &story())), Some(true));
 }
 
 /// On a busy server every address that connected must be allowed, unless the logon names the one it was.
@@ -68,16 +66,15 @@ fn one_of_several_candidates() {
         ("the logon's session is told by its machine's name", Some(ADMIN), ATTACKER, true),
         ("the logon names the one that is not", Some(ATTACKER), ATTACKER, false),
     ] {
-        for (engine, mut module) in policy_engines(&entry("source = ['10.20.0.0/16']")) {
-            let host = Host::new("PC1");
-            let mut records = host.psexec(0, 7, ADMIN);
-            records.insert(0, host.connection(-3_000, others));
-            if let Some(address) = logon {
-                records.insert(0, host.logon(-100, address, "0x5555", "ADMINPC"));
-                records.insert(1, host.file(10, "System", r"C:\Windows\PSEXEC-ADMINPC-1A2B3C4D.key"));
-            }
-            assert_eq!(allowed(&alerts(&mut *module, &records)), Some(want), "{what} on {engine}");
+        let (engine, mut module) = policy_engine(&entry("source = ['10.20.0.0/16']"));
+        let host = Host::new("PC1");
+        let mut records = host.psexec(0, 7, ADMIN);
+        records.insert(0, host.connection(-3_000, others));
+        if let Some(address) = logon {
+            records.insert(0, host.logon(-100, address, "0x5555", "ADMINPC"));
+            records.insert(1, host.file(10, "System", r"C:\Windows\PSEXEC-ADMINPC-1A2B3C4D.key"));
         }
+        assert_eq!(allowed(&alerts(&mut *module, &records)), Some(want), "{what} on {engine}");
     }
 }
 
@@ -85,47 +82,44 @@ fn one_of_several_candidates() {
 #[test]
 fn an_alert_waits_for_a_late_connection() {
     let policy = entry("source = ['10.20.0.0/16']");
-    for (engine, mut module) in policy_engines(&policy) {
-        let told = alerts(&mut *module, &Host::new("PC1").psexec(0, 7, ADMIN));
-        assert_eq!((told.len(), allowed(&told)), (1, Some(true)), "{engine}");
-        let told = alerts(&mut *module, &Host::new("PC2").psexec(0, 7, ATTACKER));
-        assert_eq!((told.len(), allowed(&told), &told[0]["severity"]), (1, Some(false), &json!("critical")), "{engine}");
-        assert_eq!(counter(&mut *module, "held"), 2, "{engine}");
+    let (engine, mut module) = policy_engine(&policy);
+    let told = alerts(&mut *module, &Host::new("PC1").psexec(0, 7, ADMIN));
+    assert_eq!((told.len(), allowed(&told)), (1, Some(true)), "{engine}");
+    let told = alerts(&mut *module, &Host::new("PC2").psexec(0, 7, ATTACKER));
+    assert_eq!((told.len(), allowed(&told), &told[0]["severity"]), (1, Some(false), &json!("critical")), "{engine}");
+    assert_eq!(counter(&mut *module, "held"), 2, "{engine}");
 
-        // It never comes: the host's next record after the grace carries the alert, one before it does not.
-        let host = Host::new("PC3");
-        for record in &host.psexec(0, 7, ATTACKER)[..4] {
-            assert_eq!(psexec_filter_tests::call(&mut *module, record), None, "{engine}");
-        }
-        let any = |ms| host.event(1, ms, json!({"Image": r"C:\a.exe", "ParentImage": r"C:\b.exe"}));
-        assert_eq!(psexec_filter_tests::call(&mut *module, &any(9_000)), None, "{engine}");
-        let late = psexec_filter_tests::call(&mut *module, &any(10_200)).expect("the alert");
-        assert_eq!((&late["severity"], &late["source"]), (&json!("high"), &Value::Null), "{engine}");
-
-        // Nor does a record: the host program asks for it at the end.
-        let told = alerts(&mut *module, &Host::new("PC4").psexec(0, 7, ATTACKER)[..4]);
-        assert_eq!(told.len(), 1, "{engine}");
+    // It never comes: the host's next record after the grace carries the alert, one before it does not.
+    let host = Host::new("PC3");
+    for record in &host.psexec(0, 7, ATTACKER)[..4] {
+        assert_eq!(psexec_filter_tests::call(&mut *module, record), None, "{engine}");
     }
+    let any = |ms| host.event(1, ms, json!({"Image": r"C:\a.exe", "ParentImage": r"C:\b.exe"}));
+    assert_eq!(psexec_filter_tests::call(&mut *module, &any(9_000)), None, "{engine}");
+    let late = psexec_filter_tests::call(&mut *module, &any(10_200)).expect("the alert");
+    assert_eq!((&late["severity"], &late["source"]), (&json!("high"), &Value::Null), "{engine}");
+
+    // Nor does a record: the host program asks for it at the end.
+    let told = alerts(&mut *module, &Host::new("PC4").psexec(0, 7, ATTACKER)[..4]);
+    assert_eq!(told.len(), 1, "{engine}");
 }
 
 #[test]
 fn dropped_is_counted_and_not_told() {
     let policy = format!("[alert]\nallowed = \"drop\"\n{}", entry("source = ['10.20.0.0/16']"));
-    for (engine, mut module) in policy_engines(&policy) {
-        assert_eq!(alerts(&mut *module, &Host::new("PC1").psexec(0, 7, ADMIN)), Vec::<Value>::new(), "{engine}");
-        assert!(counter(&mut *module, "allowed") >= 1, "{engine}");
-        assert_eq!(allowed(&alerts(&mut *module, &Host::new("PC2").psexec(0, 7, ATTACKER))), Some(false), "{engine}");
-    }
+    let (engine, mut module) = policy_engine(&policy);
+    assert_eq!(alerts(&mut *module, &Host::new("PC1").psexec(0, 7, ADMIN)), Vec::<Value>::new(), "{engine}");
+    assert!(counter(&mut *module, "allowed") >= 1, "{engine}");
+    assert_eq!(allowed(&alerts(&mut *module, &Host::new("PC2").psexec(0, 7, ATTACKER))), Some(false), "{engine}");
 }
 
 /// What is not known is not allowed, unless the policy says so.
 #[test]
 fn unknown_sources() {
     for (setting, want) in [("", false), ("[alert]\non_unknown_source = \"allow\"\n", true)] {
-        for (engine, mut module) in policy_engines(&format!("{setting}{}", entry("source = ['10.20.0.0/16']\nhost = ['pc1']"))) {
-            let told = alerts(&mut *module, &Host::new("PC1").psexec(0, 7, ADMIN)[..4]);
-            assert_eq!(allowed(&told), Some(want), "{setting} on {engine}");
-        }
+        let (engine, mut module) = policy_engine(&format!("{setting}{}", entry("source = ['10.20.0.0/16']\nhost = ['pc1']")));
+        let told = alerts(&mut *module, &Host::new("PC1").psexec(0, 7, ADMIN)[..4]);
+        assert_eq!(allowed(&told), Some(want), "{setting} on {engine}");
     }
 }
 
@@ -153,28 +147,27 @@ fn known_management_tools() {
             .map(|line| format!("{line}\n"))
             .collect();
         for (from, want) in [("192.0.2", "informational"), ("198.51.100", "critical")] {
-            for (engine, mut module) in policy_engines(&starter) {
-                let told: Vec<Value> = (10..=15)
-                    .filter_map(|server| {
-                        let host = Host::new(&format!("PC{server}"));
-                        let address = format!("{from}.{server}");
-                        let records = if path.is_empty() {
-                            let run = |n: u32| host.wmi(i64::from(n) * 1_000, 7 + n, CMD, shell, "0x1d313d");
-                            vec![host.connection(-100, &address), run(0), run(1)]
-                        } else {
-                            let mut records = vec![host.file(0, "System", path)];
-                            records.extend(host.new_service(40, service, path));
-                            records.extend([host.start(80, 7, path), host.connection(1_500, &address)]);
-                            records
-                        };
-                        alerts(&mut *module, &records).pop()
-                    })
-                    .collect();
-                assert_eq!(told.len(), 6, "{tool} on {engine}");
-                assert!(told.iter().any(|alert| alert["severity"] == want), "{tool} from {from} on {engine}: {told:?}");
-                if want == "critical" {
-                    assert!(told.iter().all(|alert| alert["severity"] == want), "{tool} from anywhere else on {engine}");
-                }
+            let (engine, mut module) = policy_engine(&starter);
+            let told: Vec<Value> = (10..=15)
+                .filter_map(|server| {
+                    let host = Host::new(&format!("PC{server}"));
+                    let address = format!("{from}.{server}");
+                    let records = if path.is_empty() {
+                        let run = |n: u32| host.wmi(i64::from(n) * 1_000, 7 + n, CMD, shell, "0x1d313d");
+                        vec![host.connection(-100, &address), run(0), run(1)]
+                    } else {
+                        let mut records = vec![host.file(0, "System", path)];
+                        records.extend(host.new_service(40, service, path));
+                        records.extend([host.start(80, 7, path), host.connection(1_500, &address)]);
+                        records
+                    };
+                    alerts(&mut *module, &records).pop()
+                })
+                .collect();
+            assert_eq!(told.len(), 6, "{tool} on {engine}");
+            assert!(told.iter().any(|alert| alert["severity"] == want), "{tool} from {from} on {engine}: {told:?}");
+            if want == "critical" {
+                assert!(told.iter().all(|alert| alert["severity"] == want), "{tool} from anywhere else on {engine}");
             }
         }
     }
@@ -184,29 +177,27 @@ fn known_management_tools() {
 #[test]
 fn an_attack_does_not_hide_behind_an_administrator() {
     for dropped in ["", "[alert]\nallowed = \"drop\"\n"] {
-        for (engine, mut module) in policy_engines(&format!("{dropped}{}", entry("source = ['10.20.0.0/16']"))) {
-            let host = Host::new("PC1");
-            let first = alerts(&mut *module, &host.psexec(0, 7, ADMIN));
-            assert!(allowed(&first).is_none_or(|allowed| allowed), "{engine}");
-            // Over a session that was open: no connection is logged.
-            let second = alerts(&mut *module, &host.psexec(130_000, 8, ATTACKER)[..4]);
-            assert_eq!(allowed(&second), Some(false), "{engine}");
-            assert_eq!(second.last().map(|alert| (&alert["severity"], &alert["source"])), Some((&json!("high"), &Value::Null)), "{engine}");
-            // And the administrator again does not make the attack legitimate.
-            let third = alerts(&mut *module, &host.psexec(260_000, 9, ADMIN));
-            let legitimate = |alert: &Value| alert["id"] == second[0]["id"] && alert["status"] == "allowed";
-            assert!(!third.iter().any(legitimate), "{engine}");
-        }
+        let (engine, mut module) = policy_engine(&format!("{dropped}{}", entry("source = ['10.20.0.0/16']")));
+        let host = Host::new("PC1");
+        let first = alerts(&mut *module, &host.psexec(0, 7, ADMIN));
+        assert!(allowed(&first).is_none_or(|allowed| allowed), "{engine}");
+        // Over a session that was open: no connection is logged.
+        let second = alerts(&mut *module, &host.psexec(130_000, 8, ATTACKER)[..4]);
+        assert_eq!(allowed(&second), Some(false), "{engine}");
+        assert_eq!(second.last().map(|alert| (&alert["severity"], &alert["source"])), Some((&json!("high"), &Value::Null)), "{engine}");
+        // And the administrator again does not make the attack legitimate.
+        let third = alerts(&mut *module, &host.psexec(260_000, 9, ADMIN));
+        let legitimate = |alert: &Value| alert["id"] == second[0]["id"] && alert["status"] == "allowed";
+        assert!(!third.iter().any(legitimate), "{engine}");
     }
 }
 
 /// Without event 3 everybody who logged on may have been the one, however near in time another is.
 #[test]
 fn the_nearest_logon_alone_allows_nothing() {
-    for (engine, mut module) in policy_engines(&entry("source = ['10.20.0.0/16']")) {
-        let host = Host::new("PC1");
-        let mut records = vec![host.logon(-5_000, ATTACKER, "0x1", "EVIL"), host.logon(-1_000, ADMIN, "0x2", "BACKUP")];
-        records.extend(host.psexec(0, 7, ADMIN)[..4].to_vec());
-        assert_eq!(allowed(&alerts(&mut *module, &records)), Some(false), "{engine}");
-    }
+    let (engine, mut module) = policy_engine(&entry("source = ['10.20.0.0/16']"));
+    let host = Host::new("PC1");
+    let mut records = vec![host.logon(-5_000, ATTACKER, "0x1", "EVIL"), host.logon(-1_000, ADMIN, "0x2", "BACKUP")];
+    records.extend(host.psexec(0, 7, ADMIN)[..4].to_vec());
+    assert_eq!(allowed(&alerts(&mut *module, &records)), Some(false), "{engine}");
 }

@@ -1,7 +1,7 @@
 //! Every bound, reached: it bites, it is counted, and what it must not cost is still there.
 
 use psexec_filter::engine::Engine;
-use psexec_filter_tests::{Host, alerts, call, counter, engines, module, module_with, policy_engines};
+use psexec_filter_tests::{Host, alerts, call, counter, engines, module, module_with, policy_engine};
 use serde_json::{Value, json};
 
 /// Holds a counter to a test of its value.
@@ -47,15 +47,14 @@ fn a_flood_on_a_host_does_not_hide_an_attack() {
 
 #[test]
 fn evidence_per_host() {
-    for (_, mut module) in policy_engines("[limits]\nevidence_per_host = 16") {
-        let host = Host::new("PC1");
-        for n in 0..4 {
-            assert_eq!(call(&mut *module, &host.connection(n * 10, &format!("10.1.0.{n}"))), None);
-        }
-        expect(&mut *module, "evicted_evidence", |count| count == 0);
-        assert_eq!(call(&mut *module, &host.connection(100, "10.1.1.1")), None);
-        expect(&mut *module, "evicted_evidence", |count| count == 1);
+    let (_, mut module) = policy_engine("[limits]\nevidence_per_host = 16");
+    let host = Host::new("PC1");
+    for n in 0..4 {
+        assert_eq!(call(&mut *module, &host.connection(n * 10, &format!("10.1.0.{n}"))), None);
     }
+    expect(&mut *module, "evicted_evidence", |count| count == 0);
+    assert_eq!(call(&mut *module, &host.connection(100, "10.1.1.1")), None);
+    expect(&mut *module, "evicted_evidence", |count| count == 1);
 }
 
 /// The one that joins to the same a fifth time takes the place of the first.
@@ -74,141 +73,133 @@ fn evidence_that_is_alike() {
 /// The host that was silent longest is forgotten, rather one without an incident.
 #[test]
 fn hosts() {
-    for (_, mut module) in policy_engines("[limits]\nhosts = 3") {
-        let attacked = Host::new("attacked");
-        assert!(!alerts(&mut *module, &attacked.psexec(0, 7, "10.55.1.77")[..3]).is_empty());
-        for n in 0..50 {
-            assert_eq!(call(&mut *module, &Host::new(&format!("PC{n}")).connection(1_000, "10.1.1.1")), None);
-        }
-        expect(&mut *module, "evicted_hosts", |count| count == 48);
-        let late = call(&mut *module, &attacked.connection(1_580, "10.55.1.77")).expect("a revision");
-        assert_eq!((&late["revision"], &late["severity"]), (&json!(2), &json!("critical")));
+    let (_, mut module) = policy_engine("[limits]\nhosts = 3");
+    let attacked = Host::new("attacked");
+    assert!(!alerts(&mut *module, &attacked.psexec(0, 7, "10.55.1.77")[..3]).is_empty());
+    for n in 0..50 {
+        assert_eq!(call(&mut *module, &Host::new(&format!("PC{n}")).connection(1_000, "10.1.1.1")), None);
     }
+    expect(&mut *module, "evicted_hosts", |count| count == 48);
+    let late = call(&mut *module, &attacked.connection(1_580, "10.55.1.77")).expect("a revision");
+    assert_eq!((&late["revision"], &late["severity"]), (&json!(2), &json!("critical")));
 }
 
 /// A flood on one host, over the bytes for all of them, costs that host and not the others.
 #[test]
 fn state_bytes() {
-    for (_, mut module) in policy_engines("[limits]\nstate_bytes = 65536\nevidence_per_host = 256") {
-        let quiet = Host::new("quiet");
-        let pieces = quiet.psexec(0, 7, "10.55.1.77");
-        assert!(alerts(&mut *module, &pieces[..2]).is_empty());
-        let noisy = Host::new("noisy");
-        for n in 0..2_000 {
-            let path = format!(r"C:\Windows\{}\{n}.exe", "x".repeat(900));
-            assert_eq!(call(&mut *module, &noisy.file(n, "System", &path)), None);
-        }
-        expect(&mut *module, "evicted_bytes", |count| count > 100);
-        let stats: Value = serde_json::from_str(&module.stats().expect("stats").expect("some")).expect("JSON");
-        assert!(stats["state_bytes"].as_u64().is_some_and(|bytes| bytes <= 65_536), "{}", stats["state_bytes"]);
-        assert_eq!(best(&alerts(&mut *module, &pieces[2..])), Some("critical"));
+    let (_, mut module) = policy_engine("[limits]\nstate_bytes = 65536\nevidence_per_host = 256");
+    let quiet = Host::new("quiet");
+    let pieces = quiet.psexec(0, 7, "10.55.1.77");
+    assert!(alerts(&mut *module, &pieces[..2]).is_empty());
+    let noisy = Host::new("noisy");
+    for n in 0..2_000 {
+        let path = format!(r"C:\Windows\{}\{n}.exe", "x".repeat(900));
+        assert_eq!(call(&mut *module, &noisy.file(n, "System", &path)), None);
     }
+    expect(&mut *module, "evicted_bytes", |count| count > 100);
+    let stats: Value = serde_json::from_str(&module.stats().expect("stats").expect("some")).expect("JSON");
+    assert!(stats["state_bytes"].as_u64().is_some_and(|bytes| bytes <= 65_536), "{}", stats["state_bytes"]);
+    assert_eq!(best(&alerts(&mut *module, &pieces[2..])), Some("critical"));
 }
 
 #[test]
 fn incidents_per_host() {
-    for (_, mut module) in policy_engines("[limits]\nincidents_per_host = 2") {
-        let host = Host::new("PC1");
-        for n in 0..5u32 {
-            let path = format!(r"C:\Windows\{n}.exe");
-            let records = [host.file(i64::from(n) * 100, "System", &path), host.start(i64::from(n) * 100 + 50, 100 + n, &path)];
-            assert_eq!(best(&alerts(&mut *module, &records)), Some("medium"));
-        }
-        expect(&mut *module, "evicted_incidents", |count| count == 3);
+    let (_, mut module) = policy_engine("[limits]\nincidents_per_host = 2");
+    let host = Host::new("PC1");
+    for n in 0..5u32 {
+        let path = format!(r"C:\Windows\{n}.exe");
+        let records = [host.file(i64::from(n) * 100, "System", &path), host.start(i64::from(n) * 100 + 50, 100 + n, &path)];
+        assert_eq!(best(&alerts(&mut *module, &records)), Some("medium"));
     }
+    expect(&mut *module, "evicted_incidents", |count| count == 3);
 }
 
 #[test]
 fn revisions() {
-    for (_, mut module) in policy_engines("[limits]\nrevisions = 1") {
-        let alerts = alerts(&mut *module, &Host::new("PC1").psexec(0, 7, "10.55.1.77"));
-        assert_eq!(alerts.len(), 1);
-        expect(&mut *module, "revisions_over_limit", |count| count > 0);
-        expect(&mut *module, "revisions", |count| count == 0);
-    }
+    let (_, mut module) = policy_engine("[limits]\nrevisions = 1");
+    let alerts = alerts(&mut *module, &Host::new("PC1").psexec(0, 7, "10.55.1.77"));
+    assert_eq!(alerts.len(), 1);
+    expect(&mut *module, "revisions_over_limit", |count| count > 0);
+    expect(&mut *module, "revisions", |count| count == 0);
 }
 
 /// A record that already has both keys cannot carry an alert. It waits for the host's next one, in a queue with an end.
 #[test]
 fn alerts_that_wait() {
-    for (_, mut module) in policy_engines("[limits]\npending_per_host = 2") {
-        let host = Host::new("PC1");
-        let full = |record: String| {
-            let mut record: Value = serde_json::from_str(&record).expect("JSON");
-            record["detection"] = json!("theirs");
-            record["detection_psexec_filter"] = json!("theirs, too");
-            record.to_string()
-        };
-        for n in 0..4u32 {
-            let path = format!(r"C:\Windows\{n}.exe");
-            assert_eq!(call(&mut *module, &full(host.file(i64::from(n) * 100, "System", &path))), None);
-            assert_eq!(call(&mut *module, &full(host.start(i64::from(n) * 100 + 50, 100 + n, &path))), None);
-        }
-        expect(&mut *module, "put_off", |count| count >= 4);
-        expect(&mut *module, "evicted_pending", |count| count == 2);
-        // The next record of the host carries one, whatever it is; flush hands out the other.
-        let other = Host::new("PC2").event(1, 1_000, json!({"Image": "C:\\a.exe", "ParentImage": "C:\\b.exe"}));
-        assert_eq!(call(&mut *module, &other), None, "another host's record carries none");
-        let next = host.event(1, 1_000, json!({"Image": "C:\\a.exe", "ParentImage": "C:\\b.exe"}));
-        let carried = call(&mut *module, &next).expect("an alert");
-        assert_eq!(carried["process"]["executable"], r"C:\Windows\2.exe");
-        let flushed = module.flush().expect("flush");
-        assert_eq!(flushed.len(), 1);
-        assert!(flushed[0].contains(r"C:\\Windows\\3.exe"), "{}", flushed[0]);
-        expect(&mut *module, "alerts", |count| count == 4);
+    let (_, mut module) = policy_engine("[limits]\npending_per_host = 2");
+    let host = Host::new("PC1");
+    let full = |record: String| {
+        let mut record: Value = serde_json::from_str(&record).expect("JSON");
+        record["detection"] = json!("theirs");
+        record["detection_psexec_filter"] = json!("theirs, too");
+        record.to_string()
+    };
+    for n in 0..4u32 {
+        let path = format!(r"C:\Windows\{n}.exe");
+        assert_eq!(call(&mut *module, &full(host.file(i64::from(n) * 100, "System", &path))), None);
+        assert_eq!(call(&mut *module, &full(host.start(i64::from(n) * 100 + 50, 100 + n, &path))), None);
     }
+    expect(&mut *module, "put_off", |count| count >= 4);
+    expect(&mut *module, "evicted_pending", |count| count == 2);
+    // The next record of the host carries one, whatever it is; flush hands out the other.
+    let other = Host::new("PC2").event(1, 1_000, json!({"Image": "C:\\a.exe", "ParentImage": "C:\\b.exe"}));
+    assert_eq!(call(&mut *module, &other), None, "another host's record carries none");
+    let next = host.event(1, 1_000, json!({"Image": "C:\\a.exe", "ParentImage": "C:\\b.exe"}));
+    let carried = call(&mut *module, &next).expect("an alert");
+    assert_eq!(carried["process"]["executable"], r"C:\Windows\2.exe");
+    let flushed = module.flush().expect("flush");
+    assert_eq!(flushed.len(), 1);
+    assert!(flushed[0].contains(r"C:\\Windows\\3.exe"), "{}", flushed[0]);
+    expect(&mut *module, "alerts", |count| count == 4);
 }
 
 /// Of the alerts that wait it is not the worst that goes.
 #[test]
 fn the_least_of_the_alerts_that_wait_goes() {
-    for (_, mut module) in policy_engines("[limits]\npending_per_host = 1") {
-        let host = Host::new("PC1");
-        let full = |record: String| record.replacen('{', r#"{"detection":1,"detection_psexec_filter":1,"#, 1);
-        for (n, writer) in ["System", r"C:\Users\a\setup.exe"].into_iter().enumerate() {
-            let (path, at) = (format!(r"C:\Windows\{n}.exe"), n as i64 * 100);
-            assert_eq!(call(&mut *module, &full(host.file(at, writer, &path))), None);
-            assert_eq!(call(&mut *module, &full(host.start(at + 50, 100 + n as u32, &path))), None);
-        }
-        expect(&mut *module, "evicted_pending", |count| count == 1);
-        let kept = module.flush().expect("flush");
-        assert!(kept.len() == 1 && kept[0].contains(r"C:\\Windows\\0.exe") && !kept[0].contains(r#""severity":"low""#), "{kept:?}");
+    let (_, mut module) = policy_engine("[limits]\npending_per_host = 1");
+    let host = Host::new("PC1");
+    let full = |record: String| record.replacen('{', r#"{"detection":1,"detection_psexec_filter":1,"#, 1);
+    for (n, writer) in ["System", r"C:\Users\a\setup.exe"].into_iter().enumerate() {
+        let (path, at) = (format!(r"C:\Windows\{n}.exe"), n as i64 * 100);
+        assert_eq!(call(&mut *module, &full(host.file(at, writer, &path))), None);
+        assert_eq!(call(&mut *module, &full(host.start(at + 50, 100 + n as u32, &path))), None);
     }
+    expect(&mut *module, "evicted_pending", |count| count == 1);
+    let kept = module.flush().expect("flush");
+    assert!(kept.len() == 1 && kept[0].contains(r"C:\\Windows\\0.exe") && !kept[0].contains(r#""severity":"low""#), "{kept:?}");
 }
 
 /// Hosts that have been silent for hours make room for the one that needs it, though it holds the most.
 #[test]
 fn silent_hosts_make_room() {
-    for (engine, mut module) in policy_engines("[limits]\nstate_bytes = 65536") {
-        for n in 0..100 {
-            let host = Host::new(&format!("OLD{n}"));
-            (0..4).for_each(|file| drop(call(&mut *module, &host.file(file, "System", &format!(r"C:\Windows\{file}.exe")))));
-        }
-        let (host, hours) = (Host::new("NEW"), 3 * 3_600_000);
-        // What goes on there besides.
-        for n in 0..20i64 {
-            call(&mut *module, &host.file(hours + n, "System", &format!(r"C:\Windows\Temp\{}\{n}.exe", "a long name ".repeat(40))));
-        }
-        let before = counter(&mut *module, "evicted_bytes");
-        let told: Vec<Value> = host.psexec(hours + 100, 20, "10.0.0.5").iter().filter_map(|record| call(&mut *module, record)).collect();
-        assert_eq!(told.last().map(|alert| &alert["severity"]), Some(&json!("critical")), "{engine}");
-        expect(&mut *module, "evicted_hosts", |count| count > 0);
-        expect(&mut *module, "evicted_bytes", |count| count == before);
+    let (engine, mut module) = policy_engine("[limits]\nstate_bytes = 65536");
+    for n in 0..100 {
+        let host = Host::new(&format!("OLD{n}"));
+        (0..4).for_each(|file| drop(call(&mut *module, &host.file(file, "System", &format!(r"C:\Windows\{file}.exe")))));
     }
+    let (host, hours) = (Host::new("NEW"), 3 * 3_600_000);
+    // What goes on there besides.
+    for n in 0..20i64 {
+        call(&mut *module, &host.file(hours + n, "System", &format!(r"C:\Windows\Temp\{}\{n}.exe", "a long name ".repeat(40))));
+    }
+    let before = counter(&mut *module, "evicted_bytes");
+    let told: Vec<Value> = host.psexec(hours + 100, 20, "10.0.0.5").iter().filter_map(|record| call(&mut *module, record)).collect();
+    assert_eq!(told.last().map(|alert| &alert["severity"]), Some(&json!("critical")), "{engine}");
+    expect(&mut *module, "evicted_hosts", |count| count > 0);
+    expect(&mut *module, "evicted_bytes", |count| count == before);
 }
 
 /// A change of `limits.watched` is seen at once.
 #[test]
 fn processes_watched() {
-    for (_, mut module) in policy_engines("[limits]\nwatched = 1") {
-        let host = Host::new("PC1");
-        for n in 0..2u32 {
-            let (path, at) = (format!(r"C:\Windows\{n}.exe"), i64::from(n) * 100);
-            call(&mut *module, &host.file(at, "System", &path));
-            call(&mut *module, &host.start(at + 50, 100 + n, &path));
-        }
-        expect(&mut *module, "evicted_watched", |count| count == 1);
+    let (_, mut module) = policy_engine("[limits]\nwatched = 1");
+    let host = Host::new("PC1");
+    for n in 0..2u32 {
+        let (path, at) = (format!(r"C:\Windows\{n}.exe"), i64::from(n) * 100);
+        call(&mut *module, &host.file(at, "System", &path));
+        call(&mut *module, &host.start(at + 50, 100 + n, &path));
     }
+    expect(&mut *module, "evicted_watched", |count| count == 1);
 }
 
 /// An alert goes under the second key if the record has the first, in whatever spelling.
@@ -282,26 +273,24 @@ fn a_clock_that_jumps() {
 
 #[test]
 fn what_is_below_the_least_severity_is_counted() {
-    for (_, mut module) in policy_engines("[alert]\nmin_severity = \"critical\"") {
-        let alerts = alerts(&mut *module, &Host::new("PC1").psexec(0, 7, "10.55.1.77"));
-        assert_eq!(alerts.len(), 1);
-        assert_eq!((&alerts[0]["severity"], &alerts[0]["revision"]), (&json!("critical"), &json!(1)));
-        expect(&mut *module, "below_min_severity", |count| count > 0);
-    }
+    let (_, mut module) = policy_engine("[alert]\nmin_severity = \"critical\"");
+    let alerts = alerts(&mut *module, &Host::new("PC1").psexec(0, 7, "10.55.1.77"));
+    assert_eq!(alerts.len(), 1);
+    assert_eq!((&alerts[0]["severity"], &alerts[0]["revision"]), (&json!("critical"), &json!(1)));
+    expect(&mut *module, "below_min_severity", |count| count > 0);
 }
 
 /// With an interval the counters ride on a record, since Fluent Bit has no other way out for them.
 #[test]
 fn counters_ride_on_a_record() {
-    for (_, mut module) in policy_engines("[alert]\nstats_interval = \"60s\"") {
-        let host = Host::new("PC1");
-        let mut told = Vec::new();
-        for n in 0..13 {
-            told.extend(call(&mut *module, &host.connection(n * 10_000, "10.1.1.1")));
-        }
-        let records: Vec<_> = told.iter().map(|stats| (&stats["kind"], &stats["counters"]["records"])).collect();
-        assert_eq!(records, [(&json!("stats"), &json!(7)), (&json!("stats"), &json!(13))]);
+    let (_, mut module) = policy_engine("[alert]\nstats_interval = \"60s\"");
+    let host = Host::new("PC1");
+    let mut told = Vec::new();
+    for n in 0..13 {
+        told.extend(call(&mut *module, &host.connection(n * 10_000, "10.1.1.1")));
     }
+    let records: Vec<_> = told.iter().map(|stats| (&stats["kind"], &stats["counters"]["records"])).collect();
+    assert_eq!(records, [(&json!("stats"), &json!(7)), (&json!("stats"), &json!(13))]);
 }
 
 /// A policy that was damaged after packing leaves the defaults in force, and says so.

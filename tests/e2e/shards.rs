@@ -1,6 +1,6 @@
 //! What more than one machine rests on: filters that each see some of the hosts find what one that sees all finds.
 
-use psexec_filter_tests::{HOST_PATHS, call, corpus_files, engines, module};
+use psexec_filter_tests::{HOST_PATHS, call, corpus_files, module, wasmtime};
 use serde_json::Value;
 use std::collections::BTreeSet;
 
@@ -28,8 +28,8 @@ fn eight_filters_find_what_one_finds() {
     let mut found = 0;
     for path in corpus_files() {
         let log = std::fs::read_to_string(&path).expect("text");
-        let mut one = engines(module()).swap_remove(0).1;
-        let mut many: Vec<_> = (0..SHARDS).map(|_| engines(module()).swap_remove(0).1).collect();
+        let mut one = wasmtime(module());
+        let mut many: Vec<_> = (0..SHARDS).map(|_| wasmtime(module())).collect();
         let (mut whole, mut parts) = (Incidents::new(), Incidents::new());
         for record in log.lines().filter(|line| !line.is_empty()) {
             if let Some(alert) = call(&mut *one, record) {

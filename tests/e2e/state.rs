@@ -4,7 +4,7 @@ use psexec_filter::engine::{Answer, CallError, Engine};
 use psexec_filter::run::Loaded;
 use psexec_filter::run::examiner::{Examiner, Verdict};
 use psexec_filter::run::metrics::Metrics;
-use psexec_filter_tests::{CMD, Host, alerts, call, engines, module, module_with};
+use psexec_filter_tests::{CMD, Host, alerts, call, engines, module, module_with, wasmtime};
 use serde_json::Value;
 use std::sync::Arc;
 
@@ -58,10 +58,10 @@ fn a_restart_changes_nothing_of_what_is_told() {
 fn what_is_sent_again_is_no_other_incident() {
     let records = attacks();
     let ids = |alerts: &[Value]| alerts.iter().map(|alert| alert["id"].to_string()).collect::<std::collections::BTreeSet<_>>();
-    let mut engine = engines(module()).swap_remove(0).1;
+    let mut engine = wasmtime(module());
     let whole = ids(&alerts(&mut *engine, &records));
     for cut in (0..records.len()).step_by(3) {
-        let (mut first, mut second) = (engines(module()).swap_remove(0).1, engines(module()).swap_remove(0).1);
+        let (mut first, mut second) = (wasmtime(module()), wasmtime(module()));
         let mut told: Vec<Value> = records[..cut].iter().filter_map(|record| call(&mut *first, record)).collect();
         assert!(save_and_restore(&mut *first, &mut *second));
         // The last ones once more, and more that the snapshot does not have.
@@ -74,9 +74,9 @@ fn what_is_sent_again_is_no_other_incident() {
 #[test]
 fn state_goes_into_another_policy() {
     for (policy, fits) in [("[limits]\nhosts = 1", false), ("[limits]\nevidence_per_host = 16\nincidents_per_host = 1", true), ("", true)] {
-        let mut first = engines(module()).swap_remove(0).1;
+        let mut first = wasmtime(module());
         alerts(&mut *first, &attacks());
-        let mut second = engines(&module_with(policy)).swap_remove(0).1;
+        let mut second = wasmtime(&module_with(policy));
         assert!(save_and_restore(&mut *first, &mut *second), "{policy}");
         let stats: Value = serde_json::from_str(&second.stats().expect("stats").expect("some")).expect("JSON");
         assert_eq!(stats["hosts"].as_u64(), Some(if fits { 2 } else { 1 }), "{policy}: {stats}");
@@ -129,7 +129,7 @@ impl Engine for Mortal {
 #[test]
 fn a_module_that_dies_goes_on_from_its_snapshot() {
     let metrics = Arc::new(Metrics::new());
-    let start = || -> Result<Box<dyn Engine>, String> { Ok(Box::new(Mortal(engines(module()).swap_remove(0).1))) };
+    let start = || -> Result<Box<dyn Engine>, String> { Ok(Box::new(Mortal(wasmtime(module())))) };
     let load = move || Ok(Loaded { engine: start()?, key: "detection".to_owned(), again: Box::new(start) });
     let mut examiner = Examiner::new(Box::new(load), Arc::clone(&metrics)).expect("it loads");
     let host = Host::new("PC1");

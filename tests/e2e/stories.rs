@@ -1,6 +1,6 @@
 //! Whole stories: local use, repeats, duplicates, several hosts, the allow-list.
 
-use psexec_filter_tests::{Host, alerts, counter, engines, module, policy_engines};
+use psexec_filter_tests::{Host, alerts, counter, engines, module, policy_engine};
 use serde_json::{Value, json};
 
 fn severities(alerts: &[Value]) -> Vec<(&str, u64)> {
@@ -156,25 +156,24 @@ fn what_is_allowed_is_still_told_but_informational() {
         host = ["pc1"]
         reason = "software deployment, ticket 4711"
     "#;
-    for (engine, mut module) in policy_engines(ALLOW) {
-        let told = |alerts: Vec<Value>| {
-            let last = alerts.last().cloned().unwrap_or_default();
-            json!([last["severity"], last["status"], last["reason"]])
-        };
-        let allowed = json!(["informational", "allowed", "software deployment, ticket 4711"]);
-        let raised = json!(["critical", null, null]);
-        for (host, ms, source, want) in [
-            ("PC1", 0, "10.55.1.77", &allowed),
-            ("PC2", 0, "10.55.1.77", &raised),
-            ("PC1", 900_000, "10.56.1.77", &raised),
-            ("PC1", 1_800_000, "fd00::77", &allowed),
-        ] {
-            let records = Host::new(host).psexec(ms, 7, source);
-            assert_eq!(&told(alerts(&mut *module, &records)), want, "{host} from {source} on {engine}");
-        }
-        // One candidate that is not allowed is enough: it may have been the one.
-        let mut records = Host::new("PC1").psexec(2_700_000, 9, "10.55.1.77");
-        records.push(Host::new("PC1").connection(2_702_000, "10.99.1.1"));
-        assert_eq!(told(alerts(&mut *module, &records)), raised, "{engine}: one of two candidates");
+    let (engine, mut module) = policy_engine(ALLOW);
+    let told = |alerts: Vec<Value>| {
+        let last = alerts.last().cloned().unwrap_or_default();
+        json!([last["severity"], last["status"], last["reason"]])
+    };
+    let allowed = json!(["informational", "allowed", "software deployment, ticket 4711"]);
+    let raised = json!(["critical", null, null]);
+    for (host, ms, source, want) in [
+        ("PC1", 0, "10.55.1.77", &allowed),
+        ("PC2", 0, "10.55.1.77", &raised),
+        ("PC1", 900_000, "10.56.1.77", &raised),
+        ("PC1", 1_800_000, "fd00::77", &allowed),
+    ] {
+        let records = Host::new(host).psexec(ms, 7, source);
+        assert_eq!(&told(alerts(&mut *module, &records)), want, "{host} from {source} on {engine}");
     }
+    // One candidate that is not allowed is enough: it may have been the one.
+    let mut records = Host::new("PC1").psexec(2_700_000, 9, "10.55.1.77");
+    records.push(Host::new("PC1").connection(2_702_000, "10.99.1.1"));
+    assert_eq!(told(alerts(&mut *module, &records)), raised, "{engine}: one of two candidates");
 }

@@ -1,6 +1,6 @@
 //! Each technique as each tool leaves it on the target, reconstructed from the tools' sources.
 
-use psexec_filter_tests::{CMD, Host, POWERSHELL, SERVICES, SYSTEM, WMI, alerts, engines, module, policy_engines, told};
+use psexec_filter_tests::{CMD, Host, POWERSHELL, SERVICES, SYSTEM, WMI, alerts, engines, module, policy_engine, told};
 use serde_json::{Value, json};
 
 const ATTACKER: &str = "10.55.1.77";
@@ -136,17 +136,12 @@ fn near_misses_cost_no_more() {
 /// The policy can tell each level of a chain as another.
 #[test]
 fn levels_are_told_as_the_policy_says() {
-    for (engine, mut module) in policy_engines("[psexec]\nseverity = { critical = \"medium\" }") {
-        assert_eq!(
-            told(&alerts(&mut *module, &Host::new("PC1").psexec(0, 7, ATTACKER))),
-            ["psexec high"],
-            "{engine}: severity never falls"
-        );
-        let host = Host::new("PC2");
-        let mut records = host.psexec(0, 7, ATTACKER);
-        records.rotate_right(3);
-        assert_eq!(told(&alerts(&mut *module, &records)), ["psexec medium"], "{engine}");
-    }
+    let (engine, mut module) = policy_engine("[psexec]\nseverity = { critical = \"medium\" }");
+    assert_eq!(told(&alerts(&mut *module, &Host::new("PC1").psexec(0, 7, ATTACKER))), ["psexec high"], "{engine}: severity never falls");
+    let host = Host::new("PC2");
+    let mut records = host.psexec(0, 7, ATTACKER);
+    records.rotate_right(3);
+    assert_eq!(told(&alerts(&mut *module, &records)), ["psexec medium"], "{engine}");
 }
 
 /// A name that is given away late is told, too.
@@ -185,16 +180,15 @@ fn an_smbexec_shell_is_one_incident() {
 #[test]
 fn so_many_commands_make_a_shell() {
     for (setting, want) in [("", "smbexec critical"), ("[smbexec]\nshell_commands = 4", "smbexec high")] {
-        for (engine, mut module) in policy_engines(setting) {
-            let host = Host::new("PC1");
-            let mut records = vec![host.connection(-500, ATTACKER)];
-            for n in 0..3u32 {
-                let (ms, line) = (i64::from(n) * 4_000, SERVICE_COMMANDS[1].1.replace("cd ", &format!("dir {n}")));
-                records.extend(host.new_service(ms, &format!("Svc{n}"), &line.replace('%', "%%")));
-                records.push(host.command(ms + 60, 100 + n, &expanded(&line)));
-            }
-            assert_eq!(told(&alerts(&mut *module, &records)), [want], "{engine} {setting}");
+        let (engine, mut module) = policy_engine(setting);
+        let host = Host::new("PC1");
+        let mut records = vec![host.connection(-500, ATTACKER)];
+        for n in 0..3u32 {
+            let (ms, line) = (i64::from(n) * 4_000, SERVICE_COMMANDS[1].1.replace("cd ", &format!("dir {n}")));
+            records.extend(host.new_service(ms, &format!("Svc{n}"), &line.replace('%', "%%")));
+            records.push(host.command(ms + 60, 100 + n, &expanded(&line)));
         }
+        assert_eq!(told(&alerts(&mut *module, &records)), [want], "{engine} {setting}");
     }
 }
 
@@ -516,10 +510,9 @@ fn modes_of_the_original_idea() {
         ("[psexec]\nmatch = \"distinct-codes\"", Some("psexec medium"), None, Some("psexec medium")),
     ] {
         for (records, want) in [(&whole, whole_told), (&no_connection, no_connection_told), (&unrelated, unrelated_told)] {
-            for (engine, mut module) in policy_engines(policy) {
-                let want: Vec<String> = want.iter().map(|want| (*want).to_owned()).collect();
-                assert_eq!(told(&alerts(&mut *module, records)), want, "{policy} on {engine}");
-            }
+            let (engine, mut module) = policy_engine(policy);
+            let want: Vec<String> = want.iter().map(|want| (*want).to_owned()).collect();
+            assert_eq!(told(&alerts(&mut *module, records)), want, "{policy} on {engine}");
         }
     }
 }

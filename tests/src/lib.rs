@@ -18,15 +18,23 @@ pub fn engines(module: &[u8]) -> Vec<Named> {
 
 /// The same, driven as `options` say.
 pub fn engines_with(module: &[u8], options: Options<'_>) -> Vec<Named> {
-    let wasmtime: Named = ("wasmtime", Box::new(compiled(module).start(options).expect("wasmtime starts the module")));
-    [Some(wasmtime), interpreter(module, options)].into_iter().flatten().collect()
+    [Some(("wasmtime", wasmtime_with(module, options))), interpreter(module, options)].into_iter().flatten().collect()
 }
 
-/// The engines on which a policy given as TOML is tried: the interpreter alone, where there is one. What a policy says is the
-/// same on every engine, and wasmtime would compile the whole module once more for each.
-pub fn policy_engines(policy: &str) -> Vec<Named> {
+/// The engine that takes less time, for long stories.
+pub fn wasmtime(module: &[u8]) -> Box<dyn Engine> {
+    wasmtime_with(module, Options::default())
+}
+
+/// The engine on which a policy given as TOML is tried: the interpreter, where there is one. What a policy says is the same on
+/// every engine, and wasmtime would compile the whole module once more for each.
+pub fn policy_engine(policy: &str) -> Named {
     let module = module_with(policy);
-    interpreter(&module, Options::default()).map_or_else(|| engines(&module), |interpreter| vec![interpreter])
+    interpreter(&module, Options::default()).unwrap_or_else(|| ("wasmtime", wasmtime(&module)))
+}
+
+fn wasmtime_with(module: &[u8], options: Options<'_>) -> Box<dyn Engine> {
+    Box::new(compiled(module).start(options).expect("wasmtime starts the module"))
 }
 
 #[cfg(feature = "wamr")]
