@@ -1,5 +1,7 @@
 //! Process GUIDs: with or without braces, in either case, all-zero when Sysmon does not know the process.
 
+use super::lower_ascii;
+
 /// The GUID in lower case without braces; `None` for the empty, null and all-zero forms.
 ///
 /// Sysmon writes a zero `ParentProcessGuid` for parents it could not open (protected `services.exe`).
@@ -8,7 +10,7 @@ pub fn normalize(text: &str) -> Option<String> {
     if bare.is_empty() || bare == "-" || bare.bytes().all(|b| matches!(b, b'0' | b'-')) {
         return None;
     }
-    Some(bare.to_ascii_lowercase())
+    Some(lower_ascii(bare))
 }
 
 #[cfg(test)]

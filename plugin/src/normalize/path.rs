@@ -6,6 +6,7 @@
 //! `\Device\HarddiskVolumeN\`, `\\host\ADMIN$\`, `\\host\C$\`, doubled backslashes (Wazuh), forward slashes,
 //! trailing dots and blanks, `.` and `..`.
 
+use super::lower_ascii;
 use crate::record::scan;
 use serde::{Deserialize, Serialize};
 
@@ -39,7 +40,7 @@ impl PathKey {
     /// Normalises `path`; the result is empty for an empty path.
     pub fn new(path: &str) -> PathKey {
         if is_settled(path) {
-            return PathKey(path.to_ascii_lowercase().into());
+            return PathKey(lower_ascii(path).into());
         }
         let unquoted = path.trim().trim_matches('"').trim();
         let mut text = collapse(unquoted);
@@ -109,7 +110,7 @@ pub fn program(command: &str) -> PathKey {
 }
 
 fn unquoted_program(command: &str) -> &str {
-    let lower = command.to_ascii_lowercase();
+    let lower = lower_ascii(command);
     for (at, ext) in lower.match_indices(".exe") {
         let end = at.saturating_add(ext.len());
         if lower.get(end..).is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '"'])) {
