@@ -90,12 +90,21 @@ impl<'a> Event<'a> {
     }
 }
 
+/// Sysmon's provider, and how its channel begins.
+const SYSMON: &str = "Microsoft-Windows-Sysmon";
+
+/// The provider of logons.
+const SECURITY: &str = "Microsoft-Windows-Security-Auditing";
+
 /// Ids 1, 3, 11, … exist in many channels: the provider must be the right one, or, where a producer leaves it out, the channel.
 fn is_provided(kind: Kind, fields: &Fields<'_>) -> bool {
-    let (provider, channel) = match kind {
-        Kind::Logon => ("Microsoft-Windows-Security-Auditing", "Security"),
-        _ => ("Microsoft-Windows-Sysmon", "Microsoft-Windows-Sysmon"),
+    let (provider, channel, as_registered) = match kind {
+        Kind::Logon => (SECURITY, "Security", fields.is(Field::Provider, SECURITY)),
+        _ => (SYSMON, SYSMON, fields.is(Field::Provider, SYSMON)),
     };
+    if as_registered {
+        return true;
+    }
     if let Some(stated) = fields.text(Field::Provider) {
         return stated.eq_ignore_ascii_case(provider);
     }

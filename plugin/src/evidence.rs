@@ -6,6 +6,7 @@ use crate::normalize::time::Timestamp;
 use crate::normalize::{address, command, guid, lower};
 use crate::pattern::wildcard;
 use crate::policy::{Match, Policy};
+use crate::record::endings::Endings;
 use crate::record::shapes::Field;
 use crate::record::{Fields, MAX_TEXT, text};
 use crate::state::watch::Watch;
@@ -298,11 +299,17 @@ const SERVICE_VALUES: [&str; 6] = ["\\imagepath", "\\start", "\\type", "\\object
 /// What can be said of events by a look at a few of their fields, which is long before they are read to the end.
 pub struct Sieve {
     /// Ends of the `ParentImage` of processes that matter.
-    parents: Vec<String>,
+    parents: Endings,
     /// Whether processes matter whoever their parent is.
     any_parent: bool,
     /// Patterns of the pipes that matter.
     pipes: Vec<String>,
+    /// The `Image` of files that came over SMB.
+    system: Endings,
+    /// [`PROGRAM_ENDINGS`].
+    programs: Endings,
+    /// [`SERVICE_VALUES`].
+    service_values: Endings,
 }
 
 impl Sieve {
@@ -314,9 +321,12 @@ impl Sieve {
             parents.extend(policy.dcomexec.programs.iter().cloned());
         }
         Sieve {
-            parents,
+            parents: Endings::new(&parents),
             any_parent: policy.psexec.enabled && policy.psexec.r#match == Match::DistinctCodes,
             pipes: policy.psexec.pipes.clone(),
+            system: Endings::new(&["system"]),
+            programs: Endings::new(&PROGRAM_ENDINGS),
+            service_values: Endings::new(&SERVICE_VALUES),
         }
     }
 
@@ -335,10 +345,10 @@ impl Sieve {
                         .is_some_and(|parent| guid::normalize(&parent).is_none_or(|parent| !watch.holds(&parent)))
             }
             Kind::FileCreate => {
-                so_far.ends_with(Field::Image, &["system"]) == Some(false)
-                    && so_far.ends_with(Field::TargetFilename, &PROGRAM_ENDINGS) == Some(false)
+                so_far.ends_with(Field::Image, &self.system) == Some(false)
+                    && so_far.ends_with(Field::TargetFilename, &self.programs) == Some(false)
             }
-            Kind::RegistryValueSet => so_far.ends_with(Field::TargetObject, &SERVICE_VALUES) == Some(false),
+            Kind::RegistryValueSet => so_far.ends_with(Field::TargetObject, &self.service_values) == Some(false),
             Kind::Logon => so_far.number(Field::LogonType).is_some_and(|logon_type| logon_type != NETWORK_LOGON),
             // Outbound ones tell the host's own addresses, and of the others few can be left early.
             Kind::NetworkConnect => false,
@@ -400,7 +410,7 @@ impl Evidence {
             (Fact::ServiceSet(a), Fact::ServiceSet(b)) => a.service.eq_ignore_ascii_case(&b.service) && a.command == b.command,
             (Fact::ServiceMark(a), Fact::ServiceMark(b)) => a.mark == b.mark && a.service.eq_ignore_ascii_case(&b.service),
             (Fact::Pipe(a), Fact::Pipe(b)) => a.key == b.key && a.entity_id == b.entity_id,
-            (Fact::Logon(a), Fact::Logon(b)) => a.remote == b.remote && a.user == b.user && a.logon_id == b.logon_id,
+            (Fact::Logon(a), Fact::Logon(b)) => a.logon_id == b.logon_id && a.remote == b.remote && a.user == b.user,
             _ => false,
         }
     }
@@ -534,7 +544,7 @@ fn connection(event: &Event<'_>, own: &OwnAddresses, policy: &Policy) -> Found {
         Some(false) => {}
         None => return Err(Missing),
     }
-    if fields.text(Field::Protocol).is_some_and(|protocol| protocol.eq_ignore_ascii_case("udp")) {
+    if !fields.is(Field::Protocol, "tcp") && fields.text(Field::Protocol).is_some_and(|protocol| protocol.eq_ignore_ascii_case("udp")) {
         return Ok(None);
     }
     let source = (fields.address(Field::SourceIp).ok_or(Missing)?, fields.port(Field::SourcePort).ok_or(Missing)?);

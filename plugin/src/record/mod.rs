@@ -7,6 +7,7 @@
 
 mod compose;
 mod embedded;
+pub mod endings;
 mod form;
 mod lines;
 mod message;
@@ -20,7 +21,8 @@ mod snare;
 pub mod text;
 pub mod xml;
 
-use scan::{container_end, first_byte, scalar_end, scalar_ends, skip_blank, string_end};
+use endings::Endings;
+use scan::{container_end, first_byte, scalar_end, scalar_ends, skip_blank, string_end, string_length};
 use shapes::{Field, KeyPrefix, MAX_PATH, PREFIX, PathTable, ROOT};
 use std::borrow::Cow;
 use std::cell::Cell;
@@ -53,7 +55,10 @@ pub const MAX_TEXT: usize = 1024;
 /// characters, each of which XML may write in six bytes (`&quot;`).
 const MAX_EMBEDDED: usize = 256 * 1024;
 
-/// A key's quote and its colon.
+/// A comma and a key's first quote.
+const BEFORE_KEY: u16 = u16::from_le_bytes(*b",\"");
+
+/// A key's last quote and its colon.
 const BEHIND_KEY: u16 = u16::from_le_bytes(*b"\":");
 
 /// Bytes of a value that stand in the same eight as [`BEHIND_KEY`].
@@ -164,14 +169,16 @@ impl<'a> Fields<'a> {
         let mut node = ROOT;
         // What the objects that were entered add to every rank.
         let mut inner_rank = 0u16;
+        let mut id = None;
         // `rest` is what was not walked yet. As many bytes as possible are asked for at once: on an interpreter the asking costs
         // more than what is done with them.
         loop {
             // Mostly a member follows the one before it directly.
-            let key = match rest.first_chunk::<{ 2 + PREFIX }>() {
-                Some([b',', b'"', key @ ..]) => {
+            let member = rest.first_chunk::<{ 2 + PREFIX }>().and_then(|member| member.split_first_chunk::<2>());
+            let key = match member {
+                Some((before, key)) if u16::from_le_bytes(*before) == BEFORE_KEY => {
                     rest = rest.get(2..).ok_or(Fault::Truncated)?;
-                    KeyPrefix::read(key)
+                    key.first_chunk().and_then(KeyPrefix::read)
                 }
                 _ => {
                     let (byte, behind) = rest.split_first().ok_or(Fault::Truncated)?;
@@ -191,16 +198,25 @@ impl<'a> Fields<'a> {
                 }
             };
             // The key's quote, the colon, and the first bytes of the value.
-            let known = key.and_then(|prefix| {
-                let tail = rest.get(prefix.length()..)?;
-                let head = u64::from_le_bytes(*tail.first_chunk::<8>()?);
-                (head as u16 == BEHIND_KEY).then_some((prefix, head, tail.get(2..)?))
-            });
+            let known = 'known: {
+                let Some(prefix) = key else { break 'known None };
+                let Some(tail) = rest.get(prefix.length()..) else { break 'known None };
+                let Some(head) = tail.first_chunk::<8>() else { break 'known None };
+                let head = u64::from_le_bytes(*head);
+                if head as u16 != BEHIND_KEY {
+                    break 'known None;
+                }
+                let entry = table.find(node, prefix, &[]);
+                if entry.is_none() && prefix.may_be_another() {
+                    break 'known None;
+                }
+                tail.get(2..).map(|value| (entry, head, value))
+            };
             let entry;
             let mut head = u64::MAX;
             match known {
-                Some((prefix, word, value)) => {
-                    entry = table.find(node, prefix, &[]);
+                Some((found, word, value)) => {
+                    entry = found;
                     rest = value;
                     head = word >> 16;
                     if head as u8 <= b' ' {
@@ -218,7 +234,7 @@ impl<'a> Fields<'a> {
             let kind;
             let before = match rest {
                 [b'"', string @ ..] => {
-                    length = string_end(string, 0)?;
+                    length = string_length(rest)?;
                     kind = Kind::String;
                     rest = string.get(length.wrapping_add(1)..).ok_or(Fault::Truncated)?;
                     string.len()
@@ -279,22 +295,28 @@ impl<'a> Fields<'a> {
             if !self.put(field, place) || !field.decides() {
                 continue;
             }
-            // The usual case first: it is what most records are left by.
-            let unwanted = || bytes.get(place.start as usize..place.end as usize).and_then(digits).is_some_and(|id| !interest.wants(id));
-            if field == Field::EventId && unwanted() || self.is_ruled_out(field, interest) {
+            if field == Field::EventId {
+                id = bytes.get(place.start as usize..place.end as usize).and_then(digits);
+                // The usual case first: it is what most records are left by.
+                if id.is_some_and(|id| !interest.wants(id)) {
+                    return Ok(false);
+                }
+            }
+            if self.is_ruled_out(field, id, interest) {
                 return Ok(false);
             }
         }
     }
 
-    /// Whether, with `field` just found, it is certain that nobody wants the record. Seldom asked, and so apart.
+    /// Whether, with `field` just found, it is certain that nobody wants the record. `id` is the event's, where it is known and
+    /// plain digits. Seldom asked, and so apart.
     #[inline(never)]
-    fn is_ruled_out(&self, field: Field, interest: &impl Interest) -> bool {
+    fn is_ruled_out(&self, field: Field, id: Option<u32>, interest: &impl Interest) -> bool {
         match field {
             Field::Embedded | Field::Message => {
                 !self.has(Field::EventId) && xml::is_surely_unwanted(self.raw(field).unwrap_or_default(), &|id| interest.wants(id))
             }
-            _ => match self.number(Field::EventId) {
+            _ => match id.or_else(|| self.number(Field::EventId)) {
                 Some(id) => !interest.wants(id) || interest.is_hopeless(id, self),
                 // Not known yet, unless it was just found and is no number.
                 None => field == Field::EventId,
@@ -412,21 +434,18 @@ impl<'a> Fields<'a> {
         u16::try_from(self.number(field)?).ok()
     }
 
-    /// Whether the raw value ends with one of `endings` (lower case), whatever its case; `None` if there is no value or
-    /// escapes in it could hide the answer.
-    pub fn ends_with(&self, field: Field, endings: &[impl AsRef<str>]) -> Option<bool> {
-        let raw = self.raw(field).filter(|raw| !raw.is_empty())?;
-        let ends = |ending: &str| tail(raw, ending.len()).eq_ignore_ascii_case(ending.as_bytes());
-        if endings.iter().any(|ending| ends(ending.as_ref())) {
-            return Some(true);
-        }
-        // An escaped character takes up to six bytes.
-        let longest = endings.iter().map(|ending| ending.as_ref().len()).max().unwrap_or_default();
-        let end = tail(raw, longest.saturating_mul(6));
-        let unicode_escape = |at: usize| end.get(at..).is_some_and(|rest| rest.starts_with(b"\\u0") || rest.starts_with(b"\\u1"));
-        let entities = matches!(self.place(field).kind, Kind::XmlText | Kind::Doubled);
-        let doubtful = entities && end.contains(&b'&') || scan::may_hold_unicode_escape(end) && (0..end.len()).any(unicode_escape);
-        (!doubtful).then_some(false)
+    /// Whether the value is written just as `text` is: in far fewer steps than to read it. What is not may still be the same text.
+    #[inline(always)]
+    pub fn is(&self, field: Field, text: &'static str) -> bool {
+        self.raw(field) == Some(text.as_bytes())
+    }
+
+    /// Whether the value ends with one of `endings`, whatever its case; `None` if there is no value or escapes in it could hide
+    /// the answer.
+    pub fn ends_with(&self, field: Field, endings: &Endings) -> Option<bool> {
+        let place = self.place(field);
+        let raw = self.slice(place).filter(|raw| !raw.is_empty())?;
+        endings.end(raw, matches!(place.kind, Kind::XmlText | Kind::Doubled))
     }
 
     /// The value as a number of up to 64 bits.
@@ -457,12 +476,15 @@ impl<'a> Fields<'a> {
 
     /// Whether any text found is longer than [`MAX_TEXT`].
     pub fn has_cut_text(&self) -> bool {
-        let values = self.places.iter().take(Field::Embedded as usize);
-        values.filter(|place| !matches!(place.kind, Kind::Absent | Kind::Scalar | Kind::Array)).any(|place| {
-            // Only a long one is worth a closer look: escapes make it shorter.
-            (place.end.saturating_sub(place.start) as usize) > MAX_TEXT
-                && self.text_within(*place, MAX_TEXT.saturating_add(4)).is_some_and(|text| text.len() > MAX_TEXT)
-        })
+        let mut values = self.places.iter().take(Field::Embedded as usize);
+        // Only a long one is worth a closer look: escapes make it shorter.
+        values.any(|place| (place.end.wrapping_sub(place.start) as usize) > MAX_TEXT && self.is_cut(*place))
+    }
+
+    #[cold]
+    fn is_cut(&self, place: Place) -> bool {
+        !matches!(place.kind, Kind::Absent | Kind::Scalar | Kind::Array)
+            && self.text_within(place, MAX_TEXT.saturating_add(4)).is_some_and(|text| text.len() > MAX_TEXT)
     }
 }
 
@@ -547,7 +569,7 @@ mod tests {
         }
 
         fn is_hopeless(&self, _: u32, so_far: &Fields<'_>) -> bool {
-            so_far.ends_with(Field::TargetFilename, &["hopeless"]) == Some(true)
+            so_far.ends_with(Field::TargetFilename, &Endings::new(&["hopeless"])) == Some(true)
         }
     }
 
@@ -634,7 +656,7 @@ mod tests {
         assert_eq!(ecs.text(Field::IpAddress).as_deref(), Some("10.0.0.5"));
         let wazuh = fields(r#"{"win":{"system":{"eventID":"11"},"eventdata":{"image":"C:\\\\a &amp; b\\\\services.exe"}}}"#);
         assert_eq!(wazuh.text(Field::Image).as_deref(), Some(r"C:\a & b\services.exe"));
-        assert_eq!(wazuh.ends_with(Field::Image, &["services.exe"]), Some(true));
+        assert_eq!(wazuh.ends_with(Field::Image, &Endings::new(&["services.exe"])), Some(true));
     }
 
     #[test]

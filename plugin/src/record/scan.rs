@@ -114,14 +114,17 @@ pub fn before_backslash(chunk: [u8; 8]) -> usize {
 
 /// Whether there may be a backslash right before a `u`. Never wrong when it says no, seldom when it says yes.
 pub fn may_hold_unicode_escape(bytes: &[u8]) -> bool {
-    let mut at = 0usize;
-    while at < bytes.len() {
-        let word = word(bytes, at);
-        if (zero_bytes(word ^ BACKSLASHES) << 8) & zero_bytes(word ^ LETTERS_U) != 0 {
+    let Some(first) = bytes.first_chunk::<8>() else { return bytes.windows(2).any(|pair| pair == b"\\u") };
+    // Whether the last byte of the word before is a backslash. The first word may overlap the second.
+    let mut before = 0u64;
+    let (_, chunks) = bytes.as_rchunks::<8>();
+    for chunk in std::iter::once(first).chain(chunks) {
+        let word = u64::from_le_bytes(*chunk);
+        let backslashes = likely_zero_bytes(word ^ BACKSLASHES);
+        if (backslashes << 8 | before) & likely_zero_bytes(word ^ LETTERS_U) != 0 {
             return true;
         }
-        // The last byte of a word is the first of the next: the pair may stand on both sides.
-        at = at.wrapping_add(7);
+        before = backslashes >> 56;
     }
     false
 }
@@ -137,22 +140,42 @@ fn likely_zero_bytes(x: u64) -> u64 {
 }
 
 /// The offset of the quote that ends the string whose first character is at `start`.
-#[inline(always)]
+#[inline]
 pub fn string_end(bytes: &[u8], start: usize) -> Result<usize, Fault> {
+    match start.checked_sub(1).and_then(|open| bytes.get(open..)) {
+        Some(string) => Ok(start.wrapping_add(string_length(string)?)),
+        None => long_string_end(bytes, start, start),
+    }
+}
+
+/// How many bytes stand between the quotes of the string that `bytes` begin with.
+#[inline(always)]
+pub fn string_length(bytes: &[u8]) -> Result<usize, Fault> {
     // Most strings are no longer than a GUID, 38 characters: five words, looked for at once. A loop would cost more.
-    let Some(head) = bytes.get(start..).and_then(|rest| rest.first_chunk::<40>()) else { return long_string_end(bytes, start, start) };
-    let ([a, b, c, d, e], _) = head.as_chunks::<8>() else { return long_string_end(bytes, start, start) };
-    let length = 'found: {
-        for (before, word) in [(0usize, a), (8, b), (16, c), (24, d), (32, e)] {
-            let found = quotes(u64::from_le_bytes(*word));
-            if found != 0 {
-                break 'found before.wrapping_add(first_byte(found));
+    if let Some(head) = bytes.first_chunk::<41>()
+        && let [_, words @ ..] = head
+        && let ([a, b, c, d, e], _) = words.as_chunks::<8>()
+    {
+        let [a, b, c, d, e] = [a, b, c, d, e].map(|word| u64::from_le_bytes(*word) ^ QUOTES).map(|word| word.wrapping_sub(LOW));
+        let (before, found) = 'found: {
+            if a & HIGH != 0 {
+                break 'found (0usize, a);
             }
+            if (b | c) & HIGH != 0 {
+                break 'found if b & HIGH != 0 { (8, b) } else { (16, c) };
+            }
+            if (d | e) & HIGH != 0 {
+                break 'found if d & HIGH != 0 { (24, d) } else { (32, e) };
+            }
+            return Ok(long_string_end(bytes, 1, 41)?.wrapping_sub(1));
+        };
+        let length = before.wrapping_add(first_byte(found & HIGH));
+        // What is found may be a byte above 0x7f, and a quote be escaped.
+        if head.get(length..).and_then(|end| end.first_chunk::<2>()).is_some_and(|[before, quote]| *quote == b'"' && *before != b'\\') {
+            return Ok(length);
         }
-        return long_string_end(bytes, start, start.wrapping_add(40));
-    };
-    let quote = start.wrapping_add(length);
-    if head.get(length.wrapping_sub(1)) == Some(&b'\\') { long_string_end(bytes, start, quote) } else { Ok(quote) }
+    }
+    Ok(long_string_end(bytes, 1, 1)?.wrapping_sub(1))
 }
 
 /// The same from `at` on, before which there is no bare quote.
@@ -173,35 +196,33 @@ fn long_string_end(bytes: &[u8], start: usize, at: usize) -> Result<usize, Fault
 #[inline]
 fn quote_offset(bytes: &[u8]) -> Option<usize> {
     let mut rest = bytes;
-    while let Some((chunk, after)) = rest.split_first_chunk::<32>() {
-        let [a, b, c, d] = words(chunk);
-        // Also true for some bytes above 0x7f; then the exact search below finds none and the loop goes on.
-        let maybe = (a ^ QUOTES).wrapping_sub(LOW)
-            | (b ^ QUOTES).wrapping_sub(LOW)
-            | (c ^ QUOTES).wrapping_sub(LOW)
-            | (d ^ QUOTES).wrapping_sub(LOW);
-        if maybe & HIGH != 0 {
-            let here = bytes.len().wrapping_sub(rest.len());
-            for (index, word) in [a, b, c, d].into_iter().enumerate() {
-                let found = quotes(word);
-                if found != 0 {
-                    return Some(here.wrapping_add(index.wrapping_mul(8)).wrapping_add(first_byte(found)));
-                }
-            }
+    let found = loop {
+        let Some((chunk, after)) = rest.split_first_chunk::<64>() else { break first_quote(rest)? };
+        let words = chunk.as_chunks::<8>().0.iter().map(|word| u64::from_le_bytes(*word));
+        // Also true for bytes above 0x7f.
+        if words.fold(0, |maybe, word| maybe | (word ^ QUOTES).wrapping_sub(LOW)) & HIGH != 0
+            && let Some(found) = first_quote(chunk)
+        {
+            break found;
         }
         rest = after;
-    }
-    let here = bytes.len().wrapping_sub(rest.len());
-    rest.iter().position(|b| *b == b'"').map(|at| here.wrapping_add(at))
+    };
+    Some(bytes.len().wrapping_sub(rest.len()).wrapping_add(found))
 }
 
-#[inline(always)]
-fn words(chunk: &[u8; 32]) -> [u64; 4] {
-    let (pairs, _) = chunk.as_chunks::<8>();
-    match pairs {
-        [a, b, c, d] => [u64::from_le_bytes(*a), u64::from_le_bytes(*b), u64::from_le_bytes(*c), u64::from_le_bytes(*d)],
-        _ => [0; 4],
+/// The same a word at a time. Apart, so that the words of a step above need not be kept for it.
+#[inline(never)]
+fn first_quote(bytes: &[u8]) -> Option<usize> {
+    let (words, rest) = bytes.as_chunks::<8>();
+    let mut at = 0usize;
+    for word in words {
+        let found = quotes(u64::from_le_bytes(*word));
+        if found != 0 {
+            return Some(at.wrapping_add(first_byte(found)));
+        }
+        at = at.wrapping_add(8);
     }
+    Some(at.wrapping_add(rest.iter().position(|byte| *byte == b'"')?))
 }
 
 /// The index of the first byte marked by [`quotes`].

@@ -464,9 +464,9 @@ impl PartialEq for KeyPrefix {
 }
 
 impl KeyPrefix {
-    /// Reads the key that begins with these bytes. `None` if it is longer than 23, may hold an escape, or is a path of several
-    /// keys that may not be in the table: it needs [`PathTable::find_key`]. Where there are bytes above 0x7f, the key may seem
-    /// to end too early: the caller sees to it that a quote stands behind it.
+    /// Reads the key that begins with these bytes. `None` if it is longer than 23. Where there are bytes above 0x7f, the key may
+    /// seem to end too early: the caller sees to it that a quote stands behind it; and where there is an escape, that it
+    /// [may not be](KeyPrefix::may_be_another) the key itself.
     #[inline(always)]
     pub fn read(bytes: &[u8; PREFIX]) -> Option<KeyPrefix> {
         let ([a, b, c], _) = bytes.as_chunks::<8>() else { return None };
@@ -474,26 +474,33 @@ impl KeyPrefix {
         let end = scan::likely_quotes(first);
         if end != 0 {
             let first = up_to(first, end);
-            let prefix = KeyPrefix { first, second: 0, third: 0, length: scan::first_byte(end), mixed: first };
-            return (!scan::may_have_backslash(first)).then_some(prefix);
+            return Some(KeyPrefix { first, second: 0, third: 0, length: scan::first_byte(end), mixed: first });
         }
         let second = u64::from_le_bytes(*b);
         let end = scan::likely_quotes(second);
         if end != 0 {
             let second = up_to(second, end);
-            let length = scan::first_byte(end).wrapping_add(8);
-            let prefix = KeyPrefix { first, second, third: 0, length, mixed: mix(first, second) };
-            return (!scan::may_have_backslash(first) && !scan::may_have_backslash(second)).then_some(prefix);
+            return Some(KeyPrefix { first, second, third: 0, length: scan::first_byte(end).wrapping_add(8), mixed: mix(first, second) });
         }
         let third = u64::from_le_bytes(*c);
         let end = scan::likely_quotes(third);
-        if end == 0 || scan::has_dot(first) || scan::has_dot(second) {
+        if end == 0 {
             return None;
         }
         let third = up_to(third, end);
-        let escaped = scan::may_have_backslash(first) || scan::may_have_backslash(second) || scan::may_have_backslash(third);
         let length = scan::first_byte(end).wrapping_add(16);
-        (!escaped).then_some(KeyPrefix { first, second, third, length, mixed: mix(mix(first, second), third) })
+        Some(KeyPrefix { first, second, third, length, mixed: mix(mix(first, second), third) })
+    }
+
+    /// Whether these may not be the bytes of a key of the table and yet mean one: they have an escape, or are a path of several
+    /// keys that is too long to be in it. Such a key needs [`PathTable::find_key`].
+    #[inline(always)]
+    pub fn may_be_another(&self) -> bool {
+        scan::may_have_backslash(self.first)
+            || self.length >= 8
+                && (scan::may_have_backslash(self.second)
+                    || self.length >= SHORT
+                        && (scan::may_have_backslash(self.third) || scan::has_dot(self.first) || scan::has_dot(self.second)))
     }
 
     fn of(key: &[u8]) -> KeyPrefix {
@@ -519,7 +526,7 @@ impl KeyPrefix {
 
     #[inline(always)]
     fn slot(&self, node: Node) -> usize {
-        ((self.mixed ^ u64::from(node) << 48).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 54) as usize
+        ((self.mixed ^ u64::from(node) << 48).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 53) as usize
     }
 }
 
@@ -548,8 +555,8 @@ struct Row {
     entry: Entry,
 }
 
-/// Hash slots: 2^10, as [`KeyPrefix::slot`] yields ten bits. A test holds the table to less than half of them.
-const SLOTS: usize = 1024;
+/// Hash slots: 2^11, as [`KeyPrefix::slot`] yields eleven bits. A test holds the table to less than a quarter of them.
+const SLOTS: usize = 2048;
 
 /// All producers' paths merged: for a node and a key, what stands there.
 pub struct PathTable {
@@ -733,8 +740,8 @@ mod tests {
         }
         assert!(table.find_text(ROOT, "Nonsense").is_none());
         assert!(table.find_text(ROOT, "ParentProcessGuic").is_none());
-        // Half-empty, so that a miss (the common case) ends at once; and no more nodes than a Node can number.
-        assert!(table.rows.len() < SLOTS / 2, "{} rows", table.rows.len());
+        // Mostly empty, so that a miss (the common case) ends at once; and no more nodes than a Node can number.
+        assert!(table.rows.len() < SLOTS / 4, "{} rows", table.rows.len());
         assert!(table.nodes < Node::MAX);
     }
 }
