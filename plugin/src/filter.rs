@@ -6,7 +6,7 @@ use crate::counters::{Counters, add};
 use crate::event::{Event, Kind, Reject};
 use crate::evidence::{Evidence, Fact, Outcome, Sieve};
 use crate::incident;
-use crate::normalize::time;
+use crate::normalize::{host, time};
 use crate::policy::Policy;
 use crate::record::shapes::{PRODUCERS, PathTable};
 use crate::record::{self, Fault, Fields, Interest, scan};
@@ -78,6 +78,7 @@ struct Wanted<'f> {
     kinds: &'f [Kind],
     sieve: &'f Sieve,
     watch: &'f Watch,
+    hosts: &'f Hosts,
     /// Whether events that are no evidence matter too.
     all: bool,
 }
@@ -87,8 +88,14 @@ impl Interest for Wanted<'_> {
         Kind::of(event_id).is_some_and(|kind| self.kinds.contains(&kind))
     }
 
+    fn deciding(&self, event_id: u32) -> u64 {
+        Kind::of(event_id).filter(|_| !self.all).map_or(0, Sieve::deciding)
+    }
+
     fn is_hopeless(&self, event_id: u32, so_far: &Fields<'_>) -> bool {
-        !self.all && Kind::of(event_id).is_some_and(|kind| self.sieve.rules_out(kind, so_far, self.watch))
+        let host = |computer: &str| self.hosts.get(&host::key(computer)?);
+        let owns = |computer: &str, ip| host(computer).is_some_and(|host| host.own.contains(ip));
+        !self.all && Kind::of(event_id).is_some_and(|kind| self.sieve.rules_out(kind, so_far, self.watch, &owns))
     }
 }
 
@@ -152,7 +159,7 @@ impl Filter {
         }
         // While an alert waits for a record, every event with a wanted id may carry it.
         let all = self.hosts.waiting() > 0;
-        let interest = Wanted { kinds: &self.wanted, sieve: &self.sieve, watch: &self.watch, all };
+        let interest = Wanted { kinds: &self.wanted, sieve: &self.sieve, watch: &self.watch, hosts: &self.hosts, all };
         let fields = match record::read(record, &self.table, &interest) {
             Ok(Some(fields)) => fields,
             Ok(None) => return None,

@@ -61,8 +61,12 @@ const BEFORE_KEY: u16 = u16::from_le_bytes(*b",\"");
 /// A key's last quote and its colon.
 const BEHIND_KEY: u16 = u16::from_le_bytes(*b"\":");
 
-/// Bytes of a value that stand in the same eight as [`BEHIND_KEY`].
+/// Bytes of a value that stand in the same eight as [`BEHIND_KEY`], and bits before them.
 const HEAD: usize = 6;
+const HEAD_AT: u32 = 16;
+
+/// In the place of such eight bytes where they are not known; no byte of it ends a scalar.
+const NO_HEAD: u64 = u64::from_le_bytes(*b"00000000");
 
 /// Where a value stands and how it is written. Without padding, so that an array of them is zeroed in one go.
 #[derive(Clone, Copy, Debug, Default)]
@@ -122,8 +126,11 @@ pub trait Interest {
     /// Whether events of this id matter.
     fn wants(&self, event_id: u32) -> bool;
 
-    /// Whether what is known of an event with a wanted id so far already rules it out. Asked whenever a field that
-    /// [decides](Field::decides) was found; `false` when in doubt.
+    /// The [set](Field::bit) of fields that can rule out an event of this wanted id.
+    fn deciding(&self, event_id: u32) -> u64;
+
+    /// Whether what is known of an event with a wanted id so far already rules it out. Asked whenever a field that decides was
+    /// found; `false` when in doubt.
     fn is_hopeless(&self, event_id: u32, so_far: &Fields<'_>) -> bool;
 }
 
@@ -134,6 +141,8 @@ pub trait Interest {
 pub fn read<'a>(record: &'a [u8], table: &PathTable, interest: &impl Interest) -> Result<Option<Fields<'a>>, Fault> {
     let mut fields = Fields::new(Cow::Borrowed(record));
     if !fields.walk(record, table, interest)? {
+        // Nothing was decoded, so that there is nothing to give back: most records spare themselves the call.
+        std::mem::forget(fields);
         return Ok(None);
     }
     Ok(complete(&mut fields, table, interest).then_some(fields))
@@ -170,6 +179,8 @@ impl<'a> Fields<'a> {
         // What the objects that were entered add to every rank.
         let mut inner_rank = 0u16;
         let mut id = None;
+        // The fields that are looked at as soon as they are found.
+        let mut deciding = Field::EventId.bit() | Field::Embedded.bit() | Field::Message.bit();
         // `rest` is what was not walked yet. As many bytes as possible are asked for at once: on an interpreter the asking costs
         // more than what is done with them.
         loop {
@@ -213,15 +224,15 @@ impl<'a> Fields<'a> {
                 tail.get(2..).map(|value| (entry, head, value))
             };
             let entry;
-            let mut head = u64::MAX;
+            let mut head = NO_HEAD;
             match known {
                 Some((found, word, value)) => {
                     entry = found;
                     rest = value;
-                    head = word >> 16;
-                    if head as u8 <= b' ' {
+                    head = word;
+                    if word & 0xff << HEAD_AT <= u64::from(b' ') << HEAD_AT {
                         rest = rest.get(skip_blank(rest, 0)..).ok_or(Fault::Truncated)?;
-                        head = u64::MAX;
+                        head = NO_HEAD;
                     }
                 }
                 None => {
@@ -264,8 +275,8 @@ impl<'a> Fields<'a> {
                 }
                 [first, ..] => {
                     let scalar = rest;
-                    let end = first_byte(scalar_ends(head));
-                    length = if end < HEAD { end } else { scalar_end(scalar, if head == u64::MAX { 0 } else { HEAD }) };
+                    let end = first_byte(scalar_ends(head >> HEAD_AT));
+                    length = if end < HEAD { end } else { scalar_end(scalar, if head == NO_HEAD { 0 } else { HEAD }) };
                     kind = Kind::Scalar;
                     if length == 0 || length == scalar.len() {
                         return Err(bad_scalar(*first, length == 0));
@@ -292,15 +303,14 @@ impl<'a> Fields<'a> {
                 place = element;
                 field
             };
-            if !self.put(field, place) || !field.decides() {
+            if !self.put(field, place) || deciding.wrapping_shr(field as u32) & 1 == 0 {
                 continue;
             }
             if field == Field::EventId {
-                id = bytes.get(place.start as usize..place.end as usize).and_then(digits);
-                // The usual case first: it is what most records are left by.
-                if id.is_some_and(|id| !interest.wants(id)) {
-                    return Ok(false);
-                }
+                let plain = bytes.get(place.start as usize..place.end as usize).and_then(digits);
+                let Some(found) = plain.or_else(|| self.number(Field::EventId)).filter(|id| interest.wants(*id)) else { return Ok(false) };
+                id = Some(found);
+                deciding = Field::EventId.bit() | interest.deciding(found);
             }
             if self.is_ruled_out(field, id, interest) {
                 return Ok(false);
@@ -308,19 +318,13 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Whether, with `field` just found, it is certain that nobody wants the record. `id` is the event's, where it is known and
-    /// plain digits. Seldom asked, and so apart.
+    /// Whether, with `field` just found, it is certain that nobody wants the record; `id` is the event's, where it is known.
+    /// Seldom asked, and so apart.
     #[inline(never)]
     fn is_ruled_out(&self, field: Field, id: Option<u32>, interest: &impl Interest) -> bool {
-        match field {
-            Field::Embedded | Field::Message => {
-                !self.has(Field::EventId) && xml::is_surely_unwanted(self.raw(field).unwrap_or_default(), &|id| interest.wants(id))
-            }
-            _ => match id.or_else(|| self.number(Field::EventId)) {
-                Some(id) => !interest.wants(id) || interest.is_hopeless(id, self),
-                // Not known yet, unless it was just found and is no number.
-                None => field == Field::EventId,
-            },
+        match id {
+            Some(id) => interest.is_hopeless(id, self),
+            None => xml::is_surely_unwanted(self.raw(field).unwrap_or_default(), &|id| interest.wants(id)),
         }
     }
 
@@ -448,6 +452,20 @@ impl<'a> Fields<'a> {
         endings.end(raw, matches!(place.kind, Kind::XmlText | Kind::Doubled))
     }
 
+    /// The first character behind any backslashes and the last one, in lower case, of a value of ASCII; `None` if there is no
+    /// value or something in it could make them others.
+    pub fn first_and_last(&self, field: Field) -> Option<(u8, u8)> {
+        let place = self.place(field);
+        let raw = self.slice(place).filter(|_| place.kind == Kind::String)?;
+        let start = raw.iter().position(|byte| *byte != b'\\')?;
+        let first = raw.get(start)?;
+        let [.., before, last] = raw else { return None };
+        // Backslashes are doubled; one alone makes something else of what is behind it.
+        let escaped = start & 1 == 1 || *before == b'\\' || scan::may_hold_unicode_escape(raw);
+        let nothing = matches!(raw, b"null" | b"(NULL)");
+        (!escaped && !nothing && first.is_ascii() && last.is_ascii()).then(|| (first.to_ascii_lowercase(), last.to_ascii_lowercase()))
+    }
+
     /// The value as a number of up to 64 bits.
     pub fn long(&self, field: Field) -> Option<u64> {
         self.raw(field).and_then(digits).map(u64::from).or_else(|| self.text(field)?.trim().parse().ok())
@@ -554,7 +572,7 @@ fn tail(bytes: &[u8], count: usize) -> &[u8] {
 }
 
 #[cfg(test)]
-mod testing;
+pub mod testing;
 
 #[cfg(test)]
 mod tests {
@@ -566,6 +584,10 @@ mod tests {
     impl Interest for Only11 {
         fn wants(&self, event_id: u32) -> bool {
             event_id == 11
+        }
+
+        fn deciding(&self, _: u32) -> u64 {
+            Field::TargetFilename.bit()
         }
 
         fn is_hopeless(&self, _: u32, so_far: &Fields<'_>) -> bool {
@@ -731,6 +753,17 @@ mod tests {
     }
 
     proptest::proptest! {
+        #[test]
+        fn first_and_last_are_those_of_the_text(raw in r#"(\\\\|\\[nu"x]|\\u00(41|5c)|[aZ-]|null|é|\(NULL\)){0,5}"#) {
+            let record = format!(r#"{{"EventID":11,"PipeName":"{raw}"}}"#);
+            let fields = fields(&record);
+            let text = fields.text(Field::PipeName).unwrap_or_default();
+            let name = crate::normalize::lower(text.trim_start_matches('\\'));
+            if let Some((first, last)) = fields.first_and_last(Field::PipeName) {
+                proptest::prop_assert_eq!((name.bytes().next(), name.bytes().last()), (Some(first), Some(last)), "{}", raw);
+            }
+        }
+
         #[test]
         fn reading_is_total(record: Vec<u8>) {
             let _ = outcome(&record);

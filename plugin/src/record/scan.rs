@@ -52,10 +52,10 @@ pub fn likely_quotes(word: u64) -> u64 {
     likely_zero_bytes(word ^ QUOTES)
 }
 
-/// Whether there may be a backslash in `word`. Never wrong when it says no, nor when it says yes of ASCII.
+/// Whether there may be a backslash in one of two words. Never wrong when it says no, nor when it says yes of ASCII.
 #[inline(always)]
-pub fn may_have_backslash(word: u64) -> bool {
-    likely_zero_bytes(word ^ BACKSLASHES) != 0
+pub fn may_have_backslash(first: u64, second: u64) -> bool {
+    (likely_zero_bytes(first ^ BACKSLASHES) | likely_zero_bytes(second ^ BACKSLASHES)) != 0
 }
 
 /// Whether any byte of `word` is a dot.
@@ -284,11 +284,12 @@ pub fn scalar_end(bytes: &[u8], at: usize) -> usize {
     }
 }
 
-/// A high bit for the first byte of `word` that ends a number or literal, and perhaps for bytes behind it.
+/// A high bit for the first byte of `word` that ends a number or literal, or cannot be in one because it is above 0x7f; and perhaps
+/// for bytes behind it.
 #[inline(always)]
 pub fn scalar_ends(word: u64) -> u64 {
     // `]` and `}` differ in one bit; nothing up to the blank belongs to a scalar.
-    zero_bytes(word ^ COMMAS) | zero_bytes((word | BLANKS) ^ BRACES) | word.wrapping_sub(ABOVE_BLANKS) & !word & HIGH
+    likely_zero_bytes(word ^ COMMAS) | likely_zero_bytes((word | BLANKS) ^ BRACES) | word.wrapping_sub(ABOVE_BLANKS) & HIGH
 }
 
 /// The offset of the first byte at or after `at` that is not JSON white space.

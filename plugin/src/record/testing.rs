@@ -11,6 +11,10 @@ impl Interest for All {
         true
     }
 
+    fn deciding(&self, _: u32) -> u64 {
+        0
+    }
+
     fn is_hopeless(&self, _: u32, _: &Fields<'_>) -> bool {
         false
     }

@@ -72,6 +72,11 @@ impl Hosts {
         self.by_name.iter().find(|(_, entry)| entry.host.held() > 0).map(|(name, _)| name.clone())
     }
 
+    /// The host of that name, without counting as a use of it.
+    pub fn get(&self, name: &str) -> Option<&Host> {
+        self.by_name.get(name).map(|entry| &entry.host)
+    }
+
     /// Works on the host of that name (made if need be), then sees to it that the bounds hold.
     pub fn with<T>(&mut self, name: &str, limits: &Limits, counters: &mut Counters, work: impl FnOnce(&mut Host, &mut Counters) -> T) -> T {
         let entry = match self.by_name.get_mut(name) {
