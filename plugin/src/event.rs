@@ -98,6 +98,7 @@ const SECURITY: &str = "Microsoft-Windows-Security-Auditing";
 
 /// Ids 1, 3, 11, … exist in many channels: the provider must be the right one, or, where a producer leaves it out, the channel.
 fn is_provided(kind: Kind, fields: &Fields<'_>) -> bool {
+    // Mostly it is written as it is registered. Asked for in each arm, because a text known beforehand is compared in words.
     let (provider, channel, as_registered) = match kind {
         Kind::Logon => (SECURITY, "Security", fields.is(Field::Provider, SECURITY)),
         _ => (SYSMON, SYSMON, fields.is(Field::Provider, SYSMON)),

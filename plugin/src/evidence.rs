@@ -4,7 +4,7 @@ use crate::event::{Event, Kind};
 use crate::normalize::path::{self, PathKey};
 use crate::normalize::time::Timestamp;
 use crate::normalize::{address, command, guid, lower, lower_ascii};
-use crate::pattern::wildcard;
+use crate::pattern::{ends_agree, wildcard};
 use crate::policy::{Match, Policy};
 use crate::record::endings::Endings;
 use crate::record::shapes::Field;
@@ -304,8 +304,6 @@ pub struct Sieve {
     any_parent: bool,
     /// Patterns of the pipes that matter.
     pipes: Vec<String>,
-    /// Their first and last characters, where those are no stars.
-    pipe_ends: Vec<(Option<u8>, Option<u8>)>,
     /// The `Image` of files that came over SMB.
     system: Endings,
     /// [`PROGRAM_ENDINGS`].
@@ -322,12 +320,10 @@ impl Sieve {
         if policy.dcomexec.enabled {
             parents.extend(policy.dcomexec.programs.iter().cloned());
         }
-        let letter = |byte: Option<u8>| byte.filter(|byte| *byte != b'*');
         Sieve {
             parents: Endings::new(&parents),
             any_parent: policy.psexec.enabled && policy.psexec.r#match == Match::DistinctCodes,
             pipes: policy.psexec.pipes.clone(),
-            pipe_ends: policy.psexec.pipes.iter().map(|pattern| (letter(pattern.bytes().next()), letter(pattern.bytes().last()))).collect(),
             system: Endings::new(&["system"]),
             programs: Endings::new(&PROGRAM_ENDINGS),
             service_values: Endings::new(&SERVICE_VALUES),
@@ -377,16 +373,15 @@ impl Sieve {
                 Some(true) => so_far
                     .address(Field::SourceIp)
                     .is_some_and(|ip| !address::is_remote(ip) || so_far.text(Field::Computer).is_some_and(|computer| owns(&computer, ip))),
-                Some(false) => so_far.is(Field::Protocol, "udp"),
+                Some(false) => is_udp(so_far),
                 None => false,
             },
             Kind::PipeCreated | Kind::PipeConnected => {
-                if let Some((first, last)) = so_far.first_and_last(Field::PipeName) {
-                    let agree = |pattern: &Option<u8>, name| pattern.is_none_or(|letter| letter == name);
-                    // Most can be told by this from the names that matter.
-                    if !self.pipe_ends.iter().any(|ends| agree(&ends.0, first) && agree(&ends.1, last)) {
-                        return true;
-                    }
+                // Most can be told by their ends from the names that matter.
+                if let Some((first, last)) = so_far.first_and_last(Field::PipeName)
+                    && !self.pipes.iter().any(|pattern| ends_agree(pattern, Some(first), Some(last)))
+                {
+                    return true;
                 }
                 let key = so_far.text(Field::PipeName).map(|name| pipe_key(&name));
                 key.is_some_and(|key| !self.pipes.iter().any(|pattern| wildcard(pattern, &key)))
@@ -572,6 +567,11 @@ fn entity_id(event: &Event<'_>, field: Field) -> Option<Box<str>> {
     guid::normalize(&event.fields.text(field)?).map(Into::into)
 }
 
+fn is_udp(fields: &Fields<'_>) -> bool {
+    // Mostly it is TCP, which takes fewer steps to see.
+    !fields.is(Field::Protocol, "tcp") && fields.text(Field::Protocol).is_some_and(|protocol| protocol.eq_ignore_ascii_case("udp"))
+}
+
 fn connection(event: &Event<'_>, own: &OwnAddresses, policy: &Policy) -> Found {
     let fields = event.fields;
     match fields.truth(Field::Initiated) {
@@ -579,7 +579,7 @@ fn connection(event: &Event<'_>, own: &OwnAddresses, policy: &Policy) -> Found {
         Some(false) => {}
         None => return Err(Missing),
     }
-    if !fields.is(Field::Protocol, "tcp") && fields.text(Field::Protocol).is_some_and(|protocol| protocol.eq_ignore_ascii_case("udp")) {
+    if is_udp(fields) {
         return Ok(None);
     }
     let source = (fields.address(Field::SourceIp).ok_or(Missing)?, fields.port(Field::SourcePort).ok_or(Missing)?);

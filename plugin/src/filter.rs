@@ -89,7 +89,7 @@ impl Interest for Wanted<'_> {
     }
 
     fn deciding(&self, event_id: u32) -> u64 {
-        Kind::of(event_id).filter(|_| !self.all).map_or(0, Sieve::deciding)
+        Kind::of(event_id).map_or(0, Sieve::deciding)
     }
 
     fn is_hopeless(&self, event_id: u32, so_far: &Fields<'_>) -> bool {

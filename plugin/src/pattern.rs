@@ -102,13 +102,17 @@ impl<'de> Deserialize<'de> for Patterns {
 ///
 /// Takes time in proportion to the two lengths, whatever they hold: an attacker may write both.
 pub fn wildcard(pattern: &str, name: &str) -> bool {
-    // Most that do not match show it at one of their ends.
-    let differ = |pattern: Option<&u8>, name: Option<&u8>| pattern.is_some_and(|byte| *byte != b'*' && Some(byte) != name);
     let (p, n) = (pattern.as_bytes(), name.as_bytes());
-    if differ(p.first(), n.first()) || differ(p.last(), n.last()) {
+    if !ends_agree(pattern, n.first().copied(), n.last().copied()) {
         return false;
     }
     in_steps(p, n, FEW_STEPS).unwrap_or_else(|| by_parts(pattern, name))
+}
+
+/// Whether a name with this first and last byte can match `pattern`: most that do not show it there.
+pub fn ends_agree(pattern: &str, first: Option<u8>, last: Option<u8>) -> bool {
+    let agree = |pattern: Option<&u8>, name: Option<u8>| pattern.is_none_or(|byte| *byte == b'*' || Some(*byte) == name);
+    agree(pattern.as_bytes().first(), first) && agree(pattern.as_bytes().last(), last)
 }
 
 /// Names are mostly decided in so many steps, a byte each.

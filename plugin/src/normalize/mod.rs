@@ -10,6 +10,8 @@ pub mod host;
 pub mod path;
 pub mod time;
 
+use crate::record::scan;
+
 /// `text` in lower case. Nearly all is ASCII, whose case takes a fraction of the steps that other letters' takes.
 pub fn lower(text: &str) -> String {
     if text.is_ascii() { lower_ascii(text) } else { text.to_lowercase() }
@@ -20,22 +22,11 @@ pub fn lower_ascii(text: &str) -> String {
     let mut bytes = text.as_bytes().to_vec();
     let (words, rest) = bytes.as_chunks_mut::<8>();
     for chunk in words {
-        let word = u64::from_le_bytes(*chunk);
-        let low = word & !HIGH;
-        let capitals = low.wrapping_add(FROM_A) & !low.wrapping_add(BEHIND_Z) & !word & HIGH;
-        // The bit that makes a small letter of it stands two below.
-        *chunk = (word | capitals >> 2).to_le_bytes();
+        *chunk = scan::small_letters(u64::from_le_bytes(*chunk)).to_le_bytes();
     }
     rest.make_ascii_lowercase();
     String::from_utf8(bytes).unwrap_or_else(|_| text.to_ascii_lowercase())
 }
-
-const EACH: u64 = 0x0101_0101_0101_0101;
-const HIGH: u64 = EACH.wrapping_mul(0x80);
-
-/// Added to eight bytes below 0x80, these set the high bit of those from `A` on, and of those behind `Z`.
-const FROM_A: u64 = EACH.wrapping_mul(0x80 - b'A' as u64);
-const BEHIND_Z: u64 = EACH.wrapping_mul(0x7f - b'Z' as u64);
 
 #[cfg(test)]
 mod tests {

@@ -462,7 +462,7 @@ impl<'a> Fields<'a> {
         let [.., before, last] = raw else { return None };
         // Backslashes are doubled; one alone makes something else of what is behind it.
         let escaped = start & 1 == 1 || *before == b'\\' || scan::may_hold_unicode_escape(raw);
-        let nothing = matches!(raw, b"null" | b"(NULL)");
+        let nothing = std::str::from_utf8(raw).is_ok_and(form::is_nothing);
         (!escaped && !nothing && first.is_ascii() && last.is_ascii()).then(|| (first.to_ascii_lowercase(), last.to_ascii_lowercase()))
     }
 

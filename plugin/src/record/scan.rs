@@ -20,6 +20,9 @@ const ABOVE_BLANKS: u64 = LOW.wrapping_mul(b' ' as u64 + 1);
 /// The upper halves of eight bytes, and what they are of digits (and of six characters that end no scalar).
 const HIGH_HALVES: u64 = LOW.wrapping_mul(0xf0);
 const DIGITS: u64 = LOW.wrapping_mul(b'0' as u64);
+/// Added to eight bytes below 0x80, these set the high bit of those from `A` on, and of those behind `Z`.
+const FROM_A: u64 = LOW.wrapping_mul(0x80 - b'A' as u64);
+const BEHIND_Z: u64 = LOW.wrapping_mul(0x7f - b'Z' as u64);
 const DOTS: u64 = LOW.wrapping_mul(b'.' as u64);
 
 /// The eight bytes at `at` as a little-endian word; bytes past the end read as 0.
@@ -105,6 +108,15 @@ pub fn may_hold_control(bytes: &[u8]) -> bool {
     chunks.iter().any(|chunk| may_hold(u64::from_le_bytes(*chunk))) || rest.iter().any(u8::is_ascii_control)
 }
 
+/// The eight bytes of `word` with their ASCII letters in lower case.
+#[inline(always)]
+pub fn small_letters(word: u64) -> u64 {
+    let low = word & !HIGH;
+    let capitals = low.wrapping_add(FROM_A) & !low.wrapping_add(BEHIND_Z) & !word & HIGH;
+    // The bit that makes a small letter of it stands two below.
+    word | capitals >> 2
+}
+
 /// How many bytes of `chunk` stand before its first backslash.
 #[inline(always)]
 pub fn before_backslash(chunk: [u8; 8]) -> usize {
@@ -156,20 +168,20 @@ pub fn string_length(bytes: &[u8]) -> Result<usize, Fault> {
         && let [_, words @ ..] = head
         && let ([a, b, c, d, e], _) = words.as_chunks::<8>()
     {
-        let [a, b, c, d, e] = [a, b, c, d, e].map(|word| u64::from_le_bytes(*word) ^ QUOTES).map(|word| word.wrapping_sub(LOW));
+        let [a, b, c, d, e] = [a, b, c, d, e].map(|word| likely_quotes(u64::from_le_bytes(*word)));
         let (before, found) = 'found: {
-            if a & HIGH != 0 {
+            if a != 0 {
                 break 'found (0usize, a);
             }
-            if (b | c) & HIGH != 0 {
-                break 'found if b & HIGH != 0 { (8, b) } else { (16, c) };
+            if (b | c) != 0 {
+                break 'found if b != 0 { (8, b) } else { (16, c) };
             }
-            if (d | e) & HIGH != 0 {
-                break 'found if d & HIGH != 0 { (24, d) } else { (32, e) };
+            if (d | e) != 0 {
+                break 'found if d != 0 { (24, d) } else { (32, e) };
             }
             return Ok(long_string_end(bytes, 1, 41)?.wrapping_sub(1));
         };
-        let length = before.wrapping_add(first_byte(found & HIGH));
+        let length = before.wrapping_add(first_byte(found));
         // What is found may be a byte above 0x7f, and a quote be escaped.
         if head.get(length..).and_then(|end| end.first_chunk::<2>()).is_some_and(|[before, quote]| *quote == b'"' && *before != b'\\') {
             return Ok(length);
@@ -199,8 +211,7 @@ fn quote_offset(bytes: &[u8]) -> Option<usize> {
     let found = loop {
         let Some((chunk, after)) = rest.split_first_chunk::<64>() else { break first_quote(rest)? };
         let words = chunk.as_chunks::<8>().0.iter().map(|word| u64::from_le_bytes(*word));
-        // Also true for bytes above 0x7f.
-        if words.fold(0, |maybe, word| maybe | (word ^ QUOTES).wrapping_sub(LOW)) & HIGH != 0
+        if words.fold(0, |maybe, word| maybe | likely_quotes(word)) != 0
             && let Some(found) = first_quote(chunk)
         {
             break found;
