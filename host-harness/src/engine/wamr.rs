@@ -1,4 +1,6 @@
-//! WAMR's fast interpreter: what Fluent Bit runs filters on, with Fluent Bit's stack and heap of 8 KiB.
+//! WAMR's fast interpreter: what Fluent Bit runs filters on, with Fluent Bit's stack and heap of 8 KiB, and built as Fluent Bit
+//! builds it for Linux: it is the processor that finds what is out of bounds (`src/wasm/CMakeLists.txt` sets
+//! `WAMR_DISABLE_HW_BOUND_CHECK` for Windows alone).
 
 use super::{Answer, CallError, Engine, Options, answer, string};
 use std::ffi::{CStr, CString, c_char};
@@ -7,6 +9,29 @@ use wamrx_sys as sys;
 
 /// `FLB_WASM_DEFAULT_STACK_SIZE` and `FLB_WASM_DEFAULT_HEAP_SIZE` (`plugins/filter_wasm/filter_wasm.h`).
 const STACK_AND_HEAP: u32 = 8192;
+
+thread_local! {
+    static THREAD: Thread = Thread::new();
+}
+
+/// What WAMR needs on each thread that calls modules: its signal handler, and guard pages at the end of the stack. They have to go
+/// with the thread, as its stack is used again by another one.
+struct Thread;
+
+impl Thread {
+    fn new() -> Thread {
+        // SAFETY: the runtime was started before.
+        assert!(unsafe { sys::wasm_runtime_init_thread_env() }, "WAMR did not start on this thread");
+        Thread
+    }
+}
+
+impl Drop for Thread {
+    fn drop(&mut self) {
+        // SAFETY: undoes what `new` did on this thread, on which no module runs any more.
+        unsafe { sys::wasm_runtime_destroy_thread_env() }
+    }
+}
 
 /// A module under WAMR.
 pub struct Wamr {
@@ -28,6 +53,7 @@ impl Wamr {
             let mut arguments = sys::RuntimeInitArgs { mem_alloc_type: sys::Alloc_With_System_Allocator, ..Default::default() };
             assert!(sys::wasm_runtime_full_init(&mut arguments), "WAMR did not start");
         });
+        THREAD.with(|_| ());
         let mut bytes: Box<[u8]> = module.into();
         let mut error = [0 as c_char; 256];
         let name = CString::new(options.function).map_err(|_| "a function name cannot hold a NUL".to_owned())?;
