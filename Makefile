@@ -36,7 +36,7 @@ lint: setup setup-wamr
 ## What a record costs and how fast `run` is, as ratios in one run, written to BENCHMARKS.md. About ten minutes on a quiet machine.
 PAGE := target/BENCHMARKS.md
 bench: setup setup-wamr
-	$(CARGO) rustc --quiet --package psexec-filter-baseline --lib --crate-type cdylib --profile wasm --target $(WASM) --target-dir target/baseline
+	$(CARGO) rustc --quiet --package psexec-filter-baseline --lib --crate-type cdylib --profile wasm --target $(WASM) --target-dir target/baseline -- -Cllvm-args=-disable-lsr
 	$(CARGO) build --quiet --release --package psexec-filter
 	BASELINE_MODULE="$(CURDIR)/$(BASELINE)" $(CARGO) bench --quiet --package psexec-filter-tests --features wamr --bench engines > $(PAGE)
 	PROGRAM="$(CURDIR)/$(BINARY)" $(CARGO) bench --quiet --package psexec-filter-tests --features wamr --bench run >> $(PAGE)

@@ -30,6 +30,9 @@ fn build_module(root: &Path, target_dir: &Path) -> PathBuf {
         .args(["--profile", "wasm", "--target", TARGET])
         .arg("--target-dir")
         .arg(target_dir)
+        // LLVM's loop strength reduction gives each load of a loop an address of its own, where WebAssembly adds an offset for nothing:
+        // an interpreter pays for every one.
+        .args(["--", "-Cllvm-args=-disable-lsr"])
         // These are meant for the host's own compiler runs (flags, clippy, coverage).
         .env_remove("CARGO_ENCODED_RUSTFLAGS")
         .env_remove("RUSTFLAGS")
