@@ -739,9 +739,8 @@ fn pipe(event: &Event<'_>) -> Found {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::read;
-    use crate::record::shapes::{PRODUCERS, PathTable};
     use crate::record::testing::All;
+    use crate::record::{Reader, read};
     use proptest::sample::select;
 
     const IMAGES: &[&str] = &[
@@ -786,7 +785,7 @@ mod tests {
                 "LogonType": logon_type, "IpAddress": addresses.0, "TargetUserName": "alice",
             });
             let record = record.to_string();
-            let fields = read(record.as_bytes(), &PathTable::new(PRODUCERS), &All).expect("it is JSON").expect("it has an id");
+            let fields = read(record.as_bytes(), &mut Reader::default(), &All).expect("it is JSON").expect("it has an id");
             let event = Event::new(&fields, None).unwrap_or_else(|reject| panic!("{reject:?}: {record}"));
             let mut own = OwnAddresses::default();
             if known {

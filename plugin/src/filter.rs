@@ -8,8 +8,7 @@ use crate::evidence::{Evidence, Fact, Outcome, Sieve};
 use crate::incident;
 use crate::normalize::{host, time};
 use crate::policy::Policy;
-use crate::record::shapes::{PRODUCERS, PathTable};
-use crate::record::{self, Fault, Fields, Interest, scan};
+use crate::record::{self, Fault, Fields, Interest, Reader, scan};
 use crate::state::host::{Host, Pending};
 use crate::state::hosts::Hosts;
 use crate::state::locker::Put;
@@ -20,7 +19,7 @@ use std::rc::Rc;
 /// The whole filter, with its state. Knows nothing of pointers; the module's ABI and the tests both use it.
 pub struct Filter {
     policy: Policy,
-    table: PathTable,
+    reader: Reader,
     chains: Vec<&'static dyn Chain>,
     wanted: Vec<Kind>,
     sieve: Sieve,
@@ -124,7 +123,7 @@ impl Filter {
         let sieve = Sieve::new(&policy);
         Filter {
             policy,
-            table: PathTable::new(PRODUCERS),
+            reader: Reader::default(),
             chains,
             wanted,
             sieve,
@@ -160,7 +159,7 @@ impl Filter {
         // While an alert waits for a record, every event with a wanted id may carry it.
         let all = self.hosts.waiting() > 0;
         let interest = Wanted { kinds: &self.wanted, sieve: &self.sieve, watch: &self.watch, hosts: &self.hosts, all };
-        let fields = match record::read(record, &self.table, &interest) {
+        let fields = match record::read(record, &mut self.reader, &interest) {
             Ok(Some(fields)) => fields,
             Ok(None) => return None,
             Err(fault) => {

@@ -1,11 +1,16 @@
 //! Host names: the key under which a host's evidence is kept.
 
-use super::lower;
+use super::{lower, lower_ascii};
 use std::net::IpAddr;
 
 /// The first label of `computer` in lower case (`WS01.corp.example` and `ws01` are one host); an IP literal
 /// is kept whole. `None` when there is no name at all.
 pub fn key(computer: &str) -> Option<String> {
+    // Nearly all begin with a plain label with a letter in front, which no address does.
+    let end = computer.bytes().position(|byte| !byte.is_ascii_alphanumeric() && byte != b'-').unwrap_or(computer.len());
+    if computer.starts_with(|first: char| first.is_ascii_alphabetic()) && matches!(computer.as_bytes().get(end), None | Some(b'.')) {
+        return computer.get(..end).map(lower_ascii);
+    }
     let name = computer.trim().trim_end_matches('.');
     if name.is_empty() || name == "-" {
         return None;
@@ -31,6 +36,8 @@ mod tests {
             ("WS01.corp.example", Some("ws01")),
             ("ws01", Some("ws01")),
             ("BÜRO1.corp", Some("büro1")),
+            ("WS-01_A.corp", Some("ws-01_a")),
+            ("abc::1", Some("abc::1")),
             (" WS01. ", Some("ws01")),
             ("10.0.0.21", Some("10.0.0.21")),
             ("FE80::1", Some("fe80::1")),

@@ -3,8 +3,8 @@
 //! What a string holds is told by how it starts. A text that merely mentions an event, or quotes one further on, is
 //! none: anybody can put such a text into a command line.
 
-use super::shapes::{Field, PathTable};
-use super::{Fields, Interest, Kind, lines, nested, otlp, snare, xml};
+use super::shapes::Field;
+use super::{Fields, Interest, Kind, Reader, lines, nested, otlp, snare, xml};
 
 /// How many strings inside strings are opened: a relay that reads lines, fed by one that did so already.
 const MAX_NESTING: usize = 2;
@@ -14,10 +14,10 @@ const STRINGS: [Field; 2] = [Field::Embedded, Field::Message];
 
 /// Looks for the event that a record without an event id may hold elsewhere, and makes it what `fields` tell of. Whether
 /// there is one that `interest` wants.
-pub fn open(fields: &mut Fields<'_>, table: &PathTable, interest: &impl Interest) -> bool {
+pub fn open(fields: &mut Fields<'_>, reader: &mut Reader, interest: &impl Interest) -> bool {
     for _ in 0..MAX_NESTING {
-        let opened = fields.has(Field::Otlp) && otlp::read(fields, table)
-            || STRINGS.into_iter().any(|field| fields.place(field).kind == Kind::String && open_string(fields, field, table, interest));
+        let opened = fields.has(Field::Otlp) && otlp::read(fields, &reader.table)
+            || STRINGS.into_iter().any(|field| fields.place(field).kind == Kind::String && open_string(fields, field, reader, interest));
         if !opened {
             return false;
         }
@@ -28,10 +28,10 @@ pub fn open(fields: &mut Fields<'_>, table: &PathTable, interest: &impl Interest
     false
 }
 
-fn open_string(fields: &mut Fields<'_>, field: Field, table: &PathTable, interest: &impl Interest) -> bool {
+fn open_string(fields: &mut Fields<'_>, field: Field, reader: &mut Reader, interest: &impl Interest) -> bool {
     let raw = fields.raw(field).unwrap_or_default().trim_ascii_start();
     if raw.starts_with(b"{") {
-        nested::read(fields, field, table, interest)
+        nested::read(fields, field, reader, interest)
     } else if xml::starts(raw) {
         xml::read(fields, field)
     } else if lines::starts(raw) {

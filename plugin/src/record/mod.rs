@@ -1,6 +1,7 @@
 //! Reading a record: from JSON bytes to the few facts that an event needs, touching as few bytes as possible.
 //!
-//! [`read`] walks the record once, iteratively, led by the merged [`PathTable`] of all producers. As soon as the
+//! [`read`] walks the record once, iteratively, led by the merged [`PathTable`] of all producers and by
+//! what like records looked like before. As soon as the
 //! event id is known and no chain wants it, the walk ends: that answers for most records after a hundred bytes. What the
 //! walk cannot find by name, because it stands in a string, in a list or under no name, is left to a decoder each: those
 //! for whole events are chosen in `embedded`, those for an event's values in `complete`.
@@ -9,6 +10,7 @@ mod compose;
 mod embedded;
 pub mod endings;
 mod form;
+mod layout;
 mod lines;
 mod message;
 mod nested;
@@ -21,9 +23,11 @@ mod snare;
 pub mod text;
 pub mod xml;
 
+use crate::normalize::address;
 use endings::Endings;
-use scan::{container_end, first_byte, scalar_end, scalar_ends, skip_blank, string_end, string_length};
-use shapes::{Field, KeyPrefix, MAX_PATH, PREFIX, PathTable, ROOT};
+use layout::{Layout, StepNumber};
+use scan::{container_end, scalar_end, skip_blank, split_string, string_end};
+use shapes::{Entry, Field, KeyPrefix, MAX_PATH, NO_ENTRY, Node, PREFIX, PRODUCERS, PathTable, ROOT};
 use std::borrow::Cow;
 use std::cell::Cell;
 use std::net::IpAddr;
@@ -55,18 +59,8 @@ pub const MAX_TEXT: usize = 1024;
 /// characters, each of which XML may write in six bytes (`&quot;`).
 const MAX_EMBEDDED: usize = 256 * 1024;
 
-/// A comma and a key's first quote.
-const BEFORE_KEY: u16 = u16::from_le_bytes(*b",\"");
-
 /// A key's last quote and its colon.
 const BEHIND_KEY: u16 = u16::from_le_bytes(*b"\":");
-
-/// Bytes of a value that stand in the same eight as [`BEHIND_KEY`], and bits before them.
-const HEAD: usize = 6;
-const HEAD_AT: u32 = 16;
-
-/// In the place of such eight bytes where they are not known; no byte of it ends a scalar.
-const NO_HEAD: u64 = u64::from_le_bytes(*b"00000000");
 
 /// Where a value stands and how it is written. Without padding, so that an array of them is zeroed in one go.
 #[derive(Clone, Copy, Debug, Default)]
@@ -78,6 +72,13 @@ struct Place {
 }
 
 impl Place {
+    /// The first `length` bytes of `rest`, which are the last of `bytes`.
+    #[inline(always)]
+    fn of(bytes: &[u8], rest: &[u8], length: usize, kind: Kind, rank: u16) -> Place {
+        let start = bytes.len().wrapping_sub(rest.len());
+        Place { start: start as u32, end: start.wrapping_add(length) as u32, kind, rank }
+    }
+
     /// From `from` to `to` behind `base`; its rank is of no account, as it is [set](Fields::set).
     fn within(base: u32, from: usize, to: usize, kind: Kind) -> Place {
         Place { start: base.saturating_add(from as u32), end: base.saturating_add(to as u32), kind, rank: 0 }
@@ -134,24 +135,37 @@ pub trait Interest {
     fn is_hopeless(&self, event_id: u32, so_far: &Fields<'_>) -> bool;
 }
 
+/// What is known about records before one is read.
+pub struct Reader {
+    table: PathTable,
+    layout: Layout,
+}
+
+/// One that reads the records of all [`PRODUCERS`] and has seen none.
+impl Default for Reader {
+    fn default() -> Reader {
+        Reader { table: PathTable::new(PRODUCERS), layout: Layout::new() }
+    }
+}
+
 /// Walks `record`, as far as `interest` goes. `None`: it has an event id that nobody wants, or none at all.
 ///
 /// Names are believed over positions, and both over text made for people; that is looked into only where nothing else
 /// holds the event's values.
-pub fn read<'a>(record: &'a [u8], table: &PathTable, interest: &impl Interest) -> Result<Option<Fields<'a>>, Fault> {
+pub fn read<'a>(record: &'a [u8], reader: &mut Reader, interest: &impl Interest) -> Result<Option<Fields<'a>>, Fault> {
     let mut fields = Fields::new(Cow::Borrowed(record));
-    if !fields.walk(record, table, interest)? {
+    if !fields.walk(record, reader, interest)? {
         // Nothing was decoded, so that there is nothing to give back: most records spare themselves the call.
         std::mem::forget(fields);
         return Ok(None);
     }
-    Ok(complete(&mut fields, table, interest).then_some(fields))
+    Ok(complete(&mut fields, reader, interest).then_some(fields))
 }
 
 /// Finds what the walk through a record that may be wanted did not; whether it is an event that is wanted.
 #[inline(never)]
-fn complete(fields: &mut Fields<'_>, table: &PathTable, interest: &impl Interest) -> bool {
-    if !fields.has(Field::EventId) && !embedded::open(fields, table, interest) {
+fn complete(fields: &mut Fields<'_>, reader: &mut Reader, interest: &impl Interest) -> bool {
+    if !fields.has(Field::EventId) && !embedded::open(fields, reader, interest) {
         return false;
     }
     if fields.lacks_data() {
@@ -168,7 +182,8 @@ impl<'a> Fields<'a> {
 
     /// Returns false as soon as it is certain that nobody wants the record.
     #[inline(always)]
-    fn walk(&mut self, bytes: &[u8], table: &PathTable, interest: &impl Interest) -> Result<bool, Fault> {
+    fn walk(&mut self, bytes: &[u8], reader: &mut Reader, interest: &impl Interest) -> Result<bool, Fault> {
+        let Reader { table, layout } = reader;
         let open = skip_blank(bytes, 0);
         let Some((b'{', mut rest)) = bytes.get(open..).and_then(<[u8]>::split_first) else {
             return Err(if open == bytes.len() { Fault::Empty } else { Fault::NotObject });
@@ -181,21 +196,37 @@ impl<'a> Fields<'a> {
         let mut id = None;
         // The fields that are looked at as soon as they are found.
         let mut deciding = Field::EventId.bit() | Field::Embedded.bit() | Field::Message.bit();
+        let mut step = Layout::START;
+        let mut expected = layout.step(step).next;
         // `rest` is what was not walked yet. As many bytes as possible are asked for at once: on an interpreter the asking costs
         // more than what is done with them.
-        loop {
-            // Mostly a member follows the one before it directly.
-            let member = rest.first_chunk::<{ 2 + PREFIX }>().and_then(|member| member.split_first_chunk::<2>());
-            let key = match member {
-                Some((before, key)) if u16::from_le_bytes(*before) == BEFORE_KEY => {
-                    rest = rest.get(2..).ok_or(Fault::Truncated)?;
-                    key.first_chunk().and_then(KeyPrefix::read)
+        'members: loop {
+            let entry: &Entry;
+            let looked_up;
+            let mut is_string;
+            match layout.follow(expected, u32::from(node), rest) {
+                Some((taken, value)) => {
+                    step = expected;
+                    expected = taken.next;
+                    entry = &taken.entry;
+                    is_string = taken.is_string;
+                    rest = value;
                 }
-                _ => {
-                    let (byte, behind) = rest.split_first().ok_or(Fault::Truncated)?;
+                None => {
+                    let start = rest;
+                    // Mostly a member follows the one before it directly.
+                    let member = if let [b',', member @ ..] = start { member } else { start };
+                    let (byte, behind) = member.split_first().ok_or(Fault::Truncated)?;
                     rest = behind;
                     match byte {
-                        b'"' => rest.first_chunk::<PREFIX>().and_then(KeyPrefix::read),
+                        b'"' => {
+                            let value;
+                            (step, looked_up, value) = find(start, behind, table, layout, node, step)?;
+                            entry = &looked_up;
+                            rest = behind.get(value..).ok_or(Fault::Truncated)?;
+                            is_string = rest.first() == Some(&b'"');
+                            expected = layout.step(step).next;
+                        }
                         b',' | b' ' | b'\t' | b'\n' | b'\r' => continue,
                         b'}' => {
                             let Some(up) = depth.checked_sub(1) else { return Ok(true) };
@@ -207,101 +238,55 @@ impl<'a> Fields<'a> {
                         _ => return Err(Fault::Malformed),
                     }
                 }
-            };
-            // The key's quote, the colon, and the first bytes of the value.
-            let known = 'known: {
-                let Some(prefix) = key else { break 'known None };
-                let Some(tail) = rest.get(prefix.length()..) else { break 'known None };
-                let Some(head) = tail.first_chunk::<8>() else { break 'known None };
-                let head = u64::from_le_bytes(*head);
-                if head as u16 != BEHIND_KEY {
-                    break 'known None;
-                }
-                let entry = table.find(node, prefix, &[]);
-                if entry.is_none() && prefix.may_be_another() {
-                    break 'known None;
-                }
-                tail.get(2..).map(|value| (entry, head, value))
-            };
-            let entry;
-            let mut head = NO_HEAD;
-            match known {
-                Some((found, word, value)) => {
-                    entry = found;
-                    rest = value;
-                    head = word;
-                    if word & 0xff << HEAD_AT <= u64::from(b' ') << HEAD_AT {
-                        rest = rest.get(skip_blank(rest, 0)..).ok_or(Fault::Truncated)?;
-                        head = NO_HEAD;
-                    }
-                }
-                None => {
-                    let value;
-                    (entry, value) = find_long(rest, table, node)?;
-                    rest = rest.get(value..).ok_or(Fault::Truncated)?;
-                }
             }
-            let length;
-            let kind;
-            let before = match rest {
-                [b'"', string @ ..] => {
-                    length = string_length(rest)?;
-                    kind = Kind::String;
-                    rest = string.get(length.wrapping_add(1)..).ok_or(Fault::Truncated)?;
-                    string.len()
+            let rank = || entry.rank.wrapping_add(inner_rank);
+            let (field, place) = loop {
+                let value = rest;
+                if is_string {
+                    let length;
+                    (length, rest) = split_string(value)?;
+                    let Some(field) = entry.scalar else { continue 'members };
+                    let mut place = Place::of(bytes, value, length, entry.text, rank());
+                    place.start = place.start.wrapping_add(1);
+                    place.end = place.end.wrapping_add(1);
+                    break (field, place);
                 }
-                [b'{', members @ ..] => {
-                    let Some((entry, child)) = entry.and_then(|entry| Some((entry, entry.child?))) else {
-                        rest = rest.get(container_end(rest, 0)?..).ok_or(Fault::Truncated)?;
-                        continue;
-                    };
-                    let Some(place) = above.get_mut(depth) else {
-                        rest = rest.get(container_end(rest, 0)?..).ok_or(Fault::Truncated)?;
-                        continue;
-                    };
-                    *place = (node, inner_rank);
-                    depth = depth.wrapping_add(1);
-                    node = child;
-                    inner_rank = inner_rank.wrapping_add(entry.inner_rank);
-                    rest = members;
-                    continue;
-                }
-                [b'[', ..] => {
-                    let array = rest;
-                    length = container_end(array, 0)?;
-                    kind = Kind::Array;
-                    rest = array.get(length..).ok_or(Fault::Truncated)?;
-                    array.len()
-                }
-                [first, ..] => {
-                    let scalar = rest;
-                    let end = first_byte(scalar_ends(head >> HEAD_AT));
-                    length = if end < HEAD { end } else { scalar_end(scalar, if head == NO_HEAD { 0 } else { HEAD }) };
-                    kind = Kind::Scalar;
-                    if length == 0 || length == scalar.len() {
-                        return Err(bad_scalar(*first, length == 0));
+                match value {
+                    [b'"', ..] => is_string = true,
+                    [b'{', members @ ..] => {
+                        if let Some((child, place)) = entry.child.zip(above.get_mut(depth)) {
+                            *place = (node, inner_rank);
+                            depth = depth.wrapping_add(1);
+                            node = child;
+                            inner_rank = inner_rank.wrapping_add(entry.inner_rank);
+                            rest = members;
+                        } else {
+                            rest = value.get(container_end(value, 0)?..).ok_or(Fault::Truncated)?;
+                        }
+                        continue 'members;
                     }
-                    rest = scalar.get(length..).ok_or(Fault::Truncated)?;
-                    scalar.len()
+                    [b'[', ..] => {
+                        let length = container_end(value, 0)?;
+                        rest = value.get(length..).ok_or(Fault::Truncated)?;
+                        let array = Place::of(bytes, value, length, Kind::Array, rank());
+                        if let Some(field) = entry.array {
+                            break (field, array);
+                        }
+                        let Some(stated) = entry.scalar.zip(only_element(bytes, array)) else { continue 'members };
+                        break stated;
+                    }
+                    [b' ' | b'\t' | b'\n' | b'\r', ..] => rest = value.get(skip_blank(value, 0)..).ok_or(Fault::Truncated)?,
+                    [first, ..] => {
+                        let length = scalar_end(value, 0);
+                        if length == 0 || length == value.len() {
+                            return Err(bad_scalar(*first, length == 0));
+                        }
+                        rest = value.get(length..).ok_or(Fault::Truncated)?;
+                        let Some(field) = entry.scalar else { continue 'members };
+                        break (field, Place::of(bytes, value, length, Kind::Scalar, rank()));
+                    }
+                    [] => return Err(Fault::Truncated),
                 }
-                [] => return Err(Fault::Truncated),
-            };
-            let Some(entry) = entry else { continue };
-            let from = bytes.len().wrapping_sub(before);
-            let rank = entry.rank.wrapping_add(inner_rank);
-            let mut place = Place { start: from as u32, end: from.wrapping_add(length) as u32, kind, rank };
-            let field = if kind != Kind::Array {
-                if kind == Kind::String {
-                    place.kind = entry.text;
-                }
-                let Some(field) = entry.scalar else { continue };
-                field
-            } else if let Some(field) = entry.array {
-                field
-            } else {
-                let (Some(field), Some(element)) = (entry.scalar, only_element(bytes, place)) else { continue };
-                place = element;
-                field
             };
             if !self.put(field, place) || deciding.wrapping_shr(field as u32) & 1 == 0 {
                 continue;
@@ -489,7 +474,8 @@ impl<'a> Fields<'a> {
 
     /// The value as an address.
     pub fn address(&self, field: Field) -> Option<IpAddr> {
-        crate::normalize::address::parse(&self.text(field)?)
+        let plain = self.raw(field).and_then(address::parse_plain).map(IpAddr::V4);
+        plain.or_else(|| address::parse(&self.text(field)?))
     }
 
     /// Whether any text found is longer than [`MAX_TEXT`].
@@ -506,10 +492,44 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// Looks up a key that is long, has escapes or is not followed by its colon at once. `rest` begins with it; returns what stands
-/// under it, and where in `rest` its value begins.
+/// Looks up a key that did not come where it was expected, behind the step `before`. It begins with `rest`, behind its quote, and
+/// `start` with what leads to it. Returns its step, what stands under it, and where in `rest` the colon ends.
 #[inline(never)]
-fn find_long<'t>(rest: &[u8], table: &'t PathTable, node: shapes::Node) -> Result<(Option<&'t shapes::Entry>, usize), Fault> {
+fn find(
+    start: &[u8],
+    rest: &[u8],
+    table: &PathTable,
+    layout: &mut Layout,
+    node: Node,
+    before: StepNumber,
+) -> Result<(StepNumber, Entry, usize), Fault> {
+    // The quote of a string belongs to the step.
+    let length = |value: usize| {
+        let quote = usize::from(rest.get(value) == Some(&b'"'));
+        start.len().wrapping_sub(rest.len()).wrapping_add(value).wrapping_add(quote)
+    };
+    if let Some(prefix) = rest.first_chunk::<PREFIX>().and_then(KeyPrefix::read)
+        && let Some(behind) = rest.get(prefix.length()..).and_then(|behind| behind.first_chunk::<2>())
+        && u16::from_le_bytes(*behind) == BEHIND_KEY
+    {
+        let value = prefix.length().wrapping_add(2);
+        if let Some(step) = layout.recall(before, node, start, length(value)) {
+            return Ok((step, layout.step(step).entry, value));
+        }
+        let entry = table.find(node, prefix, &[]);
+        if entry.is_some() || !prefix.may_be_another() {
+            let entry = entry.copied().unwrap_or(NO_ENTRY);
+            return Ok((layout.learn(before, node, start, length(value), entry), entry, value));
+        }
+    }
+    let (entry, value) = find_long(rest, table, node)?;
+    let entry = entry.copied().unwrap_or(NO_ENTRY);
+    Ok((layout.learn(before, node, start, length(value), entry), entry, value))
+}
+
+/// What stands under a key that is long, has escapes or is not followed by its colon at once, and where in `rest` the colon ends.
+#[cold]
+fn find_long<'t>(rest: &[u8], table: &'t PathTable, node: Node) -> Result<(Option<&'t Entry>, usize), Fault> {
     let quote = string_end(rest, 0)?;
     let key = rest.get(..quote).unwrap_or_default();
     let unescaped = || text::unescape(key, MAX_TEXT);
@@ -519,7 +539,7 @@ fn find_long<'t>(rest: &[u8], table: &'t PathTable, node: shapes::Node) -> Resul
     if rest.get(colon) != Some(&b':') {
         return Err(Fault::Malformed);
     }
-    Ok((entry, skip_blank(rest, colon.wrapping_add(1))))
+    Ok((entry, colon.wrapping_add(1)))
 }
 
 /// The element of an array of one scalar: how Elasticsearch returns `fields`, and how pipelines keep what could be many.
@@ -577,7 +597,6 @@ pub mod testing;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use shapes::PRODUCERS;
 
     struct Only11;
 
@@ -596,7 +615,7 @@ mod tests {
     }
 
     fn fields(record: &str) -> Fields<'_> {
-        match read(record.as_bytes(), &PathTable::new(PRODUCERS), &Only11) {
+        match read(record.as_bytes(), &mut Reader::default(), &Only11) {
             Ok(Some(fields)) => fields,
             Ok(None) => panic!("unwanted: {record}"),
             Err(fault) => panic!("{fault:?}: {record}"),
@@ -604,7 +623,7 @@ mod tests {
     }
 
     fn outcome(record: &[u8]) -> Result<bool, Fault> {
-        read(record, &PathTable::new(PRODUCERS), &Only11).map(|reading| reading.is_some())
+        read(record, &mut Reader::default(), &Only11).map(|reading| reading.is_some())
     }
 
     #[test]
@@ -752,7 +771,44 @@ mod tests {
         assert_eq!(outcome(fits.as_bytes()), Ok(true));
     }
 
+    /// Everything that was read of a record.
+    fn all_of(record: &str, reader: &mut Reader) -> Result<Option<String>, Fault> {
+        let fields = read(record.as_bytes(), reader, &Only11)?;
+        Ok(fields.map(|fields| format!("{:?} {:?} {}", fields.places, fields.decoded, fields.duplicates)))
+    }
+
+    #[test]
+    fn more_keys_than_can_be_kept_are_read_all_the_same() {
+        let mut reader = Reader::default();
+        let record = |n: u32| {
+            let others: String = (0..64).map(|key| format!(r#""Nobody{}":"x","#, n * 61 + key)).collect();
+            format!(r#"{{{others}"EventID":11,{others}"Image":"{n}",{others}"TargetFilename":"x"}}"#)
+        };
+        for n in 0..100 {
+            let record = record(n);
+            let fields = read(record.as_bytes(), &mut reader, &Only11).unwrap().unwrap();
+            assert_eq!(fields.text(Field::Image), Some(n.to_string().into()));
+        }
+    }
+
     proptest::proptest! {
+        #[test]
+        fn what_was_read_before_is_of_no_account(
+            records in proptest::collection::vec(
+                r#"\{("EventID":11,)?(("(Image|Ima\\u0067e|User|Source|data|winlog|event_data|win|eventdata|image|fields|Nonsense|Sourc#|A key of 24 letters, 1234|EventData|System|EventID)"[ ]?:[ ]?|[{},])("[a\\]{0,2}(\\")?"|11|null|\{|\}|\["x"\]|[{]"EventID":11,)?[ ]?[,}]?){0,12}\}"#,
+                1..8,
+            ),
+        ) {
+            // Behind each record blanks as long as a step may be, so that every one can be taken.
+            let records: Vec<String> = records.iter().map(|record| format!("{record}{}", " ".repeat(48))).collect();
+            let mut reader = Reader::default();
+            for _ in 0..2 {
+                for record in &records {
+                    proptest::prop_assert_eq!(all_of(record, &mut reader), all_of(record, &mut Reader::default()), "{}", record);
+                }
+            }
+        }
+
         #[test]
         fn first_and_last_are_those_of_the_text(raw in r#"(\\\\|\\[nu"x]|\\u00(41|5c)|[aZ-]|null|é|\(NULL\)){0,5}"#) {
             let record = format!(r#"{{"EventID":11,"PipeName":"{raw}"}}"#);
@@ -775,7 +831,7 @@ mod tests {
             text in r##"(<Event|</System>|<EventID>11<|<Data Name='Image'>|\\"|\{|\}|\[|\]|,|:|EventID|11|MSWinEventLog|\\t|\\n|ProviderName=|EventID=|Message=|Image: |é|\\)*"##,
         ) {
             for record in [format!(r#"{{"{key}":"{text}"}}"#), format!(r#"{{"EventID":11,"{key}":"{text}"}}"#)] {
-                if let Ok(Some(fields)) = read(record.as_bytes(), &PathTable::new(PRODUCERS), &Only11) {
+                if let Ok(Some(fields)) = read(record.as_bytes(), &mut Reader::default(), &Only11) {
                     proptest::prop_assert_eq!(fields.number(Field::EventId), Some(11));
                 }
             }
@@ -793,7 +849,7 @@ mod tests {
 
         #[test]
         fn reading_json_like_text_is_total(text in r##"\{("EventID":(11|"11"|\{"#text":11\})|"System":"<Event><EventID>11|"StringInserts":\["[0-9:. {}-]{0,24}"|"[a-zEI\\\\]{0,20}"|[{}\[\],:0-9])*"##) {
-            if let Ok(Some(fields)) = read(text.as_bytes(), &PathTable::new(PRODUCERS), &Only11) {
+            if let Ok(Some(fields)) = read(text.as_bytes(), &mut Reader::default(), &Only11) {
                 proptest::prop_assert_eq!(fields.number(Field::EventId), Some(11));
             }
         }

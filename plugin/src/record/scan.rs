@@ -155,20 +155,21 @@ fn likely_zero_bytes(x: u64) -> u64 {
 #[inline]
 pub fn string_end(bytes: &[u8], start: usize) -> Result<usize, Fault> {
     match start.checked_sub(1).and_then(|open| bytes.get(open..)) {
-        Some(string) => Ok(start.wrapping_add(string_length(string)?)),
+        Some(string) => Ok(start.wrapping_add(split_string(string)?.0)),
         None => long_string_end(bytes, start, start),
     }
 }
 
-/// How many bytes stand between the quotes of the string that `bytes` begin with.
+/// How many bytes stand between the quotes of the string that `bytes` begin with, and what follows it.
 #[inline(always)]
-pub fn string_length(bytes: &[u8]) -> Result<usize, Fault> {
+pub fn split_string(bytes: &[u8]) -> Result<(usize, &[u8]), Fault> {
     // Most strings are no longer than a GUID, 38 characters: five words, looked for at once. A loop would cost more.
     if let Some(head) = bytes.first_chunk::<41>()
         && let [_, words @ ..] = head
         && let ([a, b, c, d, e], _) = words.as_chunks::<8>()
     {
-        let [a, b, c, d, e] = [a, b, c, d, e].map(|word| likely_quotes(u64::from_le_bytes(*word)));
+        let quotes = |word: &[u8; 8]| likely_quotes(u64::from_le_bytes(*word));
+        let (a, b, c, d, e) = (quotes(a), quotes(b), quotes(c), quotes(d), quotes(e));
         let (before, found) = 'found: {
             if a != 0 {
                 break 'found (0usize, a);
@@ -179,15 +180,26 @@ pub fn string_length(bytes: &[u8]) -> Result<usize, Fault> {
             if (d | e) != 0 {
                 break 'found if d != 0 { (24, d) } else { (32, e) };
             }
-            return Ok(long_string_end(bytes, 1, 41)?.wrapping_sub(1));
+            return split_long_string(bytes, 41);
         };
-        let length = before.wrapping_add(first_byte(found));
+        // The mask spares a check.
+        let length = before.wrapping_add(first_byte(found) & 7);
         // What is found may be a byte above 0x7f, and a quote be escaped.
-        if head.get(length..).and_then(|end| end.first_chunk::<2>()).is_some_and(|[before, quote]| *quote == b'"' && *before != b'\\') {
-            return Ok(length);
+        if let Some([before, b'"']) = head.get(length..).and_then(|end| end.first_chunk::<2>())
+            && *before != b'\\'
+            && let Some(rest) = bytes.get(length.wrapping_add(2)..)
+        {
+            return Ok((length, rest));
         }
     }
-    Ok(long_string_end(bytes, 1, 1)?.wrapping_sub(1))
+    split_long_string(bytes, 1)
+}
+
+/// The same of a string in which there is no bare quote between the first byte and `at`.
+#[inline(never)]
+fn split_long_string(bytes: &[u8], at: usize) -> Result<(usize, &[u8]), Fault> {
+    let end = long_string_end(bytes, 1, at)?;
+    Ok((end.wrapping_sub(1), bytes.get(end.wrapping_add(1)..).unwrap_or_default()))
 }
 
 /// The same from `at` on, before which there is no bare quote.

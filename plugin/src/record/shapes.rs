@@ -428,6 +428,9 @@ pub struct Entry {
     pub text: Kind,
 }
 
+/// What is known about any other key.
+pub const NO_ENTRY: Entry = Entry { scalar: None, array: None, child: None, rank: 0, inner_rank: 0, text: Kind::Absent };
+
 /// Most bytes of a key that a [`KeyPrefix`] holds.
 pub const PREFIX: usize = 24;
 

@@ -1,7 +1,7 @@
 //! What the tests of the decoders share.
 
-use super::shapes::{Field, PRODUCERS, PathTable};
-use super::{Fields, Interest, read};
+use super::shapes::Field;
+use super::{Fields, Interest, Reader, read};
 
 /// Interest in everything.
 pub struct All;
@@ -22,5 +22,5 @@ impl Interest for All {
 
 /// What a record states about a field; an error in it, or no event, is nothing.
 pub fn text(record: &str, field: Field) -> Option<String> {
-    read(record.as_bytes(), &PathTable::new(PRODUCERS), &All).ok().flatten()?.text(field).map(Into::into)
+    read(record.as_bytes(), &mut Reader::default(), &All).ok().flatten()?.text(field).map(Into::into)
 }
