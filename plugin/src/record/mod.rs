@@ -391,7 +391,7 @@ impl<'a> Fields<'a> {
             let text = std::str::from_utf8(raw).ok()?;
             return (!form::is_nothing(text)).then_some(Cow::Borrowed(text));
         }
-        if std::str::from_utf8(raw).is_err() {
+        if !scan::is_ascii(raw) && std::str::from_utf8(raw).is_err() {
             self.invalid_utf8.set(true);
         }
         let text = match place.kind {

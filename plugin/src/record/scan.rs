@@ -1,6 +1,6 @@
 //! Finding the ends of things in JSON bytes, a word at a time.
 //!
-//! Fluent Bit's interpreter pays for every instruction, so a string is skipped in steps of 32 bytes and only the
+//! Fluent Bit's interpreter pays for every instruction, so a string is skipped in steps of 64 bytes and only the
 //! step with a quote is looked at more closely. Works on any byte order: a word is always read as little-endian.
 
 use super::Fault;
@@ -43,13 +43,7 @@ fn word_at_end(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(chunk)
 }
 
-/// A high bit for each byte of `word` that is a quote; exact up to and including the first one.
-#[inline(always)]
-pub fn quotes(word: u64) -> u64 {
-    zero_bytes(word ^ QUOTES)
-}
-
-/// The same in fewer steps; a byte above 0x7f may be marked as well.
+/// A high bit for each byte of `word` that is a quote, and perhaps for bytes above 0x7f and behind the first quote.
 #[inline(always)]
 pub fn likely_quotes(word: u64) -> u64 {
     likely_zero_bytes(word ^ QUOTES)
@@ -81,6 +75,13 @@ pub fn is_plain(bytes: &[u8]) -> bool {
         Some(last) => is_plain(u64::from_le_bytes(*last)),
         None => rest.iter().all(|byte| matches!(byte, b' '..=b'~') && *byte != b'\\'),
     }
+}
+
+/// Whether all bytes are ASCII.
+pub fn is_ascii(bytes: &[u8]) -> bool {
+    let (words, rest) = bytes.as_chunks::<8>();
+    let all = words.iter().fold(0, |all, word| all | u64::from_le_bytes(*word));
+    all & HIGH == 0 && rest.is_ascii()
 }
 
 /// Whether there may be one of `wanted` in `bytes`, or a backslash behind one of `ahead`. Never wrong when it says no, seldom when
@@ -205,50 +206,43 @@ fn split_long_string(bytes: &[u8], at: usize) -> Result<(usize, &[u8]), Fault> {
 /// The same from `at` on, before which there is no bare quote.
 #[inline(never)]
 fn long_string_end(bytes: &[u8], start: usize, at: usize) -> Result<usize, Fault> {
-    let mut at = at;
-    loop {
-        let rest = bytes.get(at..).ok_or(Fault::Truncated)?;
-        let quote = at.wrapping_add(quote_offset(rest).ok_or(Fault::Truncated)?);
-        if bytes.get(quote.wrapping_sub(1)) != Some(&b'\\') || !is_escaped(bytes, start, quote) {
-            return Ok(quote);
-        }
-        at = quote.wrapping_add(1);
-    }
-}
-
-/// The offset of the first quote in `bytes`.
-#[inline]
-fn quote_offset(bytes: &[u8]) -> Option<usize> {
-    let mut rest = bytes;
-    let found = loop {
-        let Some((chunk, after)) = rest.split_first_chunk::<64>() else { break first_quote(rest)? };
+    let mut rest = bytes.get(at..).ok_or(Fault::Truncated)?;
+    while let Some((chunk, after)) = rest.split_first_chunk::<64>() {
         let words = chunk.as_chunks::<8>().0.iter().map(|word| u64::from_le_bytes(*word));
         if words.fold(0, |maybe, word| maybe | likely_quotes(word)) != 0
-            && let Some(found) = first_quote(chunk)
+            && let Some(end) = bare_quote(bytes, start, chunk, bytes.len().wrapping_sub(rest.len()))
         {
-            break found;
+            return Ok(end);
         }
         rest = after;
-    };
-    Some(bytes.len().wrapping_sub(rest.len()).wrapping_add(found))
+    }
+    bare_quote(bytes, start, rest, bytes.len().wrapping_sub(rest.len())).ok_or(Fault::Truncated)
 }
 
-/// The same a word at a time. Apart, so that the words of a step above need not be kept for it.
+/// The offset of the first quote in `part`, which stands at `at` in `bytes`, that no backslash behind `start` escapes. Apart, so that
+/// the words of a step above need not be kept for it.
 #[inline(never)]
-fn first_quote(bytes: &[u8]) -> Option<usize> {
-    let (words, rest) = bytes.as_chunks::<8>();
-    let mut at = 0usize;
+fn bare_quote(bytes: &[u8], start: usize, part: &[u8], at: usize) -> Option<usize> {
+    let is_bare = |quote: usize| {
+        bytes.get(quote) == Some(&b'"') && (bytes.get(quote.wrapping_sub(1)) != Some(&b'\\') || !is_escaped(bytes, start, quote))
+    };
+    let (words, rest) = part.as_chunks::<8>();
+    let mut at = at;
     for word in words {
-        let found = quotes(u64::from_le_bytes(*word));
-        if found != 0 {
-            return Some(at.wrapping_add(first_byte(found)));
+        let mut found = likely_quotes(u64::from_le_bytes(*word));
+        while found != 0 {
+            let quote = at.wrapping_add(first_byte(found));
+            if is_bare(quote) {
+                return Some(quote);
+            }
+            found &= found.wrapping_sub(1);
         }
         at = at.wrapping_add(8);
     }
-    Some(at.wrapping_add(rest.iter().position(|byte| *byte == b'"')?))
+    (at..at.wrapping_add(rest.len())).find(|quote| is_bare(*quote))
 }
 
-/// The index of the first byte marked by [`quotes`].
+/// The index of the first byte whose high bit is set, as [`likely_quotes`] does.
 #[inline(always)]
 pub fn first_byte(found: u64) -> usize {
     (found.trailing_zeros() >> 3) as usize
