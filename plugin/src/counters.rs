@@ -68,11 +68,13 @@ counters! {
     invalid_utf8,
     /// Events that stated a field twice; examined, the first one holds.
     duplicate_keys,
-    /// Events with a text of more than 1 KiB: its first KiB is kept. Command lines are examined to their end.
+    /// Events with a text of more than 1 KiB: its first KiB is kept. Command lines are examined to their end. Also events inside a
+    /// string of more than 256 KiB, of which what stands behind was not seen.
     text_cut,
     /// Empty records.
     unparsed_empty,
-    /// Records longer than `limits.max_record_bytes`.
+    /// Records longer than `limits.max_record_bytes`, and those with a string of more than 256 KiB that should hold an event and in
+    /// its beginning has none that can be read.
     unparsed_too_large,
     /// Records that are not a JSON object.
     unparsed_not_object,

@@ -188,7 +188,7 @@ impl Filter {
         if fields.duplicates > 0 {
             add(&mut self.counters.duplicate_keys);
         }
-        if fields.has_cut_text() {
+        if fields.has_cut_text() || fields.is_cut.get() {
             add(&mut self.counters.text_cut);
         }
         let (policy, chains, watch) = (&self.policy, &self.chains, &mut self.watch);

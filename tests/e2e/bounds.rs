@@ -257,6 +257,34 @@ fn texts_of_more_than_a_kibibyte() {
     }
 }
 
+/// An event in a string is looked for in its first 256 KiB. As XML it is read as far as that goes; JSON cannot be.
+#[test]
+fn an_event_inside_a_long_string() {
+    for (_, mut module) in engines(module()) {
+        let long = "x".repeat(256 * 1024);
+        let xml = |tail: &str| {
+            json!({"log": format!(
+                "<Event><System><Provider Name='Microsoft-Windows-Sysmon'/><EventID>11</EventID>\
+                 <TimeCreated SystemTime='2024-09-14T09:52:33.000Z'/><Computer>PC1</Computer></System><EventData>\
+                 <Data Name='Image'>System</Data><Data Name='TargetFilename'>C:\\Windows\\a.exe</Data>{tail}</EventData></Event>"
+            )})
+        };
+        let nested = |tail: &str| json!({"log": json!({"EventID": 11, "Image": "System", "tail": tail}).to_string()});
+        for (record, cut, too_large, events) in [
+            (xml(""), 0, 0, 1),
+            (xml(&long), 1, 0, 2),
+            (nested(""), 1, 0, 2),
+            (nested(&long), 1, 1, 2),
+            (json!({"log": long, "EventID": 5}), 1, 1, 2),
+        ] {
+            assert_eq!(call(&mut *module, &record.to_string()), None);
+            expect(&mut *module, "text_cut", |count| count == cut);
+            expect(&mut *module, "unparsed_too_large", |count| count == too_large);
+            expect(&mut *module, "events", |count| count == events);
+        }
+    }
+}
+
 /// One record from the far future, or the past, costs nothing that is remembered.
 #[test]
 fn a_clock_that_jumps() {

@@ -37,7 +37,7 @@ use std::net::IpAddr;
 pub enum Fault {
     /// No bytes.
     Empty,
-    /// Longer than the policy's `max_record_bytes`.
+    /// Longer than the policy's `max_record_bytes`, or with a string too long to be looked into, in which no event was found.
     TooLarge,
     /// Not a JSON object.
     NotObject,
@@ -120,6 +120,8 @@ pub struct Fields<'a> {
     pub duplicates: u32,
     /// Whether a value that was asked for is not UTF-8. Old Fluent Bit packs account names in the machine's code page.
     pub invalid_utf8: Cell<bool>,
+    /// Whether a string that was looked into is longer than [`MAX_EMBEDDED`], so that what stands behind was not seen.
+    pub is_cut: Cell<bool>,
 }
 
 /// What the reader's caller is interested in. It is asked as early as possible, so that the rest need not be read.
@@ -159,7 +161,10 @@ pub fn read<'a>(record: &'a [u8], reader: &mut Reader, interest: &impl Interest)
         std::mem::forget(fields);
         return Ok(None);
     }
-    Ok(complete(&mut fields, reader, interest).then_some(fields))
+    if complete(&mut fields, reader, interest) {
+        return Ok(Some(fields));
+    }
+    if fields.is_cut.get() { Err(Fault::TooLarge) } else { Ok(None) }
 }
 
 /// Finds what the walk through a record that may be wanted did not; whether it is an event that is wanted.
@@ -177,7 +182,7 @@ fn complete(fields: &mut Fields<'_>, reader: &mut Reader, interest: &impl Intere
 
 impl<'a> Fields<'a> {
     fn new(bytes: Cow<'a, [u8]>) -> Fields<'a> {
-        Fields { bytes, decoded: Vec::new(), places: NOTHING, duplicates: 0, invalid_utf8: Cell::new(false) }
+        Fields { bytes, decoded: Vec::new(), places: NOTHING, duplicates: 0, invalid_utf8: Cell::new(false), is_cut: Cell::new(false) }
     }
 
     /// Returns false as soon as it is certain that nobody wants the record.
@@ -357,6 +362,15 @@ impl<'a> Fields<'a> {
         self.slice(self.place(field))
     }
 
+    /// The text of a whole string, cut to [`MAX_EMBEDDED`].
+    fn whole(&self, raw: &[u8]) -> String {
+        let text = text::unescape(raw, MAX_EMBEDDED);
+        // It is cut between characters.
+        let is_cut = raw.len() > MAX_EMBEDDED && text.len().saturating_add(char::MAX.len_utf8()) > MAX_EMBEDDED;
+        self.is_cut.set(self.is_cut.get() || is_cut);
+        text
+    }
+
     /// The text of a whole string, with where it stands in `decoded`, where it is put if need be.
     fn decode(&mut self, field: Field) -> Option<(String, u32)> {
         let place = self.place(field);
@@ -364,7 +378,7 @@ impl<'a> Fields<'a> {
         if place.kind == Kind::Text {
             return Some((String::from_utf8_lossy(raw).into_owned(), place.start));
         }
-        let text = text::unescape(raw, MAX_EMBEDDED);
+        let text = self.whole(raw);
         let start = u32::try_from(self.decoded.len()).ok()?;
         self.decoded.extend_from_slice(text.as_bytes());
         Some((text, start))

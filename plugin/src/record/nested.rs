@@ -2,7 +2,7 @@
 //! Vector's `message`).
 
 use super::shapes::Field;
-use super::{Fields, Interest, MAX_EMBEDDED, Reader, text};
+use super::{Fields, Interest, Reader, text};
 use std::borrow::Cow;
 
 /// As much as is unescaped at first, in bytes: in most records the event id is among them, and nobody wants it.
@@ -11,8 +11,8 @@ const HEAD: usize = 512;
 /// Makes the record inside a string the one that `fields` tell of; whether it is one that may be wanted.
 pub fn read(fields: &mut Fields<'_>, field: Field, reader: &mut Reader, interest: &impl Interest) -> bool {
     let raw = fields.raw(field).unwrap_or_default();
-    for limit in [HEAD, MAX_EMBEDDED] {
-        let record = text::unescape(raw, limit).into_bytes();
+    for is_whole in [false, true] {
+        let record = if is_whole { fields.whole(raw) } else { text::unescape(raw, HEAD) }.into_bytes();
         let mut inner = Fields::new(Cow::Borrowed(&record));
         match inner.walk(&record, reader, interest) {
             Ok(true) => {
@@ -23,6 +23,7 @@ pub fn read(fields: &mut Fields<'_>, field: Field, reader: &mut Reader, interest
                     places,
                     duplicates,
                     invalid_utf8: fields.invalid_utf8.clone(),
+                    is_cut: fields.is_cut.clone(),
                 };
                 return true;
             }

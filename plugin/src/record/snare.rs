@@ -4,7 +4,7 @@
 //! provider, user, kind of user, level, computer, category, data, rendered text, counter.
 
 use super::shapes::Field;
-use super::{Fields, Kind, MAX_EMBEDDED, Place, text};
+use super::{Fields, Kind, Place};
 
 const MARKER: &str = "MSWinEventLog";
 
@@ -28,7 +28,7 @@ pub fn starts(raw: &[u8]) -> bool {
 /// Names the fields of a string that [starts](starts) so.
 pub fn read(fields: &mut Fields<'_>, field: Field) -> bool {
     let raw = fields.raw(field).unwrap_or_default();
-    let mut line = text::unescape(raw, MAX_EMBEDDED);
+    let mut line = fields.whole(raw);
     if !line.contains('\t') {
         line = line.replace("#011", "\t");
     }

@@ -4,7 +4,7 @@
 //! looks for the elements it knows and ignores all else; it is no XML parser and need not be one.
 
 use super::shapes::Field;
-use super::{Fields, Kind, MAX_EMBEDDED, NOTHING, Place, text};
+use super::{Fields, Kind, NOTHING, Place};
 
 /// The elements and attributes of `<System>`.
 const ENVELOPE: [(&str, Field); 6] = [
@@ -37,7 +37,7 @@ pub fn starts(raw: &[u8]) -> bool {
 
 /// Makes the event inside a string the one that `fields` tell of; whether it is one.
 pub fn read(fields: &mut Fields<'_>, field: Field) -> bool {
-    let xml = text::unescape(fields.raw(field).unwrap_or_default(), MAX_EMBEDDED);
+    let xml = fields.whole(fields.raw(field).unwrap_or_default());
     let mut event = xml.trim_ascii_start();
     if let Some((_, behind)) = event.strip_prefix("<?xml").and_then(|rest| rest.split_once("?>")) {
         event = behind.trim_ascii_start();
