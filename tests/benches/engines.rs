@@ -42,7 +42,7 @@ fn main() {
         "All chains are on. A figure is the median of {ROUNDS} rounds; x is a multiple of what a module costs that returns its\n\
          input at once (\"pass-through\"), called the same way in the same round: two copies in, the call, the reading of the answer. Time is the processor's.\n\
          \"3 fields\" parses EventID, Hostname and Image with serde, \"Value\" parses all into `serde_json::Value`.\n\
-         WAMR is the interpreter that Fluent Bit uses; wasmtime compiles, and is what `psexec-filter run` uses."
+         WAMR is the interpreter that Fluent Bit uses, built as Fluent Bit builds it for Linux; wasmtime compiles, and is what `psexec-filter run` uses."
     );
     let logs = corpus();
     let names: Vec<&str> = engines_with(module(), Options::default()).into_iter().map(|(name, _)| name).collect();
