@@ -522,21 +522,24 @@ fn find(
         let quote = usize::from(rest.get(value) == Some(&b'"'));
         start.len().wrapping_sub(rest.len()).wrapping_add(value).wrapping_add(quote)
     };
-    if let Some(prefix) = rest.first_chunk::<PREFIX>().and_then(KeyPrefix::read)
-        && let Some(behind) = rest.get(prefix.length()..).and_then(|behind| behind.first_chunk::<2>())
-        && u16::from_le_bytes(*behind) == BEHIND_KEY
-    {
+    let is_whole = |prefix: &KeyPrefix| {
+        let behind = rest.get(prefix.length()..).and_then(|behind| behind.first_chunk());
+        behind.is_some_and(|behind| u16::from_le_bytes(*behind) == BEHIND_KEY)
+    };
+    let prefix = rest.first_chunk::<PREFIX>().and_then(KeyPrefix::read).filter(is_whole);
+    let mut plain = None;
+    if let Some(prefix) = prefix {
         let value = prefix.length().wrapping_add(2);
         if let Some(step) = layout.recall(before, node, start, length(value)) {
             return Ok((step, layout.step(step).entry, value));
         }
         let entry = table.find(node, prefix, &[]);
-        if entry.is_some() || !prefix.may_be_another() {
-            let entry = entry.copied().unwrap_or(NO_ENTRY);
-            return Ok((layout.learn(before, node, start, length(value), entry), entry, value));
-        }
+        plain = (entry.is_some() || !prefix.may_be_another()).then_some((entry, value));
     }
-    let (entry, value) = find_long(rest, table, node)?;
+    let (entry, value) = match plain {
+        Some(found) => found,
+        None => find_long(rest, table, node)?,
+    };
     let entry = entry.copied().unwrap_or(NO_ENTRY);
     Ok((layout.learn(before, node, start, length(value), entry), entry, value))
 }

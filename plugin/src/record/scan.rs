@@ -304,7 +304,7 @@ pub fn scalar_end(bytes: &[u8], at: usize) -> usize {
 /// A high bit for the first byte of `word` that ends a number or literal, or cannot be in one because it is above 0x7f; and perhaps
 /// for bytes behind it.
 #[inline(always)]
-pub fn scalar_ends(word: u64) -> u64 {
+fn scalar_ends(word: u64) -> u64 {
     // `]` and `}` differ in one bit; nothing up to the blank belongs to a scalar.
     likely_zero_bytes(word ^ COMMAS) | likely_zero_bytes((word | BLANKS) ^ BRACES) | word.wrapping_sub(ABOVE_BLANKS) & HIGH
 }
