@@ -347,26 +347,30 @@ impl Sieve {
     pub fn rules_out(&self, kind: Kind, so_far: &Fields<'_>, watch: &Watch, owns: &impl Fn(&str, IpAddr) -> bool) -> bool {
         match kind {
             Kind::ProcessCreate => {
-                if self.any_parent || so_far.ends_with(Field::ParentImage, &self.parents) != Some(false) {
+                if self.any_parent || !so_far.ends_with_none(Field::ParentImage, &self.parents) {
                     return false;
                 }
                 // A child of a watched process is wanted; which its parent is may be still to come.
-                watch.is_empty()
-                    || so_far
-                        .text(Field::ParentProcessGuid)
-                        .is_some_and(|parent| guid::normalize(&parent).is_none_or(|parent| !watch.holds(&parent)))
+                if watch.is_empty() {
+                    return true;
+                }
+                if let Some(parent) = so_far.raw_string(Field::ParentProcessGuid).and_then(guid::bare) {
+                    return !watch.holds(parent);
+                }
+                let parent = so_far.text(Field::ParentProcessGuid);
+                parent.is_some_and(|parent| guid::normalize(&parent).is_none_or(|parent| !watch.holds(parent.as_bytes())))
             }
             Kind::FileCreate => {
-                so_far.ends_with(Field::Image, &self.system) == Some(false)
-                    && so_far.ends_with(Field::TargetFilename, &self.programs) == Some(false)
+                so_far.ends_with_none(Field::Image, &self.system) && so_far.ends_with_none(Field::TargetFilename, &self.programs)
             }
-            Kind::RegistryValueSet => so_far.ends_with(Field::TargetObject, &self.service_values) == Some(false),
+            Kind::RegistryValueSet => so_far.ends_with_none(Field::TargetObject, &self.service_values),
             Kind::Logon => {
                 so_far.number(Field::LogonType).is_some_and(|logon_type| logon_type != NETWORK_LOGON)
-                    // Not over TCP/IP, or from the host itself. (By its other addresses, too; but whose event it is may be
-                    // told better by what is still to come.)
+                    // Not over TCP/IP, or from the host itself as it is mostly written. (By its other addresses, too; but whose
+                    // event it is may be told better by what is still to come.)
                     || so_far.is(Field::IpAddress, "-")
-                    || so_far.address(Field::IpAddress).is_some_and(|ip| !address::is_remote(ip))
+                    || so_far.is(Field::IpAddress, "::1")
+                    || so_far.is(Field::IpAddress, "127.0.0.1")
             }
             Kind::NetworkConnect => match so_far.truth(Field::Initiated) {
                 // Outbound ones tell the host's own addresses: once.
@@ -631,7 +635,7 @@ fn process_start(event: &Event<'_>, watch: &Watch, policy: &Policy) -> Found {
     let parent_entity_id = entity_id(event, Field::ParentProcessGuid);
     let parent = match parent_image.as_deref().map(PathKey::new) {
         Some(key) if key.matches_text(r"?:\windows\system32\services.exe") => Parent::Services,
-        _ if parent_entity_id.as_deref().is_some_and(|parent| watch.holds(parent)) => Parent::Watched,
+        _ if parent_entity_id.as_deref().is_some_and(|parent| watch.holds(parent.as_bytes())) => Parent::Watched,
         None => Parent::Unknown,
         Some(key) if key.file_name() == "wmiprvse.exe" => Parent::Wmi,
         Some(key) if policy.dcomexec.programs.iter().any(|program| program == key.file_name()) => Parent::Dcom,
@@ -693,10 +697,12 @@ fn service_set(event: &Event<'_>) -> Found {
     let target = required(event, Field::TargetObject)?;
     // ASCII folding keeps offsets: the name is shown as it was written.
     let folded = lower_ascii(&target);
-    let Some(at) = folded.find(SERVICES).map(|at| at.saturating_add(SERVICES.len())) else { return Ok(None) };
-    let Some(name) = SERVICE_VALUES.iter().find(|name| folded.ends_with(**name)) else { return Ok(None) };
-    let end = target.len().saturating_sub(name.len());
-    let Some(service) = target.get(at..end).filter(|service| !service.is_empty() && !service.contains('\\')) else { return Ok(None) };
+    let Some((name, key)) = SERVICE_VALUES.iter().find_map(|name| Some((name, folded.strip_suffix(name)?))) else { return Ok(None) };
+    let above = key.trim_end_matches(|c| c != '\\');
+    if !above.ends_with(SERVICES) {
+        return Ok(None);
+    }
+    let Some(service) = target.get(above.len()..key.len()).filter(|service| !service.is_empty()) else { return Ok(None) };
     let mark = match *name {
         "\\imagepath" => {
             let (command, long) = line(event, Field::Details).ok_or(Missing)?;

@@ -1,6 +1,7 @@
 //! Process GUIDs: with or without braces, in either case, all-zero when Sysmon does not know the process.
 
 use super::lower_ascii;
+use crate::record::scan;
 
 /// The GUID in lower case without braces; `None` for the empty, null and all-zero forms.
 ///
@@ -11,6 +12,23 @@ pub fn normalize(text: &str) -> Option<String> {
         return None;
     }
     Some(lower_ascii(bare))
+}
+
+/// Digits and dashes of a GUID.
+pub const LENGTH: usize = 36;
+
+/// The GUID in a JSON string as it is mostly written, with braces or without, in its case; `None` of any other, which may be one
+/// all the same.
+#[inline(always)]
+pub fn bare(raw: &[u8]) -> Option<&[u8; LENGTH]> {
+    let bare = match raw {
+        [b'{', bare @ .., b'}'] => bare,
+        _ => raw,
+    };
+    let bare: &[u8; LENGTH] = bare.try_into().ok()?;
+    let [first, .., last] = bare;
+    // Nothing that is dropped stands at its ends.
+    (first.is_ascii_hexdigit() && last.is_ascii_hexdigit() && scan::is_plain(bare)).then_some(bare)
 }
 
 #[cfg(test)]

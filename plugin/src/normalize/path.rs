@@ -75,7 +75,9 @@ impl PathKey {
 
     /// The last component.
     pub fn file_name(&self) -> &str {
-        self.0.rsplit('\\').next().unwrap_or(&self.0)
+        // A byte at a time: a search for one takes more steps to begin than most names are long.
+        let start = self.0.bytes().rposition(|byte| byte == b'\\').map_or(0, |backslash| backslash.saturating_add(1));
+        self.0.get(start..).unwrap_or(&self.0)
     }
 
     /// The extension in lower case without the dot; empty if there is none.

@@ -16,31 +16,29 @@ const DAY_MS: i64 = 86_400_000;
 /// Parses the forms that producers are known to write (formats are listed in the tests): a date, `T` or
 /// blank, a time with 0 to 9 decimals, and nothing, `Z`, `UTC` or an offset. `None` for anything else.
 pub fn parse(text: &str) -> Option<Timestamp> {
-    let bytes = text.trim().as_bytes();
-    let year = digits(bytes, 0, 4)?;
-    let month = digits(bytes, 5, 2)?;
-    let day = digits(bytes, 8, 2)?;
-    let hour = digits(bytes, 11, 2)?;
-    let minute = digits(bytes, 14, 2)?;
-    let second = digits(bytes, 17, 2)?;
-    let mark = |at: usize, allowed: &[u8]| bytes.get(at).is_some_and(|b| allowed.contains(b));
-    let shaped = mark(4, b"-/") && mark(7, b"-/") && mark(10, b"T ") && mark(13, b":") && mark(16, b":");
+    let (head, mut rest) = text.as_bytes().trim_ascii().split_first_chunk::<19>()?;
+    let year = digits(head, 0, 4)?;
+    let month = digits(head, 5, 2)?;
+    let day = digits(head, 8, 2)?;
+    let hour = digits(head, 11, 2)?;
+    let minute = digits(head, 14, 2)?;
+    let second = digits(head, 17, 2)?;
+    let shaped = matches!(head, [_, _, _, _, b'-' | b'/', _, _, b'-' | b'/', _, _, b'T' | b' ', _, _, b':', _, _, b':', _, _]);
     let in_range = (1..=12).contains(&month) && (1..=31).contains(&day) && hour < 24 && minute < 60 && second <= 60;
     if !shaped || !in_range {
         return None;
     }
-    let mut at = 19usize;
     let mut millis = 0i64;
-    if mark(at, b".,") {
-        at = at.saturating_add(1);
+    if let [b'.' | b',', decimals @ ..] = rest {
+        rest = decimals;
         let mut scale = 100i64;
-        while let Some(digit) = bytes.get(at).filter(|b| b.is_ascii_digit()) {
-            millis = millis.saturating_add(scale.saturating_mul(i64::from(digit & 15)));
+        while let [digit @ b'0'..=b'9', behind @ ..] = rest {
+            millis = millis.wrapping_add(scale.wrapping_mul(i64::from(digit & 15)));
             scale /= 10;
-            at = at.saturating_add(1);
+            rest = behind;
         }
     }
-    let offset_minutes = match bytes.get(at..)?.trim_ascii_start() {
+    let offset_minutes = match rest.trim_ascii_start() {
         [] => None,
         b"Z" | b"z" | b"UTC" => Some(0),
         [sign @ (b'+' | b'-'), zone @ ..] => {
@@ -51,17 +49,18 @@ pub fn parse(text: &str) -> Option<Timestamp> {
                 rest if rest.len() == 2 => digits(rest, 0, 2)?,
                 _ => return None,
             };
-            let size = hours.saturating_mul(60).saturating_add(minutes);
-            Some(if *sign == b'-' { size.saturating_neg() } else { size })
+            let size = hours.wrapping_mul(60).wrapping_add(minutes);
+            Some(if *sign == b'-' { size.wrapping_neg() } else { size })
         }
         _ => return None,
     };
-    let clock = hour.saturating_mul(3600).saturating_add(minute.saturating_mul(60)).saturating_add(second);
+    // Nothing wraps: no year has more than four digits, no offset more than 100 hours.
+    let clock = hour.wrapping_mul(3600).wrapping_add(minute.wrapping_mul(60)).wrapping_add(second);
     let ms = days_from_civil(year, month, day)
-        .saturating_mul(DAY_MS)
-        .saturating_add(clock.saturating_mul(1000))
-        .saturating_add(millis)
-        .saturating_sub(offset_minutes.unwrap_or(0).saturating_mul(60_000));
+        .wrapping_mul(DAY_MS)
+        .wrapping_add(clock.wrapping_mul(1000))
+        .wrapping_add(millis)
+        .wrapping_sub(offset_minutes.unwrap_or(0).wrapping_mul(60_000));
     Some(Timestamp { ms, zoned: offset_minutes.is_some() })
 }
 
@@ -87,6 +86,7 @@ impl std::fmt::Display for Timestamp {
 }
 
 /// `count` ASCII digits at `at` as a number.
+#[inline(always)]
 fn digits(bytes: &[u8], at: usize, count: usize) -> Option<i64> {
     let mut value = 0i64;
     for byte in bytes.get(at..at.checked_add(count)?)? {

@@ -18,7 +18,15 @@ pub fn stand_in(fields: &mut Fields<'_>) {
     }
 }
 
+/// Whether a field may have to be put together.
+#[inline(always)]
+pub fn is_composed(field: Field) -> bool {
+    matches!(field, Field::User | Field::Hashes)
+}
+
 /// The text of a field that was not found in one piece.
+#[cold]
+#[inline(never)]
 pub fn text(fields: &Fields<'_>, field: Field) -> Option<String> {
     match field {
         Field::User => {

@@ -14,6 +14,8 @@ const STRINGS: [Field; 2] = [Field::Embedded, Field::Message];
 
 /// Looks for the event that a record without an event id may hold elsewhere, and makes it what `fields` tell of. Whether
 /// there is one that `interest` wants.
+#[cold]
+#[inline(never)]
 pub fn open(fields: &mut Fields<'_>, reader: &mut Reader, interest: &impl Interest) -> bool {
     for _ in 0..MAX_NESTING {
         let opened = fields.has(Field::Otlp) && otlp::read(fields, &reader.table)

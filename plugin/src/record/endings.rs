@@ -1,56 +1,78 @@
-//! Whether a value ends with one of a few texts, told from its raw bytes in as few steps as can be.
+//! Whether a value surely ends with none of a few texts, told from its raw bytes in as few steps as can be.
 
 use super::{scan, tail};
 
 /// Texts in lower case that values may end with.
 pub struct Endings {
-    texts: Vec<String>,
-    /// Of each text its last bytes as a word, and which of the word's eight count.
-    words: Vec<(u64, u64)>,
-    /// For a byte with its [`FOLD`], whether a text ends with it.
+    texts: Vec<Text>,
+    /// For a byte with its [`FOLD`], whether it is the last one of a text of fewer than five.
+    last_of_short: [bool; 256],
+    /// The same for the others, and for their fifth byte from the end: names of programs all end alike, with `.exe`.
     last: [bool; 256],
-    longest: usize,
+    fifth: [bool; 256],
 }
 
-/// The bit that letters of the two cases differ in. Other characters may fall together by it: what it lets through is compared.
+struct Text {
+    /// Its last bytes as a word, and which of the word's eight count.
+    word: u64,
+    counting: u64,
+    text: Box<str>,
+}
+
+/// The bit that letters of the two cases differ in. Other characters may fall together by it, which makes a value seem to end so.
 const FOLD: u8 = b'a' ^ b'A';
+
+/// Most bytes that an escaped character takes.
+const ESCAPE: usize = 6;
+
+/// The same of an XML entity, `&#x0000065;`, each of whose characters may be escaped.
+const ENTITY: usize = 11 * ESCAPE;
 
 impl Endings {
     /// `texts` are in lower case; an empty one is no ending.
     pub fn new(texts: &[impl AsRef<str>]) -> Endings {
-        let texts: Vec<String> = texts.iter().map(|text| text.as_ref().to_owned()).filter(|text| !text.is_empty()).collect();
-        let mut last = [false; 256];
-        for byte in texts.iter().filter_map(|text| text.as_bytes().last()) {
-            if let Some(ends) = last.get_mut(usize::from(byte | FOLD)) {
-                *ends = true;
+        let texts: Vec<&str> = texts.iter().map(AsRef::as_ref).filter(|text| !text.is_empty()).collect();
+        let table = |byte: fn(&[u8]) -> Option<&u8>| {
+            let mut table = [false; 256];
+            for byte in texts.iter().filter_map(|text| byte(text.as_bytes())) {
+                table.get_mut(usize::from(byte | FOLD)).into_iter().for_each(|is| *is = true);
             }
+            table
+        };
+        let counting = |text: &str| u64::MAX.checked_shl(64usize.saturating_sub(text.len().saturating_mul(8)) as u32).unwrap_or(0);
+        let text = |text: &&str| Text { word: last_word(text.as_bytes()), counting: counting(text), text: (*text).into() };
+        Endings {
+            texts: texts.iter().map(text).collect(),
+            last_of_short: table(|text| text.last().filter(|_| text.len() < 5)),
+            last: table(|text| text.last().filter(|_| text.len() >= 5)),
+            fifth: table(fifth_last),
         }
-        let counting = |text: &String| u64::MAX.checked_shl(64usize.saturating_sub(text.len().saturating_mul(8)) as u32).unwrap_or(0);
-        let words = texts.iter().map(|text| (last_word(text.as_bytes()), counting(text))).collect();
-        let longest = texts.iter().map(String::len).max().unwrap_or_default();
-        Endings { texts, words, last, longest }
     }
 
-    /// Whether the text that `raw` stands for ends with one of them, whatever its case; `None` if escapes, or XML `entities` if it
-    /// has such, could hide the answer. True also of an escape whose own digits are an ending, so that only a no is certain.
-    pub fn end(&self, raw: &[u8], entities: bool) -> Option<bool> {
-        if raw.last().and_then(|byte| self.last.get(usize::from(byte | FOLD))) == Some(&true) {
+    /// Whether it is certain that the text that `raw` stands for ends with none of them, whatever its case: never if escapes, or XML
+    /// `entities` if it has such, could hide the answer.
+    pub fn are_none_of(&self, raw: &[u8], entities: bool) -> bool {
+        let is = |table: &[bool; 256], byte: Option<&u8>| byte.and_then(|byte| table.get(usize::from(byte | FOLD))) == Some(&true);
+        let longest_character = if entities { ENTITY } else { ESCAPE };
+        // Where the last eight bytes are no text's, only a character that reaches into them matters.
+        let mut reach = longest_character.wrapping_add(7);
+        if is(&self.last_of_short, raw.last()) || is(&self.last, raw.last()) && is(&self.fifth, fifth_last(raw)) {
             let word = last_word(raw);
-            let near = self.words.iter().zip(&self.texts).filter(|((end, counting), _)| (word ^ end) & counting == 0);
-            for (_, text) in near {
-                if tail(raw, text.len()).eq_ignore_ascii_case(text.as_bytes()) {
-                    return Some(true);
+            for Text { text, .. } in self.texts.iter().filter(|text| (word ^ text.word) & text.counting == 0) {
+                if text.len() <= 8 || tail(raw, text.len()).eq_ignore_ascii_case(text.as_bytes()) {
+                    return false;
                 }
+                reach = reach.max(text.len().saturating_mul(longest_character));
             }
-        } else if !entities && !is_unicode_escape(tail(raw, 6)) {
-            return Some(false);
         }
-        // An escaped character takes up to six bytes.
-        let end = tail(raw, self.longest.saturating_mul(6));
+        let end = tail(raw, reach);
         let escaped = || scan::may_hold_unicode_escape(end) && (0..end.len()).filter_map(|at| end.get(at..)).any(is_unicode_escape);
-        let doubtful = entities && end.contains(&b'&') || escaped();
-        (!doubtful).then_some(false)
+        !(entities && end.contains(&b'&') || escaped())
     }
+}
+
+fn fifth_last(bytes: &[u8]) -> Option<&u8> {
+    bytes.last_chunk::<5>().map(|[byte, ..]| byte)
 }
 
 /// Whether an escape stands here that may mean an ASCII character, or one whose lower case is one.
@@ -74,42 +96,49 @@ mod tests {
 
     #[test]
     fn endings_in_either_case() {
-        let endings = Endings::new(&["exe", ".", "\\imagepath", "wmiprvse.exe", "?", ""]);
-        for (raw, want) in [
-            ("a.exe", Some(true)),
-            ("a.EXE", Some(true)),
-            ("exe", Some(true)),
-            ("xe", Some(false)),
-            ("", Some(false)),
-            ("a.exf", Some(false)),
-            ("a.", Some(true)),
-            // A dot and the control character that folds to it.
-            ("a\u{e}", Some(false)),
-            (r"HKLM\\x\\ImagePath", Some(true)),
-            (r"HKLM\\xImagePath", Some(false)),
-            (r"a.ex\u0065", None),
-            (r"a.\u0065xe", None),
-            (r"\u0065 and much more text that stands behind it, so that it is of no account: q", Some(false)),
-            (r"\u00e9.txt", Some(false)),
+        let endings = Endings::new(&["exe", ".", "\\start", "wmiprvse.exe", "?", ""]);
+        for (raw, none) in [
+            ("a.exe", false),
+            ("a.EXE", false),
+            ("exe", false),
+            ("xe", true),
+            ("", true),
+            ("a.exf", true),
+            ("a.", false),
+            (r"HKLM\\x\\Start", false),
+            (r"HKLM\\xStart", true),
+            (r"a.ex\u0065", false),
+            (r"a.\u0065xe", false),
+            (r"\u0065 and much more text that stands behind it, so that it is of no account: q", true),
+            (r"\u00e9 and text: q", true),
         ] {
-            assert_eq!(endings.end(raw.as_bytes(), false), want, "{raw}");
+            assert_eq!(endings.are_none_of(raw.as_bytes(), false), none, "{raw}");
         }
-        assert_eq!(endings.end(b"a.&#101;xe;", true), None);
-        assert_eq!(Endings::new(&["", ""]).end(b"a", false), Some(false));
+        let programs = Endings::new(&["services.exe", "wmiprvse.exe"]);
+        for (raw, none) in [
+            (r"C:\\Windows\\System32\\SERVICES.exe", false),
+            (r"C:\\Windows\\explorer.exe", true),
+            (r"C:\\Windows\\devices.exe", true),
+            (r"C:\\Windows\\\u0053ervices.exe", false),
+            (r"C:\\Windows\\\u0073ervices.exe", false),
+            (r"C:\\Windows\\service\u0073.exe", false),
+            (r"service\u0073.exe and more.exe", true),
+            (".exe", true),
+        ] {
+            assert_eq!(programs.are_none_of(raw.as_bytes(), false), none, "{raw}");
+        }
+        assert!(!endings.are_none_of(b"a.&#101;xe;", true));
+        assert!(Endings::new(&["", ""]).are_none_of(b"a", false));
     }
 
     proptest::proptest! {
         #[test]
-        fn a_value_is_never_ruled_out_wrongly(raw in r#"(\\u00(65|45|58|2e)|[eExX.?abé]|\\\\|\\/|&#101;){0,12}"#, entities: bool) {
+        fn a_value_is_never_ruled_out_wrongly(raw in r#"(\\u00(65|45|58|2e|4)|[eExX.?abé]|\\\\|\\/|&#101;){0,12}"#, entities: bool) {
             let endings = ["exe", ".", "x.exe", "?", "abexxexxex.exe"];
             let text = text::unescape(raw.as_bytes(), usize::MAX);
             let text = if entities { text::unentity(&text) } else { text };
             let ends = endings.iter().any(|ending| text.to_ascii_lowercase().ends_with(ending));
-            if let Some(said) = Endings::new(&endings).end(raw.as_bytes(), entities) {
-                // Digits of an escape, or what an entity leaves, may seem to end so: then a value is only not left early.
-                proptest::prop_assert!(said || !ends, "{}", raw);
-                proptest::prop_assert!(!said || ends || entities || raw.contains("\\u"), "{}", raw);
-            }
+            proptest::prop_assert!(!ends || !Endings::new(&endings).are_none_of(raw.as_bytes(), entities), "{}", raw);
         }
     }
 }

@@ -72,6 +72,8 @@ struct Place {
 }
 
 impl Place {
+    const ABSENT: Place = Place { start: 0, end: 0, kind: Kind::Absent, rank: 0 };
+
     /// The first `length` bytes of `rest`, which are the last of `bytes`.
     #[inline(always)]
     fn of(bytes: &[u8], rest: &[u8], length: usize, kind: Kind, rank: u16) -> Place {
@@ -107,7 +109,7 @@ pub enum Kind {
 }
 
 /// What is known before anything was found.
-const NOTHING: [Place; Field::COUNT] = [Place { start: 0, end: 0, kind: Kind::Absent, rank: 0 }; Field::COUNT];
+const NOTHING: [Place; Field::COUNT] = [Place::ABSENT; Field::COUNT];
 
 /// The facts found in one record, still as places in its bytes.
 pub struct Fields<'a> {
@@ -129,11 +131,11 @@ pub trait Interest {
     /// Whether events of this id matter.
     fn wants(&self, event_id: u32) -> bool;
 
-    /// The [set](Field::bit) of fields that can rule out an event of this wanted id.
+    /// The [set](Field::bit) of fields that together can rule out an event of this wanted id.
     fn deciding(&self, event_id: u32) -> u64;
 
-    /// Whether what is known of an event with a wanted id so far already rules it out. Asked whenever a field that decides was
-    /// found; `false` when in doubt.
+    /// Whether what is known of an event with a wanted id so far already rules it out. Asked once all fields that decide were found;
+    /// `false` when in doubt.
     fn is_hopeless(&self, event_id: u32, so_far: &Fields<'_>) -> bool;
 }
 
@@ -174,10 +176,18 @@ fn complete(fields: &mut Fields<'_>, reader: &mut Reader, interest: &impl Intere
         return false;
     }
     if fields.lacks_data() {
-        let _found = xml::name_data(fields) || pairs::name_pairs(fields) || positional::name_inserts(fields) || message::name_lines(fields);
+        name_data(fields);
     }
     compose::stand_in(fields);
     true
+}
+
+/// Finds the values of an event that stand under no name. Apart, as are other parts that are seldom needed: on an interpreter a call
+/// costs the more, the more the function has of variables and constants.
+#[cold]
+#[inline(never)]
+fn name_data(fields: &mut Fields<'_>) {
+    let _found = xml::name_data(fields) || pairs::name_pairs(fields) || positional::name_inserts(fields) || message::name_lines(fields);
 }
 
 impl<'a> Fields<'a> {
@@ -199,7 +209,8 @@ impl<'a> Fields<'a> {
         // What the objects that were entered add to every rank.
         let mut inner_rank = 0u16;
         let mut id = None;
-        // The fields that are looked at as soon as they are found.
+        // The fields that were found, and those that are looked at as soon as all of them were.
+        let mut found = 0u64;
         let mut deciding = Field::EventId.bit() | Field::Embedded.bit() | Field::Message.bit();
         let mut step = Layout::START;
         let mut expected = layout.step(step).next;
@@ -293,16 +304,21 @@ impl<'a> Fields<'a> {
                     [] => return Err(Fault::Truncated),
                 }
             };
-            if !self.put(field, place) || deciding.wrapping_shr(field as u32) & 1 == 0 {
+            if !self.put(field, place) {
+                continue;
+            }
+            // At most 64 fields: the shift takes fewer steps than `Field::bit`, which checks that.
+            found |= 1u64.wrapping_shl(field as u32);
+            if deciding.wrapping_shr(field as u32) & 1 == 0 {
                 continue;
             }
             if field == Field::EventId {
                 let plain = bytes.get(place.start as usize..place.end as usize).and_then(digits);
-                let Some(found) = plain.or_else(|| self.number(Field::EventId)).filter(|id| interest.wants(*id)) else { return Ok(false) };
-                id = Some(found);
-                deciding = Field::EventId.bit() | interest.deciding(found);
+                let Some(number) = plain.or_else(|| self.number(Field::EventId)).filter(|id| interest.wants(*id)) else { return Ok(false) };
+                id = Some(number);
+                deciding = Field::EventId.bit() | interest.deciding(number);
             }
-            if self.is_ruled_out(field, id, interest) {
+            if (id.is_none() || found & deciding == deciding) && self.is_ruled_out(field, id, interest) {
                 return Ok(false);
             }
         }
@@ -386,7 +402,8 @@ impl<'a> Fields<'a> {
 
     /// The value as text, cut to [`MAX_TEXT`]; `None` for all the ways producers write "nothing".
     pub fn text(&self, field: Field) -> Option<Cow<'_, str>> {
-        self.text_at(self.place(field)).or_else(|| compose::text(self, field).map(Cow::Owned))
+        let text = self.text_within(self.place(field), MAX_TEXT);
+        if text.is_none() && compose::is_composed(field) { compose::text(self, field).map(Cow::Owned) } else { text }
     }
 
     /// The same, cut to `limit` bytes.
@@ -394,10 +411,7 @@ impl<'a> Fields<'a> {
         self.text_within(self.place(field), limit)
     }
 
-    fn text_at(&self, place: Place) -> Option<Cow<'_, str>> {
-        self.text_within(place, MAX_TEXT)
-    }
-
+    #[inline(always)]
     fn text_within(&self, place: Place, limit: usize) -> Option<Cow<'_, str>> {
         let raw = self.slice(place)?;
         // Most values are their own text.
@@ -405,6 +419,11 @@ impl<'a> Fields<'a> {
             let text = std::str::from_utf8(raw).ok()?;
             return (!form::is_nothing(text)).then_some(Cow::Borrowed(text));
         }
+        self.other_text(place, raw, limit)
+    }
+
+    #[inline(never)]
+    fn other_text(&self, place: Place, raw: &[u8], limit: usize) -> Option<Cow<'_, str>> {
         if !scan::is_ascii(raw) && std::str::from_utf8(raw).is_err() {
             self.invalid_utf8.set(true);
         }
@@ -440,15 +459,21 @@ impl<'a> Fields<'a> {
     /// Whether the value is written just as `text` is: in far fewer steps than to read it. What is not may still be the same text.
     #[inline(always)]
     pub fn is(&self, field: Field, text: &'static str) -> bool {
-        self.raw(field) == Some(text.as_bytes())
+        self.raw(field).is_some_and(|raw| scan::is_same(raw, text.as_bytes()))
     }
 
-    /// Whether the value ends with one of `endings`, whatever its case; `None` if there is no value or escapes in it could hide
-    /// the answer.
-    pub fn ends_with(&self, field: Field, endings: &Endings) -> Option<bool> {
+    /// The value as it stands between the quotes of a JSON string; `None` if it does not.
+    #[inline(always)]
+    pub fn raw_string(&self, field: Field) -> Option<&[u8]> {
         let place = self.place(field);
-        let raw = self.slice(place).filter(|raw| !raw.is_empty())?;
-        endings.end(raw, matches!(place.kind, Kind::XmlText | Kind::Doubled))
+        self.slice(place).filter(|_| place.kind == Kind::String)
+    }
+
+    /// Whether it is certain that there is a value, and that it ends with none of `endings`, whatever its case.
+    pub fn ends_with_none(&self, field: Field, endings: &Endings) -> bool {
+        let place = self.place(field);
+        let raw = self.slice(place).filter(|raw| !raw.is_empty());
+        raw.is_some_and(|raw| endings.are_none_of(raw, matches!(place.kind, Kind::XmlText | Kind::Doubled)))
     }
 
     /// The first character behind any backslashes and the last one, in lower case, of a value of ASCII; `None` if there is no
@@ -488,15 +513,15 @@ impl<'a> Fields<'a> {
 
     /// The value as an address.
     pub fn address(&self, field: Field) -> Option<IpAddr> {
-        let plain = self.raw(field).and_then(address::parse_plain).map(IpAddr::V4);
+        let plain = self.raw(field).and_then(address::parse_plain);
         plain.or_else(|| address::parse(&self.text(field)?))
     }
 
     /// Whether any text found is longer than [`MAX_TEXT`].
     pub fn has_cut_text(&self) -> bool {
-        let mut values = self.places.iter().take(Field::Embedded as usize);
+        let values = self.places.get(..Field::Embedded as usize).unwrap_or_default();
         // Only a long one is worth a closer look: escapes make it shorter.
-        values.any(|place| (place.end.wrapping_sub(place.start) as usize) > MAX_TEXT && self.is_cut(*place))
+        values.iter().any(|place| (place.end.wrapping_sub(place.start) as usize) > MAX_TEXT && self.is_cut(*place))
     }
 
     #[cold]
@@ -627,7 +652,7 @@ mod tests {
         }
 
         fn is_hopeless(&self, _: u32, so_far: &Fields<'_>) -> bool {
-            so_far.ends_with(Field::TargetFilename, &Endings::new(&["hopeless"])) == Some(true)
+            so_far.text(Field::TargetFilename).is_some_and(|file| file.to_lowercase().ends_with("hopeless"))
         }
     }
 
@@ -714,7 +739,7 @@ mod tests {
         assert_eq!(ecs.text(Field::IpAddress).as_deref(), Some("10.0.0.5"));
         let wazuh = fields(r#"{"win":{"system":{"eventID":"11"},"eventdata":{"image":"C:\\\\a &amp; b\\\\services.exe"}}}"#);
         assert_eq!(wazuh.text(Field::Image).as_deref(), Some(r"C:\a & b\services.exe"));
-        assert_eq!(wazuh.ends_with(Field::Image, &Endings::new(&["services.exe"])), Some(true));
+        assert!(!wazuh.ends_with_none(Field::Image, &Endings::new(&["services.exe"])));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use super::form::{
 };
 use super::scan::{container_end, scalar_end, skip_blank, string_end};
 use super::shapes::Field;
-use super::{Fields, Kind, Place};
+use super::{Fields, Kind, MAX_TEXT, Place};
 
 /// No event of use has more values (event 1 of schema 4.91 has 23, 4624 has 27).
 const MAX_VALUES: usize = 32;
@@ -168,7 +168,7 @@ impl<'f, 'a> Values<'f, 'a> {
     fn is(&self, index: usize, form: fn(&str) -> bool) -> bool {
         let Some(place) = self.places.get(index) else { return false };
         match place.kind {
-            Kind::String | Kind::Scalar => form(&self.fields.text_at(*place).unwrap_or_default()),
+            Kind::String | Kind::Scalar => form(&self.fields.text_within(*place, MAX_TEXT).unwrap_or_default()),
             _ => false,
         }
     }

@@ -62,6 +62,7 @@ pub fn has_dot(word: u64) -> bool {
 }
 
 /// Whether a string's bytes are its text: ASCII without backslashes and control characters.
+#[inline]
 pub fn is_plain(bytes: &[u8]) -> bool {
     let is_plain = |word: u64| {
         // Each term has the high bit of a byte that is not plain; what it carries into the next byte is of no matter then.
@@ -229,8 +230,9 @@ fn bare_quote(bytes: &[u8], start: usize, part: &[u8], at: usize) -> Option<usiz
     let (words, rest) = part.as_chunks::<8>();
     let mut at = at;
     for word in words {
-        let mut found = likely_quotes(u64::from_le_bytes(*word));
-        while found != 0 {
+        let word = u64::from_le_bytes(*word);
+        let mut found = likely_quotes(word);
+        while found != 0 && !are_escaped(word, found) {
             let quote = at.wrapping_add(first_byte(found));
             if is_bare(quote) {
                 return Some(quote);
@@ -240,6 +242,27 @@ fn bare_quote(bytes: &[u8], start: usize, part: &[u8], at: usize) -> Option<usiz
         at = at.wrapping_add(8);
     }
     (at..at.wrapping_add(rest.len())).find(|quote| is_bare(*quote))
+}
+
+/// Whether a lone backslash of `word` stands before each byte that has its high bit in `found`. Not always told: it may stand in the
+/// word before.
+#[inline(always)]
+fn are_escaped(word: u64, found: u64) -> bool {
+    let other = word ^ BACKSLASHES;
+    // Exact, as what only seems to be one would make a quote an escaped one.
+    let backslashes = !((other & !HIGH).wrapping_add(!HIGH) | other) & HIGH;
+    // Of two in a row the second escapes nothing; whether there is one before the first byte is not known.
+    let lone = backslashes & !(backslashes << 8) & !0xff;
+    found & !(lone << 8) == 0
+}
+
+/// Whether both are the same bytes: in words, where one of them is known beforehand.
+#[inline(always)]
+pub fn is_same(bytes: &[u8], known: &'static [u8]) -> bool {
+    let (words, rest) = bytes.as_chunks::<8>();
+    let (known_words, known_rest) = known.as_chunks::<8>();
+    let other = |(word, known): (&[u8; 8], &[u8; 8])| u64::from_le_bytes(*word) ^ u64::from_le_bytes(*known);
+    bytes.len() == known.len() && words.iter().zip(known_words).fold(0, |all, pair| all | other(pair)) == 0 && rest == known_rest
 }
 
 /// The index of the first byte whose high bit is set, as [`likely_quotes`] does.

@@ -1,5 +1,6 @@
 //! The processes whose children matter: those that an incident is about.
 
+use crate::record::scan;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 
@@ -7,28 +8,37 @@ use std::collections::VecDeque;
 /// ProcessGuid names the machine, too.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Watch {
-    hashes: VecDeque<u64>,
+    processes: VecDeque<u64>,
 }
 
 impl Watch {
     /// Whether nothing is watched.
     pub fn is_empty(&self) -> bool {
-        self.hashes.is_empty()
+        self.processes.is_empty()
     }
 
-    /// Whether the process is watched.
-    pub fn holds(&self, entity_id: &str) -> bool {
-        self.hashes.contains(&hash64(entity_id))
+    /// Whether the process is watched, whose ProcessGuid these are without braces, in either case.
+    pub fn holds(&self, entity_id: &[u8]) -> bool {
+        self.processes.contains(&hash_of(entity_id))
     }
 
     /// Watches a process, one of at most `limit`. Tells whether the oldest was given up for it.
     pub fn add(&mut self, entity_id: &str, limit: usize) -> bool {
-        if self.holds(entity_id) {
+        if self.holds(entity_id.as_bytes()) {
             return false;
         }
-        self.hashes.push_back(hash64(entity_id));
-        self.hashes.len() > limit && self.hashes.pop_front().is_some()
+        self.processes.push_back(hash_of(entity_id.as_bytes()));
+        self.processes.len() > limit && self.processes.pop_front().is_some()
     }
+}
+
+/// Of a ProcessGuid in either case, in words: a byte at a time takes six times as long.
+fn hash_of(entity_id: &[u8]) -> u64 {
+    let add = |hash: u64, word: u64| (hash.rotate_left(23) ^ scan::small_letters(word)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let words = entity_id.as_chunks::<8>().0.iter().map(|word| u64::from_le_bytes(*word));
+    let hash = words.fold(entity_id.len() as u64, add);
+    // The last word overlaps the one before.
+    add(hash, scan::word(entity_id, entity_id.len().saturating_sub(8)))
 }
 
 /// 64 bits of FNV-1a.
