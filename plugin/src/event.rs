@@ -1,9 +1,10 @@
 //! The canonical view of an event: what kind it is, of which host, when; its fields are read on demand.
 
 use crate::normalize::{host, time};
-use crate::record::Fields;
 use crate::record::shapes::Field;
-use std::borrow::Cow;
+use crate::record::{Fields, MAX_TEXT, scan};
+use std::cell::Cell;
+use std::rc::Rc;
 use time::Timestamp;
 
 /// The events that chains are made of: Sysmon's, and the Security channel's logon.
@@ -41,14 +42,58 @@ impl Kind {
     }
 }
 
+/// The name of a host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostName {
+    /// The host's key (see [`host::key`]).
+    pub key: Rc<str>,
+    /// The name as it was written.
+    pub computer: Rc<str>,
+}
+
+/// Tells whose events are. Of events in a row of one host it is worked out but once: a log shipper that runs on a host sees no other.
+#[derive(Default)]
+pub struct HostNames {
+    last: Cell<Option<Last>>,
+    /// A hash of the name that was met last and is not [`HostNames::last`]: one that is met twice in a row takes its place.
+    met: Cell<u64>,
+}
+
+struct Last {
+    /// The name as it stood in the record.
+    raw: Box<[u8]>,
+    name: HostName,
+}
+
+impl HostNames {
+    /// The host that the fields name. `None` if they name none.
+    pub fn of(&self, fields: &Fields<'_>) -> Option<HostName> {
+        let raw = fields.raw_string(Field::Computer).filter(|raw| raw.len() <= MAX_TEXT);
+        let last = self.last.take();
+        if let Some(known) = last.as_ref().filter(|known| raw == Some(&known.raw)) {
+            let name = known.name.clone();
+            self.last.set(last);
+            return Some(name);
+        }
+        self.last.set(last);
+        let computer = fields.text(Field::Computer)?;
+        let name = HostName { key: host::key(&computer)?.into(), computer: computer.into() };
+        if let Some(raw) = raw {
+            let met = scan::hash(raw);
+            if self.met.replace(met) == met {
+                self.last.set(Some(Last { raw: raw.into(), name: name.clone() }));
+            }
+        }
+        Some(name)
+    }
+}
+
 /// An event of a host.
 pub struct Event<'a> {
     /// What happened.
     pub kind: Kind,
-    /// The host's key (see [`host::key`]).
-    pub host: String,
-    /// The host's name as it was written.
-    pub computer: Cow<'a, str>,
+    /// Whose it is.
+    pub host: HostName,
     /// When it was logged.
     pub time: Timestamp,
     /// Its number in its channel on the host.
@@ -73,20 +118,19 @@ impl<'a> Event<'a> {
     ///
     /// The clock is the logged time, else the shipper's, else `UtcTime`; but never the `UtcTime` of event 3, which on
     /// some hosts is hours off (measured on the OTRF LSASS campaign logs: up to 5.8 days).
-    pub fn new(fields: &'a Fields<'a>, shipper_time: Option<Timestamp>) -> Result<Event<'a>, Reject> {
-        let kind = fields.number(Field::EventId).and_then(Kind::of).ok_or(Reject::WrongProvider)?;
+    pub fn new(fields: &'a Fields<'a>, shipper_time: Option<Timestamp>, hosts: &HostNames) -> Result<Event<'a>, Reject> {
+        let kind = fields.event_id().and_then(Kind::of).ok_or(Reject::WrongProvider)?;
         if !is_provided(kind, fields) {
             return Err(Reject::WrongProvider);
         }
-        let computer = fields.text(Field::Computer).ok_or(Reject::NoHost)?;
-        let host = host::key(&computer).ok_or(Reject::NoHost)?;
+        let host = hosts.of(fields).ok_or(Reject::NoHost)?;
         let logged = fields.text(Field::LoggedTime).and_then(|text| time::parse(&text));
         let utc = || {
             let text = fields.text(Field::UtcTime).filter(|_| kind != Kind::NetworkConnect)?;
             time::parse(&text).map(|time| Timestamp { zoned: true, ..time })
         };
         let time = logged.or(shipper_time).or_else(utc).ok_or(Reject::NoTime)?;
-        Ok(Event { kind, host, computer, time, record_id: fields.long(Field::RecordId), fields })
+        Ok(Event { kind, host, time, record_id: fields.long(Field::RecordId), fields })
     }
 }
 
@@ -114,5 +158,40 @@ fn is_provided(kind: Kind, fields: &Fields<'_>) -> bool {
         Some(stated) if stated.eq_ignore_ascii_case("Sysmon") => kind != Kind::Logon,
         Some(stated) => stated.get(..channel.len()).is_some_and(|start| start.eq_ignore_ascii_case(channel)),
         None => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::testing::All;
+    use crate::record::{Reader, read};
+
+    proptest::proptest! {
+        #[test]
+        fn whose_the_events_before_were_is_of_no_account(
+            computers in proptest::collection::vec(r#""(WS1|ws1|WS1\.corp|\\u0057S1|10\.0\.0\.5|-|[.]|é|[a-z]{4})"|7|null|\["WS1"\]"#, 1..12),
+        ) {
+            let names = HostNames::default();
+            for computer in computers {
+                let record = format!(r#"{{"EventID":1,"Computer":{computer}}}"#);
+                let fields = read(record.as_bytes(), &mut Reader::default(), &All).expect("it is JSON").expect("it has an id");
+                for _ in 0..3 {
+                    proptest::prop_assert_eq!(names.of(&fields), HostNames::default().of(&fields), "{}", record);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_name_is_remembered_if_it_comes_twice_and_is_not_long() {
+        for (length, is_remembered) in [(8, true), (MAX_TEXT, true), (MAX_TEXT + 1, false)] {
+            let record = format!(r#"{{"EventID":1,"Computer":"{}"}}"#, "w".repeat(length));
+            let fields = read(record.as_bytes(), &mut Reader::default(), &All).expect("it is JSON").expect("it has an id");
+            let names = HostNames::default();
+            let of_record = || names.of(&fields).expect("it has a name").key;
+            assert!(!Rc::ptr_eq(&of_record(), &of_record()), "{length}");
+            assert_eq!(Rc::ptr_eq(&of_record(), &of_record()), is_remembered, "{length}");
+        }
     }
 }

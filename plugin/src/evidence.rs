@@ -343,8 +343,8 @@ impl Sieve {
     }
 
     /// Whether the fields known so far already make an event of this kind [irrelevant](Outcome::Irrelevant). Most are.
-    /// `false` when in doubt. `owns` tells whether a computer is known to have an address.
-    pub fn rules_out(&self, kind: Kind, so_far: &Fields<'_>, watch: &Watch, owns: &impl Fn(&str, IpAddr) -> bool) -> bool {
+    /// `false` when in doubt. `owns` tells whether the event's host is known to have an address.
+    pub fn rules_out(&self, kind: Kind, so_far: &Fields<'_>, watch: &Watch, owns: &impl Fn(IpAddr) -> bool) -> bool {
         match kind {
             Kind::ProcessCreate => {
                 if self.any_parent || !so_far.ends_with_none(Field::ParentImage, &self.parents) {
@@ -374,9 +374,7 @@ impl Sieve {
             }
             Kind::NetworkConnect => match so_far.truth(Field::Initiated) {
                 // Outbound ones tell the host's own addresses: once.
-                Some(true) => so_far
-                    .address(Field::SourceIp)
-                    .is_some_and(|ip| !address::is_remote(ip) || so_far.text(Field::Computer).is_some_and(|computer| owns(&computer, ip))),
+                Some(true) => so_far.address(Field::SourceIp).is_some_and(|ip| !address::is_remote(ip) || owns(ip)),
                 Some(false) => is_udp(so_far),
                 None => false,
             },
@@ -694,7 +692,7 @@ fn logon(event: &Event<'_>, own: &OwnAddresses) -> Found {
 const SERVICES: &str = r"\services\";
 
 fn service_set(event: &Event<'_>) -> Found {
-    let target = required(event, Field::TargetObject)?;
+    let target = event.fields.text(Field::TargetObject).ok_or(Missing)?;
     // ASCII folding keeps offsets: the name is shown as it was written.
     let folded = lower_ascii(&target);
     let Some((name, key)) = SERVICE_VALUES.iter().find_map(|name| Some((name, folded.strip_suffix(name)?))) else { return Ok(None) };
@@ -717,7 +715,7 @@ fn service_set(event: &Event<'_>) -> Found {
         }
         "\\deleteflag" => Mark::Gone,
         // 4 is SERVICE_DISABLED, which DeleteService sets first. Elastic writes the number alone.
-        "\\start" if matches!(&*required(event, Field::Details)?, "DWORD (0x00000004)" | "0x00000004" | "4") => Mark::Gone,
+        "\\start" if matches!(&*event.fields.text(Field::Details).ok_or(Missing)?, "DWORD (0x00000004)" | "0x00000004" | "4") => Mark::Gone,
         "\\start" => Mark::Start,
         _ => Mark::Created,
     };
@@ -745,6 +743,7 @@ fn pipe(event: &Event<'_>) -> Found {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::HostNames;
     use crate::record::testing::All;
     use crate::record::{Reader, read};
     use proptest::sample::select;
@@ -792,13 +791,13 @@ mod tests {
             });
             let record = record.to_string();
             let fields = read(record.as_bytes(), &mut Reader::default(), &All).expect("it is JSON").expect("it has an id");
-            let event = Event::new(&fields, None).unwrap_or_else(|reject| panic!("{reject:?}: {record}"));
+            let event = Event::new(&fields, None, &HostNames::default()).unwrap_or_else(|reject| panic!("{reject:?}: {record}"));
             let mut own = OwnAddresses::default();
             if known {
                 own.known[0] = address::parse("10.9.9.9");
             }
             let (policy, watch) = (Policy::default(), Watch::default());
-            let owns = |computer: &str, ip| computer == "PC1" && own.contains(ip);
+            let owns = |ip| own.contains(ip);
             if Sieve::new(&policy).rules_out(event.kind, &fields, &watch, &owns) {
                 if let Outcome::Fact(evidence) = Evidence::from_event(&event, &own, &watch, &policy) {
                     let is_used = match &evidence.fact {

@@ -3,10 +3,10 @@
 use crate::alert;
 use crate::chain::{CHAINS, Chain, service};
 use crate::counters::{Counters, add};
-use crate::event::{Event, Kind, Reject};
+use crate::event::{Event, HostNames, Kind, Reject};
 use crate::evidence::{Evidence, Fact, Outcome, Sieve};
 use crate::incident;
-use crate::normalize::{host, time};
+use crate::normalize::time;
 use crate::policy::Policy;
 use crate::record::{self, Fault, Fields, Interest, Reader, scan};
 use crate::state::host::{Host, Pending};
@@ -24,6 +24,7 @@ pub struct Filter {
     wanted: Vec<Kind>,
     sieve: Sieve,
     watch: Watch,
+    names: HostNames,
     hosts: Hosts,
     counters: Counters,
     stats_at: Option<i64>,
@@ -77,6 +78,7 @@ struct Wanted<'f> {
     kinds: &'f [Kind],
     sieve: &'f Sieve,
     watch: &'f Watch,
+    names: &'f HostNames,
     hosts: &'f Hosts,
     /// Whether events that are no evidence matter too.
     all: bool,
@@ -92,8 +94,8 @@ impl Interest for Wanted<'_> {
     }
 
     fn is_hopeless(&self, event_id: u32, so_far: &Fields<'_>) -> bool {
-        let host = |computer: &str| self.hosts.get(&host::key(computer)?);
-        let owns = |computer: &str, ip| host(computer).is_some_and(|host| host.own.contains(ip));
+        let host = || self.hosts.get(&self.names.of(so_far)?.key);
+        let owns = |ip| host().is_some_and(|host| host.own.contains(ip));
         !self.all && Kind::of(event_id).is_some_and(|kind| self.sieve.rules_out(kind, so_far, self.watch, &owns))
     }
 }
@@ -128,6 +130,7 @@ impl Filter {
             wanted,
             sieve,
             watch: Watch::default(),
+            names: HostNames::default(),
             hosts: Hosts::default(),
             counters: Counters::default(),
             stats_at: None,
@@ -158,7 +161,7 @@ impl Filter {
         }
         // While an alert waits for a record, every event with a wanted id may carry it.
         let all = self.hosts.waiting() > 0;
-        let interest = Wanted { kinds: &self.wanted, sieve: &self.sieve, watch: &self.watch, hosts: &self.hosts, all };
+        let interest = Wanted { kinds: &self.wanted, sieve: &self.sieve, watch: &self.watch, names: &self.names, hosts: &self.hosts, all };
         let fields = match record::read(record, &mut self.reader, &interest) {
             Ok(Some(fields)) => fields,
             Ok(None) => return None,
@@ -173,7 +176,7 @@ impl Filter {
     /// Apart from the above, because most records do not come so far, and all pay for what a function holds.
     #[inline(never)]
     fn process_event(&mut self, record: &[u8], fields: &Fields<'_>, shipper_time: Option<time::Timestamp>) -> Option<Splice> {
-        let event = match Event::new(fields, shipper_time) {
+        let event = match Event::new(fields, shipper_time, &self.names) {
             Ok(event) => event,
             Err(reject) => {
                 add(match reject {
@@ -192,12 +195,10 @@ impl Filter {
             add(&mut self.counters.text_cut);
         }
         let (policy, chains, watch) = (&self.policy, &self.chains, &mut self.watch);
-        let splice = self.hosts.with(&event.host, &policy.limits, &mut self.counters, |host, counters| {
-            if host.computer != event.computer {
-                host.computer = event.computer.to_string();
-            }
+        let splice = self.hosts.with(&event.host.key, &policy.limits, &mut self.counters, |host, counters| {
+            host.computer = Rc::clone(&event.host.computer);
             if let Some(evidence) = examine(&event, host, policy, chains, watch, counters) {
-                judge(&evidence, &event.host, host, policy, chains, watch, counters);
+                judge(&evidence, &event.host.key, host, policy, chains, watch, counters);
             }
             while let Some(index) = incident::overdue(host, Some(event.time.ms), policy, counters) {
                 queue(host, index, policy, counters);

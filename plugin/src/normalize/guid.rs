@@ -47,4 +47,15 @@ mod tests {
             assert_eq!(normalize(none), None);
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn a_bare_guid_is_the_whole_of_it(raw in r"[ {]{0,2}([0-9A-F]{8}(-[0-9a-f]{4}){3}-[0-9A-F]{12}|[0-9a-z \\]{36})[ }]{0,2}") {
+            if let Some(bare) = bare(raw.as_bytes()) {
+                let is_zero = bare.iter().all(|byte| matches!(byte, b'0' | b'-'));
+                let whole = Some(bare.to_ascii_lowercase()).filter(|_| !is_zero);
+                proptest::prop_assert_eq!(normalize(&raw).map(String::into_bytes), whole);
+            }
+        }
+    }
 }

@@ -118,6 +118,8 @@ pub struct Fields<'a> {
     /// [`Kind::XmlText`] are here, all others in `bytes`.
     decoded: Vec<u8>,
     places: [Place; Field::COUNT],
+    /// The event's id, if the walk met it.
+    id: Option<u32>,
     /// Keys that stated a field a second time in the same place; the first one holds.
     pub duplicates: u32,
     /// Whether a value that was asked for is not UTF-8. Old Fluent Bit packs account names in the machine's code page.
@@ -192,7 +194,15 @@ fn name_data(fields: &mut Fields<'_>) {
 
 impl<'a> Fields<'a> {
     fn new(bytes: Cow<'a, [u8]>) -> Fields<'a> {
-        Fields { bytes, decoded: Vec::new(), places: NOTHING, duplicates: 0, invalid_utf8: Cell::new(false), is_cut: Cell::new(false) }
+        Fields {
+            bytes,
+            decoded: Vec::new(),
+            places: NOTHING,
+            id: None,
+            duplicates: 0,
+            invalid_utf8: Cell::new(false),
+            is_cut: Cell::new(false),
+        }
     }
 
     /// Returns false as soon as it is certain that nobody wants the record.
@@ -316,6 +326,7 @@ impl<'a> Fields<'a> {
                 let plain = bytes.get(place.start as usize..place.end as usize).and_then(digits);
                 let Some(number) = plain.or_else(|| self.number(Field::EventId)).filter(|id| interest.wants(*id)) else { return Ok(false) };
                 id = Some(number);
+                self.id = id;
                 deciding = Field::EventId.bit() | interest.deciding(number);
             }
             if (id.is_none() || found & deciding == deciding) && self.is_ruled_out(field, id, interest) {
@@ -449,6 +460,11 @@ impl<'a> Fields<'a> {
     pub fn number(&self, field: Field) -> Option<u32> {
         let raw = self.raw(field)?;
         digits(raw).or_else(|| self.text(field)?.trim().parse().ok())
+    }
+
+    /// The event's id.
+    pub fn event_id(&self) -> Option<u32> {
+        self.id.or_else(|| self.number(Field::EventId))
     }
 
     /// The value as a port.

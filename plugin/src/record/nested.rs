@@ -16,11 +16,12 @@ pub fn read(fields: &mut Fields<'_>, field: Field, reader: &mut Reader, interest
         let mut inner = Fields::new(Cow::Borrowed(&record));
         match inner.walk(&record, reader, interest) {
             Ok(true) => {
-                let (places, duplicates) = (inner.places, inner.duplicates);
+                let (places, id, duplicates) = (inner.places, inner.id, inner.duplicates);
                 *fields = Fields {
                     bytes: Cow::Owned(record),
                     decoded: Vec::new(),
                     places,
+                    id,
                     duplicates,
                     invalid_utf8: fields.invalid_utf8.clone(),
                     is_cut: fields.is_cut.clone(),

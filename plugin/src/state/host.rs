@@ -13,7 +13,7 @@ use std::rc::Rc;
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Host {
     /// Its name as it was last written.
-    pub computer: String,
+    pub computer: Rc<str>,
     /// Its clock.
     pub clock: Clock,
     /// Its own addresses.

@@ -8,6 +8,8 @@ use std::collections::VecDeque;
 /// ProcessGuid names the machine, too.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Watch {
+    /// Not called `hashes`, as in state that was saved when these were other hashes.
+    #[serde(default)]
     processes: VecDeque<u64>,
 }
 
@@ -19,7 +21,7 @@ impl Watch {
 
     /// Whether the process is watched, whose ProcessGuid these are without braces, in either case.
     pub fn holds(&self, entity_id: &[u8]) -> bool {
-        self.processes.contains(&hash_of(entity_id))
+        self.processes.contains(&scan::hash(entity_id))
     }
 
     /// Watches a process, one of at most `limit`. Tells whether the oldest was given up for it.
@@ -27,21 +29,38 @@ impl Watch {
         if self.holds(entity_id.as_bytes()) {
             return false;
         }
-        self.processes.push_back(hash_of(entity_id.as_bytes()));
+        self.processes.push_back(scan::hash(entity_id.as_bytes()));
         self.processes.len() > limit && self.processes.pop_front().is_some()
     }
-}
-
-/// Of a ProcessGuid in either case, in words: a byte at a time takes six times as long.
-fn hash_of(entity_id: &[u8]) -> u64 {
-    let add = |hash: u64, word: u64| (hash.rotate_left(23) ^ scan::small_letters(word)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    let words = entity_id.as_chunks::<8>().0.iter().map(|word| u64::from_le_bytes(*word));
-    let hash = words.fold(entity_id.len() as u64, add);
-    // The last word overlaps the one before.
-    add(hash, scan::word(entity_id, entity_id.len().saturating_sub(8)))
 }
 
 /// 64 bits of FNV-1a.
 pub fn hash64(text: &str) -> u64 {
     text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_is_given_up_and_case_is_of_no_account() {
+        let guid = |n: u32| format!("3f1a2b4c-0a01-66e5-eb03-0000000{n:05x}");
+        let mut watch = Watch::default();
+        assert!(watch.is_empty());
+        for n in 0..100 {
+            assert_eq!(watch.add(&guid(n), 40), n >= 40);
+            assert!(!watch.add(&guid(n), 40));
+        }
+        for n in 0..200 {
+            assert_eq!(watch.holds(guid(n).to_ascii_uppercase().as_bytes()), (60..100).contains(&n), "{n}");
+        }
+        assert!(!watch.holds(b"") && !watch.holds(b"3f1a2b4c"));
+    }
+
+    #[test]
+    fn state_with_hashes_of_another_kind_is_taken_without_them() {
+        let watch: Watch = serde_json::from_str(r#"{"hashes":[14695981039346656037]}"#).expect("it is read");
+        assert!(watch.is_empty());
+    }
 }
