@@ -124,10 +124,12 @@ impl<'a> Event<'a> {
             return Err(Reject::WrongProvider);
         }
         let host = hosts.of(fields).ok_or(Reject::NoHost)?;
-        let logged = fields.text(Field::LoggedTime).and_then(|text| time::parse(&text));
+        // Mostly it is a time as it stands.
+        let logged = fields.raw_string(Field::LoggedTime).and_then(time::parse);
+        let logged = logged.or_else(|| time::parse(fields.text(Field::LoggedTime)?.as_bytes()));
         let utc = || {
             let text = fields.text(Field::UtcTime).filter(|_| kind != Kind::NetworkConnect)?;
-            time::parse(&text).map(|time| Timestamp { zoned: true, ..time })
+            time::parse(text.as_bytes()).map(|time| Timestamp { zoned: true, ..time })
         };
         let time = logged.or(shipper_time).or_else(utc).ok_or(Reject::NoTime)?;
         Ok(Event { kind, host, time, record_id: fields.long(Field::RecordId), fields })

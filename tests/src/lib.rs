@@ -168,7 +168,7 @@ impl Host {
 
     /// Any Sysmon event.
     pub fn event(&self, id: u32, ms: i64, data: Value) -> String {
-        let start = psexec_filter_plugin::normalize::time::parse("2024-09-14T09:00:00Z").expect("a time").ms;
+        let start = psexec_filter_plugin::normalize::time::parse(b"2024-09-14T09:00:00Z").expect("a time").ms;
         let time = psexec_filter_plugin::normalize::time::Timestamp { ms: start + ms, zoned: true };
         let mut record = json!({
             "EventTime": time.to_string(), "Hostname": self.name, "EventID": id, "SourceName": "Microsoft-Windows-Sysmon",
