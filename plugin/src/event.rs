@@ -51,16 +51,17 @@ pub struct HostName {
     pub computer: Rc<str>,
 }
 
-/// Tells whose events are. Of events in a row of one host it is worked out but once: a log shipper that runs on a host sees no other.
+/// Tells whose events are. That of one host is remembered, not worked out anew: a log shipper that runs on a host sees no other.
 #[derive(Default)]
 pub struct HostNames {
     last: Cell<Option<Last>>,
-    /// A hash of the name that was met last and is not [`HostNames::last`]: one that is met twice in a row takes its place.
+    /// A hash of the name that was asked for last and is not [`HostNames::last`]: one that is asked for again before another is takes
+    /// its place.
     met: Cell<u64>,
 }
 
 struct Last {
-    /// The name as it stood in the record.
+    /// The name as it stood in the record, which is its text: what is not, is counted each time it is read.
     raw: Box<[u8]>,
     name: HostName,
 }
@@ -70,7 +71,7 @@ impl HostNames {
     pub fn of(&self, fields: &Fields<'_>) -> Option<HostName> {
         let raw = fields.raw_string(Field::Computer).filter(|raw| raw.len() <= MAX_TEXT);
         let last = self.last.take();
-        if let Some(known) = last.as_ref().filter(|known| raw == Some(&known.raw)) {
+        if let Some(known) = last.as_ref().filter(|known| raw.is_some_and(|raw| scan::is_same(raw, &known.raw))) {
             let name = known.name.clone();
             self.last.set(last);
             return Some(name);
@@ -78,7 +79,7 @@ impl HostNames {
         self.last.set(last);
         let computer = fields.text(Field::Computer)?;
         let name = HostName { key: host::key(&computer)?.into(), computer: computer.into() };
-        if let Some(raw) = raw {
+        if let Some(raw) = raw.filter(|raw| scan::is_plain(raw)) {
             let met = scan::hash(raw);
             if self.met.replace(met) == met {
                 self.last.set(Some(Last { raw: raw.into(), name: name.clone() }));
@@ -126,10 +127,10 @@ impl<'a> Event<'a> {
         let host = hosts.of(fields).ok_or(Reject::NoHost)?;
         // Mostly it is a time as it stands.
         let logged = fields.raw_string(Field::LoggedTime).and_then(time::parse);
-        let logged = logged.or_else(|| time::parse(fields.text(Field::LoggedTime)?.as_bytes()));
+        let logged = logged.or_else(|| time::parse(fields.text(Field::LoggedTime)?.trim().as_bytes()));
         let utc = || {
             let text = fields.text(Field::UtcTime).filter(|_| kind != Kind::NetworkConnect)?;
-            time::parse(text.as_bytes()).map(|time| Timestamp { zoned: true, ..time })
+            time::parse(text.trim().as_bytes()).map(|time| Timestamp { zoned: true, ..time })
         };
         let time = logged.or(shipper_time).or_else(utc).ok_or(Reject::NoTime)?;
         Ok(Event { kind, host, time, record_id: fields.long(Field::RecordId), fields })
@@ -182,6 +183,17 @@ mod tests {
                     proptest::prop_assert_eq!(names.of(&fields), HostNames::default().of(&fields), "{}", record);
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_name_in_a_code_page_is_told_of_each_time() {
+        let names = HostNames::default();
+        for _ in 0..4 {
+            let record = b"{\"EventID\":1,\"Computer\":\"B\xdcRO1\"}";
+            let fields = read(record, &mut Reader::default(), &All).expect("it is JSON").expect("it has an id");
+            assert_eq!(names.of(&fields).map(|name| name.key), Some("b\u{fffd}ro1".into()));
+            assert!(fields.invalid_utf8.get());
         }
     }
 

@@ -8,7 +8,7 @@ use crate::pattern::{ends_agree, wildcard};
 use crate::policy::{Match, Policy};
 use crate::record::endings::Endings;
 use crate::record::shapes::Field;
-use crate::record::{Fields, MAX_TEXT, text};
+use crate::record::{Fields, MAX_TEXT, scan, text};
 use crate::state::watch::Watch;
 use once_cell::unsync::OnceCell;
 use serde::{Deserialize, Serialize};
@@ -330,7 +330,7 @@ impl Sieve {
         }
     }
 
-    /// The [set](Field::bit) of fields by which [`Sieve::rules_out`] can rule out an event of this kind.
+    /// The [set](Field::bit) of fields by which, together, [`Sieve::rules_out`] can rule out an event of this kind.
     pub fn deciding(kind: Kind) -> u64 {
         match kind {
             Kind::ProcessCreate => Field::ParentImage.bit() | Field::ParentProcessGuid.bit(),
@@ -350,7 +350,7 @@ impl Sieve {
                 if self.any_parent || !so_far.ends_with_none(Field::ParentImage, &self.parents) {
                     return false;
                 }
-                // A child of a watched process is wanted; which its parent is may be still to come.
+                // A child of a watched process is wanted; which its parent is may not be told.
                 if watch.is_empty() {
                     return true;
                 }
@@ -697,7 +697,10 @@ fn service_set(event: &Event<'_>) -> Found {
     let folded = lower_ascii(&target);
     let Some((name, key)) = SERVICE_VALUES.iter().find_map(|name| Some((name, folded.strip_suffix(name)?))) else { return Ok(None) };
     let above = key.trim_end_matches(|c| c != '\\');
-    if !above.ends_with(SERVICES) {
+    // Below a service may be other keys of that name: those are no services.
+    let mut places = above.as_bytes().windows(SERVICES.len()).enumerate();
+    let first = places.find(|(_, place)| scan::is_same(place, SERVICES.as_bytes()));
+    if first.is_none_or(|(at, _)| at.saturating_add(SERVICES.len()) != above.len()) {
         return Ok(None);
     }
     let Some(service) = target.get(above.len()..key.len()).filter(|service| !service.is_empty()) else { return Ok(None) };
@@ -762,6 +765,17 @@ mod tests {
     ];
     const VALUES: &[&str] = &[r"\Services\s\ImagePath", r"\Services\s\Start", r"\services\s\start", r"\Services\s\x", r"\x\Start", ""];
     const PIPES: &[&str] = &[r"\psexesvc", r"\PSEXESVC-PC-1-stdin", r"\paexec", r"\x-STDERR", r"\x-in", r"\\remcom_x", "psexesvc", "-", ""];
+    const WATCHED: &str = "3f1a2b4c-5cd2-66e5-a907-000000004100";
+    const PARENTS: &[&str] = &[
+        r#""{3F1A2B4C-5CD2-66E5-A907-000000004100}""#,
+        r#""3f1a2b4c-5cd2-66e5-a907-000000004100""#,
+        r#""{3f1a2b4c-5cd2-66e5-a907-00000000410\u0030}""#,
+        r#"" {3f1a2b4c-5cd2-66e5-a907-000000004100}""#,
+        r#""{3f1a2b4c-5cd2-66e5-a907-000000004101}""#,
+        r#""{00000000-0000-0000-0000-000000000000}""#,
+        r#""-""#,
+        "null",
+    ];
     const ADDRESSES: &[&str] = &["10.9.9.9", "10.55.1.77", "127.0.0.1", "::1", "-", ""];
 
     proptest::proptest! {
@@ -779,6 +793,8 @@ mod tests {
             value in select(VALUES),
             pipe in select(PIPES),
             logon_type in select(&["3", "2", "-"][..]),
+            parent in select(PARENTS),
+            watches: bool,
             known: bool,
         ) {
             let provider = if id == 4624 { SECURITY_PROVIDER } else { SYSMON_PROVIDER };
@@ -789,14 +805,17 @@ mod tests {
                 "TargetFilename": image, "TargetObject": format!("HKLM{value}"), "Details": "cmd", "PipeName": pipe,
                 "LogonType": logon_type, "IpAddress": addresses.0, "TargetUserName": "alice",
             });
-            let record = record.to_string();
+            let record = record.to_string().replacen('{', &format!(r#"{{"ParentProcessGuid":{parent},"#), 1);
             let fields = read(record.as_bytes(), &mut Reader::default(), &All).expect("it is JSON").expect("it has an id");
             let event = Event::new(&fields, None, &HostNames::default()).unwrap_or_else(|reject| panic!("{reject:?}: {record}"));
             let mut own = OwnAddresses::default();
             if known {
                 own.known[0] = address::parse("10.9.9.9");
             }
-            let (policy, watch) = (Policy::default(), Watch::default());
+            let (policy, mut watch) = (Policy::default(), Watch::default());
+            if watches {
+                watch.add(WATCHED, 1);
+            }
             let owns = |ip| own.contains(ip);
             if Sieve::new(&policy).rules_out(event.kind, &fields, &watch, &owns) {
                 if let Outcome::Fact(evidence) = Evidence::from_event(&event, &own, &watch, &policy) {
@@ -811,6 +830,33 @@ mod tests {
                 own.learn(&event);
                 proptest::prop_assert_eq!(before, own.known, "{}", record);
             }
+        }
+    }
+
+    #[test]
+    fn a_service_stands_right_below_the_first_key_of_services() {
+        for (target, service) in [
+            (r"HKLM\System\CurrentControlSet\Services\PSEXESVC\Start", Some("PSEXESVC")),
+            (r"\REGISTRY\MACHINE\SYSTEM\ControlSet001\services\x\START", Some("x")),
+            (r"HKLM\System\CurrentControlSet\Services\services\Start", Some("services")),
+            (r"HKLM\System\CurrentControlSet\Services\BTHPORT\Parameters\Services\y\Start", None),
+            (r"HKLM\System\CurrentControlSet\Services\services\x\Start", None),
+            (r"HKLM\System\CurrentControlSet\Services\\Start", None),
+            (r"HKLM\System\CurrentControlSet\Services\Start", None),
+            (r"HKLM\Software\x\Start", None),
+        ] {
+            let record = serde_json::json!({
+                "EventID": 13, "ProviderName": SYSMON_PROVIDER, "Computer": "PC1", "EventTime": "2024-09-14T09:52:33Z",
+                "Image": "System", "TargetObject": target, "Details": "DWORD (0x00000003)",
+            });
+            let record = record.to_string();
+            let fields = read(record.as_bytes(), &mut Reader::default(), &All).expect("it is JSON").expect("it has an id");
+            let event = Event::new(&fields, None, &HostNames::default()).unwrap_or_else(|reject| panic!("{reject:?}: {record}"));
+            let found = match Evidence::from_event(&event, &OwnAddresses::default(), &Watch::default(), &Policy::default()) {
+                Outcome::Fact(Evidence { fact: Fact::ServiceMark(mark), .. }) => Some(mark.service),
+                _ => None,
+            };
+            assert_eq!(found.as_deref(), service, "{target}");
         }
     }
 

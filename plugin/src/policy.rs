@@ -424,7 +424,7 @@ pub struct Until {
 impl Until {
     fn parse(text: &str) -> Option<Until> {
         let day = text.len() == 10;
-        let ms = time::parse(if day { format!("{text}T23:59:59.999Z") } else { text.to_owned() }.as_bytes())?.ms;
+        let ms = time::parse(if day { format!("{text}T23:59:59.999Z") } else { text.trim().to_owned() }.as_bytes())?.ms;
         Some(Until { text: text.to_owned(), ms })
     }
 }

@@ -18,7 +18,7 @@ pub fn parse(text: &str) -> Option<IpAddr> {
 /// a fraction of its steps.
 #[inline]
 pub fn parse_plain(bytes: &[u8]) -> Option<IpAddr> {
-    // An IPv4 address has its first dot in the first four bytes, and no IPv6 address of ours has one.
+    // An IPv4 address has its first dot in the first four bytes, and no IPv6 address that is read here has one.
     if bytes.iter().take(4).any(|byte| *byte == b'.') {
         parse_v4(bytes).map(IpAddr::V4)
     } else {
@@ -27,8 +27,8 @@ pub fn parse_plain(bytes: &[u8]) -> Option<IpAddr> {
 }
 
 fn parse_v6(bytes: &[u8]) -> Option<Ipv6Addr> {
-    // Colons in a row so far, of which there are two only once, and not one alone at either end.
     let (mut address, mut group) = (0u128, 0u32);
+    // Colons in a row so far: of two there is one pair at most, and one alone stands at neither end.
     let (mut digits, mut groups, mut colons) = (0u32, 0u32, 0u32);
     let mut gap = None;
     for byte in bytes {

@@ -15,7 +15,7 @@ pub fn normalize(text: &str) -> Option<String> {
 }
 
 /// Digits and dashes of a GUID.
-pub const LENGTH: usize = 36;
+const LENGTH: usize = 36;
 
 /// The GUID in a JSON string as it is mostly written, with braces or without, in its case; `None` of any other, which may be one
 /// all the same.

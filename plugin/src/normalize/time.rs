@@ -14,7 +14,7 @@ pub struct Timestamp {
 const DAY_MS: i64 = 86_400_000;
 
 /// Parses the forms that producers are known to write (formats are listed in the tests): a date, `T` or
-/// blank, a time with 0 to 9 decimals, and nothing, `Z`, `UTC` or an offset. `None` for anything else.
+/// blank, a time with 0 to 9 decimals, and nothing, `Z`, `UTC` or an offset. ASCII blanks around it are of no account. `None` for anything else.
 pub fn parse(text: &[u8]) -> Option<Timestamp> {
     let (head, mut rest) = text.trim_ascii().split_first_chunk::<19>()?;
     let year = digits(head, 0, 4)?;

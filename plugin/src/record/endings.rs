@@ -25,7 +25,7 @@ const FOLD: u8 = b'a' ^ b'A';
 /// Most bytes that an escaped character takes.
 const ESCAPE: usize = 6;
 
-/// The same of an XML entity, `&#x0000065;`, each of whose characters may be escaped.
+/// The same of an XML entity, `&#x000065;` and shorter, each of whose characters may be escaped.
 const ENTITY: usize = 11 * ESCAPE;
 
 impl Endings {

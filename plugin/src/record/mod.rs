@@ -72,8 +72,6 @@ struct Place {
 }
 
 impl Place {
-    const ABSENT: Place = Place { start: 0, end: 0, kind: Kind::Absent, rank: 0 };
-
     /// The first `length` bytes of `rest`, which are the last of `bytes`.
     #[inline(always)]
     fn of(bytes: &[u8], rest: &[u8], length: usize, kind: Kind, rank: u16) -> Place {
@@ -109,7 +107,7 @@ pub enum Kind {
 }
 
 /// What is known before anything was found.
-const NOTHING: [Place; Field::COUNT] = [Place::ABSENT; Field::COUNT];
+const NOTHING: [Place; Field::COUNT] = [Place { start: 0, end: 0, kind: Kind::Absent, rank: 0 }; Field::COUNT];
 
 /// The facts found in one record, still as places in its bytes.
 pub struct Fields<'a> {
@@ -219,7 +217,8 @@ impl<'a> Fields<'a> {
         // What the objects that were entered add to every rank.
         let mut inner_rank = 0u16;
         let mut id = None;
-        // The fields that were found, and those that are looked at as soon as all of them were.
+        // The fields that were found, and those that decide: each as soon as it is found until the event's id is known, then as soon as
+        // all of them were.
         let mut found = 0u64;
         let mut deciding = Field::EventId.bit() | Field::Embedded.bit() | Field::Message.bit();
         let mut step = Layout::START;

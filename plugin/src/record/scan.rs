@@ -265,13 +265,19 @@ fn are_escaped(word: u64, found: u64) -> bool {
     found & !(lone << 8) == 0
 }
 
-/// Whether both are the same bytes: in words, where one of them is known beforehand.
+/// Whether both are the same bytes, a word at a time: what the compiler makes of `==` compares one byte.
 #[inline(always)]
-pub fn is_same(bytes: &[u8], known: &'static [u8]) -> bool {
+pub fn is_same(bytes: &[u8], known: &[u8]) -> bool {
     let (words, rest) = bytes.as_chunks::<8>();
     let (known_words, known_rest) = known.as_chunks::<8>();
     let other = |(word, known): (&[u8; 8], &[u8; 8])| u64::from_le_bytes(*word) ^ u64::from_le_bytes(*known);
-    bytes.len() == known.len() && words.iter().zip(known_words).fold(0, |all, pair| all | other(pair)) == 0 && rest == known_rest
+    bytes.len() == known.len()
+        && words.iter().zip(known_words).fold(0, |all, pair| all | other(pair)) == 0
+        && match bytes.last_chunk().zip(known.last_chunk()) {
+            // The last word overlaps the one before.
+            Some(last) => other(last) == 0,
+            None => rest == known_rest,
+        }
 }
 
 /// The index of the first byte whose high bit is set, as [`likely_quotes`] does.
