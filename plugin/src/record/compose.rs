@@ -18,28 +18,29 @@ pub fn stand_in(fields: &mut Fields<'_>) {
     }
 }
 
-/// Whether a field may have to be put together.
+/// The text of a field that was not found in one piece. What does the work stands apart: most fields are never in pieces.
 #[inline(always)]
-pub fn is_composed(field: Field) -> bool {
-    matches!(field, Field::User | Field::Hashes)
-}
-
-/// The text of a field that was not found in one piece.
-#[cold]
-#[inline(never)]
 pub fn text(fields: &Fields<'_>, field: Field) -> Option<String> {
     match field {
-        Field::User => {
-            let name = fields.text(Field::TargetUserName)?;
-            Some(match fields.text(Field::TargetDomainName) {
-                Some(domain) => format!("{domain}\\{name}"),
-                None => name.into_owned(),
-            })
-        }
-        Field::Hashes => {
-            let known = HASHES.iter().filter_map(|(name, field)| Some(format!("{name}{}", fields.text(*field)?.to_uppercase())));
-            Some(known.collect::<Vec<_>>().join(",")).filter(|hashes| !hashes.is_empty())
-        }
+        Field::User => user(fields),
+        Field::Hashes => hashes(fields),
         _ => None,
     }
+}
+
+#[cold]
+#[inline(never)]
+fn user(fields: &Fields<'_>) -> Option<String> {
+    let name = fields.text(Field::TargetUserName)?;
+    Some(match fields.text(Field::TargetDomainName) {
+        Some(domain) => format!("{domain}\\{name}"),
+        None => name.into_owned(),
+    })
+}
+
+#[cold]
+#[inline(never)]
+fn hashes(fields: &Fields<'_>) -> Option<String> {
+    let known = HASHES.iter().filter_map(|(name, field)| Some(format!("{name}{}", fields.text(*field)?.to_uppercase())));
+    Some(known.collect::<Vec<_>>().join(",")).filter(|hashes| !hashes.is_empty())
 }

@@ -216,7 +216,6 @@ impl<'a> Fields<'a> {
         let mut node = ROOT;
         // What the objects that were entered add to every rank.
         let mut inner_rank = 0u16;
-        let mut id = None;
         // The fields that were found, and those that decide: each as soon as it is found until the event's id is known, then as soon as
         // all of them were.
         let mut found = 0u64;
@@ -324,21 +323,20 @@ impl<'a> Fields<'a> {
             if field == Field::EventId {
                 let plain = bytes.get(place.start as usize..place.end as usize).and_then(digits);
                 let Some(number) = plain.or_else(|| self.number(Field::EventId)).filter(|id| interest.wants(*id)) else { return Ok(false) };
-                id = Some(number);
-                self.id = id;
+                self.id = Some(number);
                 deciding = Field::EventId.bit() | interest.deciding(number);
             }
-            if (id.is_none() || found & deciding == deciding) && self.is_ruled_out(field, id, interest) {
+            if (self.id.is_none() || found & deciding == deciding) && self.is_ruled_out(field, interest) {
                 return Ok(false);
             }
         }
     }
 
-    /// Whether, with `field` just found, it is certain that nobody wants the record; `id` is the event's, where it is known.
+    /// Whether, with `field` just found, it is certain that nobody wants the record.
     /// Seldom asked, and so apart.
     #[inline(never)]
-    fn is_ruled_out(&self, field: Field, id: Option<u32>, interest: &impl Interest) -> bool {
-        match id {
+    fn is_ruled_out(&self, field: Field, interest: &impl Interest) -> bool {
+        match self.id {
             Some(id) => interest.is_hopeless(id, self),
             None => xml::is_surely_unwanted(self.raw(field).unwrap_or_default(), &|id| interest.wants(id)),
         }
@@ -412,8 +410,7 @@ impl<'a> Fields<'a> {
 
     /// The value as text, cut to [`MAX_TEXT`]; `None` for all the ways producers write "nothing".
     pub fn text(&self, field: Field) -> Option<Cow<'_, str>> {
-        let text = self.text_within(self.place(field), MAX_TEXT);
-        if text.is_none() && compose::is_composed(field) { compose::text(self, field).map(Cow::Owned) } else { text }
+        self.text_within(self.place(field), MAX_TEXT).or_else(|| compose::text(self, field).map(Cow::Owned))
     }
 
     /// The same, cut to `limit` bytes.
@@ -534,9 +531,9 @@ impl<'a> Fields<'a> {
 
     /// Whether any text found is longer than [`MAX_TEXT`].
     pub fn has_cut_text(&self) -> bool {
-        let values = self.places.get(..Field::Embedded as usize).unwrap_or_default();
+        let mut values = self.places.iter().take(Field::Embedded as usize);
         // Only a long one is worth a closer look: escapes make it shorter.
-        values.iter().any(|place| (place.end.wrapping_sub(place.start) as usize) > MAX_TEXT && self.is_cut(*place))
+        values.any(|place| (place.end.wrapping_sub(place.start) as usize) > MAX_TEXT && self.is_cut(*place))
     }
 
     #[cold]
