@@ -35,6 +35,8 @@ pub struct Step {
     node: u32,
     /// The step that came next the last time.
     pub next: StepNumber,
+    /// The one that did before that one: records of one kind may have their members in a few orders.
+    other: StepNumber,
     /// What stands under the key.
     pub entry: Entry,
     /// Whether it leads to a string, whose quote is then its last byte.
@@ -48,7 +50,16 @@ pub type StepNumber = u32;
 const FIRST: usize = 1;
 
 impl Step {
-    const FREE: Step = Step { words: [0; 4], last: 0, tail: 0, node: u32::MAX, next: Layout::START, entry: NO_ENTRY, is_string: false };
+    const FREE: Step = Step {
+        words: [0; 4],
+        last: 0,
+        tail: 0,
+        node: u32::MAX,
+        next: Layout::START,
+        other: Layout::START,
+        entry: NO_ENTRY,
+        is_string: false,
+    };
 
     /// The first `length` bytes of `rest` as a step, and the first of its places; `None` if they cannot be one.
     fn of(node: Node, rest: &[u8], length: usize) -> Option<(Step, usize)> {
@@ -69,7 +80,9 @@ impl Step {
 
     /// Whether the other is the same bytes at the same node.
     fn is_like(&self, other: &Step) -> bool {
-        (self.last, self.tail, self.node, self.words) == (other.last, other.tail, other.node, other.words)
+        let words = self.words.iter().zip(&other.words);
+        // Word by word: a comparison of all of it would copy it first.
+        self.last == other.last && self.tail == other.tail && self.node == other.node && words.fold(0, |all, (a, b)| all | (a ^ b)) == 0
     }
 }
 
@@ -114,6 +127,21 @@ impl Layout {
         Some((step, rest.get(tail.wrapping_add(8).wrapping_sub(usize::from(step.is_string))..)?))
     }
 
+    /// The same with the step that came behind `before` until another did; from now on it is expected there.
+    pub fn follow_other<'a>(&mut self, before: StepNumber, node: Node, rest: &'a [u8]) -> Option<(StepNumber, Entry, &'a [u8])> {
+        let number = self.step(before).other;
+        let (step, value) = self.follow(number, u32::from(node), rest)?;
+        let entry = step.entry;
+        self.expect(before, number);
+        Some((number, entry, value))
+    }
+
+    fn expect(&mut self, before: StepNumber, number: StepNumber) {
+        if let Some(before) = self.steps.get_mut(before as usize) {
+            before.other = std::mem::replace(&mut before.next, number);
+        }
+    }
+
     /// The step that the first `length` bytes of `rest` are at this node, if it is known; from now on it is expected
     /// behind `before`.
     pub fn recall(&mut self, before: StepNumber, node: Node, rest: &[u8], length: usize) -> Option<StepNumber> {
@@ -121,7 +149,7 @@ impl Layout {
         let known = self.steps.get(set..set.wrapping_add(WAYS))?;
         let way = known.iter().position(|known| known.is_like(&step))?;
         let number = set.wrapping_add(way) as StepNumber;
-        self.steps.get_mut(before as usize)?.next = number;
+        self.expect(before, number);
         Some(number)
     }
 
@@ -136,9 +164,7 @@ impl Layout {
         if let Some(known) = self.steps.get_mut(number) {
             *known = Step { entry, ..step };
         }
-        if let Some(before) = self.steps.get_mut(before as usize) {
-            before.next = number as StepNumber;
-        }
+        self.expect(before, number as StepNumber);
         number as StepNumber
     }
 }

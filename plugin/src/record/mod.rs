@@ -554,6 +554,9 @@ fn find(
     node: Node,
     before: StepNumber,
 ) -> Result<(StepNumber, Entry, usize), Fault> {
+    if let Some((step, entry, value)) = layout.follow_other(before, node, start) {
+        return Ok((step, entry, rest.len().wrapping_sub(value.len())));
+    }
     // The quote of a string belongs to the step.
     let length = |value: usize| {
         let quote = usize::from(rest.get(value) == Some(&b'"'));
