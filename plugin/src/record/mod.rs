@@ -431,9 +431,6 @@ impl<'a> Fields<'a> {
 
     #[inline(never)]
     fn other_text(&self, place: Place, raw: &[u8], limit: usize) -> Option<Cow<'_, str>> {
-        if !scan::is_ascii(raw) && std::str::from_utf8(raw).is_err() {
-            self.invalid_utf8.set(true);
-        }
         let text = match place.kind {
             Kind::String => text::unescape(raw, limit),
             Kind::Doubled => text::cut(text::undouble(&text::unescape(raw, limit.saturating_mul(6))), limit),
@@ -445,11 +442,20 @@ impl<'a> Fields<'a> {
             Kind::Scalar => text::cut(String::from_utf8_lossy(raw).into_owned(), limit),
             Kind::Array | Kind::Absent => return None,
         };
+        let text = if scan::is_printable(text.as_bytes()) { text } else { self.odd_text(text, raw, limit) };
+        (!form::is_nothing(&text)).then_some(Cow::Owned(text))
+    }
+
+    /// Text of `raw` that is more than printable ASCII, without what an alert should not hold.
+    #[cold]
+    #[inline(never)]
+    fn odd_text(&self, text: String, raw: &[u8], limit: usize) -> String {
+        if std::str::from_utf8(raw).is_err() {
+            self.invalid_utf8.set(true);
+        }
         // JSON writes most control characters six bytes long, and an alert must stay small.
         let odd = |c: char| c.is_ascii_control() && !matches!(c, '\n' | '\r' | '\t');
-        let is_odd = scan::may_hold_control(text.as_bytes()) && text.contains(odd);
-        let text = if is_odd { text::cut(text.replace(odd, "\u{fffd}"), limit) } else { text };
-        (!form::is_nothing(&text)).then_some(Cow::Owned(text))
+        if text.contains(odd) { text::cut(text.replace(odd, "\u{fffd}"), limit) } else { text }
     }
 
     /// The value as a number, whether it was written as one or as a string of digits.

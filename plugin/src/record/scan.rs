@@ -61,28 +61,34 @@ pub fn has_dot(word: u64) -> bool {
     zero_bytes(word ^ DOTS) != 0
 }
 
-/// Whether a string's bytes are its text: ASCII without backslashes and control characters.
+/// Whether a string's bytes are its text: printable ASCII without backslashes.
 #[inline]
 pub fn is_plain(bytes: &[u8]) -> bool {
-    let is_plain = |word: u64| {
-        // Each term has the high bit of a byte that is not plain; what it carries into the next byte is of no matter then.
-        (word | word.wrapping_sub(BLANKS) | word.wrapping_add(LOW) | (word ^ BACKSLASHES).wrapping_sub(LOW)) & HIGH == 0
-    };
-    let (chunks, rest) = bytes.as_chunks::<8>();
-    if !chunks.iter().all(|chunk| is_plain(u64::from_le_bytes(*chunk))) {
-        return false;
-    }
-    match bytes.last_chunk::<8>() {
-        Some(last) => is_plain(u64::from_le_bytes(*last)),
-        None => rest.iter().all(|byte| matches!(byte, b' '..=b'~') && *byte != b'\\'),
-    }
+    are_all(bytes, |word| unprintable(word) | (word ^ BACKSLASHES).wrapping_sub(LOW), |byte| matches!(byte, b' '..=b'~') && byte != b'\\')
 }
 
-/// Whether all bytes are ASCII.
-pub fn is_ascii(bytes: &[u8]) -> bool {
+/// Whether all bytes are printable ASCII.
+pub fn is_printable(bytes: &[u8]) -> bool {
+    are_all(bytes, unprintable, |byte| matches!(byte, b' '..=b'~'))
+}
+
+/// The high bit of a byte that is not printable ASCII. What that carries into the next byte is of no matter then.
+#[inline(always)]
+fn unprintable(word: u64) -> u64 {
+    word | word.wrapping_sub(BLANKS) | word.wrapping_add(LOW)
+}
+
+/// Whether `others` sets no high bit of any word, and of fewer bytes than a word each is one of those that are meant.
+#[inline(always)]
+fn are_all(bytes: &[u8], others: impl Fn(u64) -> u64, is_meant: impl Fn(u8) -> bool) -> bool {
+    let is_word = |word: &[u8; 8]| others(u64::from_le_bytes(*word)) & HIGH == 0;
     let (words, rest) = bytes.as_chunks::<8>();
-    let all = words.iter().fold(0, |all, word| all | u64::from_le_bytes(*word));
-    all & HIGH == 0 && rest.is_ascii()
+    words.iter().all(is_word)
+        && match bytes.last_chunk::<8>() {
+            // The last word overlaps the one before.
+            Some(last) => is_word(last),
+            None => rest.iter().all(|byte| is_meant(*byte)),
+        }
 }
 
 /// Whether there may be one of `wanted` in `bytes`, or a backslash behind one of `ahead`. Never wrong when it says no, seldom when
@@ -101,13 +107,6 @@ pub fn may_hold(bytes: &[u8], wanted: &[u8], ahead: &[u8]) -> bool {
         at = at.wrapping_add(7);
     }
     false
-}
-
-/// Whether there may be an ASCII control character. Never wrong when it says no.
-pub fn may_hold_control(bytes: &[u8]) -> bool {
-    let (chunks, rest) = bytes.as_chunks::<8>();
-    let may_hold = |word: u64| (word.wrapping_sub(BLANKS) | (word & !HIGH).wrapping_add(LOW)) & HIGH != 0;
-    chunks.iter().any(|chunk| may_hold(u64::from_le_bytes(*chunk))) || rest.iter().any(u8::is_ascii_control)
 }
 
 /// The eight bytes of `word` with their ASCII letters in lower case.

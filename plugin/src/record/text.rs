@@ -12,36 +12,37 @@ pub fn unescape(raw: &[u8], limit: usize) -> String {
     }
     let mut out: Vec<u8> = Vec::with_capacity(plain.len().saturating_add(8));
     let mut rest = raw;
-    while out.len() < limit {
-        // Eight bytes are copied, and those that were too many taken back: on an interpreter far less than a byte at a time.
-        if let Some((chunk, _)) = rest.split_first_chunk::<8>() {
-            let length = out.len();
-            let run = scan::before_backslash(*chunk);
-            out.extend_from_slice(chunk);
-            out.truncate(length.saturating_add(run));
-            rest = rest.get(run..).unwrap_or_default();
-            if run == 8 {
-                continue;
+    while out.len() < limit && !rest.is_empty() {
+        let run = match rest.first_chunk::<8>() {
+            // Eight bytes are copied, and those that were too many taken back: on an interpreter far less than a byte at a time.
+            Some(chunk) => {
+                let length = out.len();
+                let run = scan::before_backslash(*chunk);
+                out.extend_from_slice(chunk);
+                out.truncate(length.saturating_add(run));
+                run
             }
-        }
-        let Some((byte, after)) = rest.split_first() else { break };
-        rest = after;
-        if *byte != b'\\' {
-            out.push(*byte);
-            continue;
-        }
-        let Some((escape, after)) = rest.split_first() else {
+            None => {
+                let run = rest.iter().position(|byte| *byte == b'\\').unwrap_or(rest.len());
+                out.extend_from_slice(rest.get(..run).unwrap_or_default());
+                run
+            }
+        };
+        rest = rest.get(run..).unwrap_or_default();
+        let [b'\\', escape @ ..] = rest else { continue };
+        let Some((escape, after)) = escape.split_first() else {
             out.push(b'\\');
             break;
         };
         rest = after;
         match escape {
+            // Nearly all are those of paths.
+            b'\\' | b'"' | b'/' => out.push(*escape),
             b'n' => out.push(b'\n'),
             b'r' => out.push(b'\r'),
             b't' => out.push(b'\t'),
             b'b' => out.push(8),
             b'f' => out.push(12),
-            b'"' | b'\\' | b'/' => out.push(*escape),
             b'u' => {
                 let (c, after) = unicode_escape(rest);
                 rest = after;
