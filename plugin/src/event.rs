@@ -46,43 +46,43 @@ impl Kind {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostName {
     /// The host's key (see [`host::key`]).
-    pub key: Rc<str>,
+    pub key: Box<str>,
     /// The name as it was written.
     pub computer: Rc<str>,
+    /// The same as it stood in the record, if that is its text: what is not, is counted each time it is read.
+    raw: Option<Box<[u8]>>,
 }
 
 /// Tells whose events are. That of one host is remembered, not worked out anew: a log shipper that runs on a host sees no other.
 #[derive(Default)]
 pub struct HostNames {
-    last: Cell<Option<Last>>,
+    last: Cell<Option<Rc<HostName>>>,
     /// A hash of the name that was asked for last and is not [`HostNames::last`]: one that is asked for again before another is takes
     /// its place.
     met: Cell<u64>,
 }
 
-struct Last {
-    /// The name as it stood in the record, which is its text: what is not, is counted each time it is read.
-    raw: Box<[u8]>,
-    name: HostName,
-}
-
 impl HostNames {
     /// The host that the fields name. `None` if they name none.
-    pub fn of(&self, fields: &Fields<'_>) -> Option<HostName> {
+    pub fn of(&self, fields: &Fields<'_>) -> Option<Rc<HostName>> {
         let raw = fields.raw_string(Field::Computer).filter(|raw| raw.len() <= MAX_TEXT);
         let last = self.last.take();
-        if let Some(known) = last.as_ref().filter(|known| raw.is_some_and(|raw| scan::is_same(raw, &known.raw))) {
-            let name = known.name.clone();
-            self.last.set(last);
-            return Some(name);
-        }
+        let is_last = |known: &&Rc<HostName>| raw.zip(known.raw.as_deref()).is_some_and(|(raw, known)| scan::is_same(raw, known));
+        let known = last.as_ref().filter(is_last).cloned();
         self.last.set(last);
+        known.or_else(|| self.read(fields, raw))
+    }
+
+    #[inline(never)]
+    fn read(&self, fields: &Fields<'_>, raw: Option<&[u8]>) -> Option<Rc<HostName>> {
         let computer = fields.text(Field::Computer)?;
-        let name = HostName { key: host::key(&computer)?.into(), computer: computer.into() };
-        if let Some(raw) = raw.filter(|raw| scan::is_plain(raw)) {
+        let raw = raw.filter(|raw| scan::is_plain(raw));
+        let name = HostName { key: host::key(&computer)?.into(), computer: computer.into(), raw: raw.map(Into::into) };
+        let name = Rc::new(name);
+        if let Some(raw) = raw {
             let met = scan::hash(raw);
             if self.met.replace(met) == met {
-                self.last.set(Some(Last { raw: raw.into(), name: name.clone() }));
+                self.last.set(Some(Rc::clone(&name)));
             }
         }
         Some(name)
@@ -94,7 +94,7 @@ pub struct Event<'a> {
     /// What happened.
     pub kind: Kind,
     /// Whose it is.
-    pub host: HostName,
+    pub host: Rc<HostName>,
     /// When it was logged.
     pub time: Timestamp,
     /// Its number in its channel on the host.
@@ -192,7 +192,7 @@ mod tests {
         for _ in 0..4 {
             let record = b"{\"EventID\":1,\"Computer\":\"B\xdcRO1\"}";
             let fields = read(record, &mut Reader::default(), &All).expect("it is JSON").expect("it has an id");
-            assert_eq!(names.of(&fields).map(|name| name.key), Some("b\u{fffd}ro1".into()));
+            assert_eq!(names.of(&fields).map(|name| name.key.clone()), Some("b\u{fffd}ro1".into()));
             assert!(fields.invalid_utf8.get());
         }
     }
@@ -203,7 +203,7 @@ mod tests {
             let record = format!(r#"{{"EventID":1,"Computer":"{}"}}"#, "w".repeat(length));
             let fields = read(record.as_bytes(), &mut Reader::default(), &All).expect("it is JSON").expect("it has an id");
             let names = HostNames::default();
-            let of_record = || names.of(&fields).expect("it has a name").key;
+            let of_record = || names.of(&fields).expect("it has a name");
             assert!(!Rc::ptr_eq(&of_record(), &of_record()), "{length}");
             assert_eq!(Rc::ptr_eq(&of_record(), &of_record()), is_remembered, "{length}");
         }

@@ -560,13 +560,18 @@ fn line<'e>(event: &'e Event<'_>, field: Field) -> Option<(String, Option<Cow<'e
     let whole = event.fields.text_up_to(field, command::MAX_LINE)?;
     // Some producers (Wazuh, a few exports) leave XML's entities in.
     let whole = if whole.contains('&') { Cow::Owned(text::unentity(&whole)) } else { whole };
-    let kept = text::cut_str(&whole, MAX_TEXT).to_owned();
-    let is_long = kept.len() < whole.len();
-    Some((kept, is_long.then_some(whole)))
+    if whole.len() <= MAX_TEXT {
+        return Some((whole.into_owned(), None));
+    }
+    Some((text::cut_str(&whole, MAX_TEXT).to_owned(), Some(whole)))
 }
 
 fn entity_id(event: &Event<'_>, field: Field) -> Option<Box<str>> {
-    guid::normalize(&event.fields.text(field)?).map(Into::into)
+    let id = match event.fields.raw_string(field).and_then(guid::bare) {
+        Some(bare) => guid::settle(bare),
+        None => guid::normalize(&event.fields.text(field)?),
+    };
+    id.map(Into::into)
 }
 
 fn is_udp(fields: &Fields<'_>) -> bool {
@@ -627,12 +632,25 @@ fn file_write(event: &Event<'_>) -> Found {
     Ok(Some(Fact::FileWrite(FileWrite { path, key, writer })))
 }
 
+/// The service controller as Sysmon names it, and how that stands in a record.
+const CONTROLLER: &str = r"C:\Windows\System32\services.exe";
+const CONTROLLER_JSON: &[u8] = br"C:\\Windows\\System32\\services.exe";
+
+/// The same as a [key](PathKey), on whatever drive.
+const CONTROLLER_KEY: &str = r"?:\windows\system32\services.exe";
+
 fn process_start(event: &Event<'_>, watch: &Watch, policy: &Policy) -> Found {
     let image = required(event, Field::Image)?;
-    let parent_image = optional(event, Field::ParentImage).filter(|image| &**image != "?");
     let parent_entity_id = entity_id(event, Field::ParentProcessGuid);
-    let parent = match parent_image.as_deref().map(PathKey::new) {
-        Some(key) if key.matches_text(r"?:\windows\system32\services.exe") => Parent::Services,
+    // Most that matter have this parent, written like this: it need not be worked out.
+    let by_controller = event.fields.raw_string(Field::ParentImage).is_some_and(|raw| scan::is_same(raw, CONTROLLER_JSON));
+    let parent_image = match by_controller {
+        true => Some(CONTROLLER.into()),
+        false => optional(event, Field::ParentImage).filter(|image| &**image != "?"),
+    };
+    let parent = match parent_image.as_deref().filter(|_| !by_controller).map(PathKey::new) {
+        _ if by_controller => Parent::Services,
+        Some(key) if key.matches_text(CONTROLLER_KEY) => Parent::Services,
         _ if parent_entity_id.as_deref().is_some_and(|parent| watch.holds(parent.as_bytes())) => Parent::Watched,
         None => Parent::Unknown,
         Some(key) if key.file_name() == "wmiprvse.exe" => Parent::Wmi,
@@ -664,11 +682,22 @@ fn process_start(event: &Event<'_>, watch: &Watch, policy: &Policy) -> Found {
 
 /// A logon session as producers write it: hexadecimal, or (Elastic's and some others) decimal.
 fn logon_id(event: &Event<'_>, field: Field) -> Option<u64> {
+    if let Some(raw) = event.fields.raw_string(field)
+        && let Some(id) = hexadecimal(raw)
+    {
+        return Some(id);
+    }
     let text = event.fields.text(field)?;
     match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
         Some(digits) => u64::from_str_radix(digits, 16).ok(),
         None => text.parse().ok(),
     }
+}
+
+/// The number that `raw` is as Sysmon and the Security channel write it.
+fn hexadecimal(raw: &[u8]) -> Option<u64> {
+    let digits = raw.strip_prefix(b"0x").filter(|digits| (1..=16).contains(&digits.len()))?;
+    digits.iter().try_fold(0u64, |id, digit| Some(id << 4 | u64::from(char::from(*digit).to_digit(16)?)))
 }
 
 fn logon(event: &Event<'_>, own: &OwnAddresses) -> Found {
@@ -830,6 +859,49 @@ mod tests {
                 own.learn(&event);
                 proptest::prop_assert_eq!(before, own.known, "{}", record);
             }
+        }
+    }
+
+    #[test]
+    fn the_service_controller_is_one_however_it_is_written() {
+        for parent in
+            [r"C:\\Windows\\System32\\services.exe", r"c:\\WINDOWS\\system32\\Services.exe", r"C:\\Windows\\System32\/services.exe"]
+        {
+            let record = format!(
+                r#"{{"EventID":1,"ProviderName":"{SYSMON_PROVIDER}","Computer":"PC1","EventTime":"2024-09-14T09:52:33Z","Image":"C:\\a.exe","ParentImage":"{parent}"}}"#
+            );
+            let fields = read(record.as_bytes(), &mut Reader::default(), &All).expect("it is JSON").expect("it has an id");
+            let event = Event::new(&fields, None, &HostNames::default()).unwrap_or_else(|reject| panic!("{reject:?}: {record}"));
+            let Outcome::Fact(Evidence { fact: Fact::ProcessStart(start), .. }) =
+                Evidence::from_event(&event, &OwnAddresses::default(), &Watch::default(), &Policy::default())
+            else {
+                panic!("{record}");
+            };
+            assert_eq!(start.parent, Parent::Services, "{parent}");
+            assert_eq!(start.parent_image.as_deref(), fields.text(Field::ParentImage).as_deref(), "{parent}");
+        }
+    }
+
+    #[test]
+    fn a_logon_session_is_read_in_every_form() {
+        for (id, want) in [
+            ("0x3e7", Some(0x3e7)),
+            ("0x0", Some(0)),
+            ("0X3E7", Some(0x3e7)),
+            ("999", Some(999)),
+            ("0xffffffffffffffff", Some(u64::MAX)),
+            ("0x10000000000000000", None),
+            (r"0\u0078\u0033e7", Some(0x3e7)),
+            ("0x", None),
+            ("0x-1", None),
+            ("-", None),
+        ] {
+            let record = format!(
+                r#"{{"EventID":4624,"ProviderName":"{SECURITY_PROVIDER}","Computer":"PC1","EventTime":"2024-09-14T09:52:33Z","LogonType":3,"IpAddress":"10.9.9.9","TargetUserName":"alice","TargetLogonId":"{id}"}}"#
+            );
+            let fields = read(record.as_bytes(), &mut Reader::default(), &All).expect("it is JSON").expect("it has an id");
+            let event = Event::new(&fields, None, &HostNames::default()).unwrap_or_else(|reject| panic!("{reject:?}: {record}"));
+            assert_eq!(logon_id(&event, Field::TargetLogonId), want, "{id}");
         }
     }
 

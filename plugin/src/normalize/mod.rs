@@ -17,15 +17,20 @@ pub fn lower(text: &str) -> String {
     if text.is_ascii() { lower_ascii(text) } else { text.to_lowercase() }
 }
 
-/// `text` with its ASCII letters in lower case, eight at a time: on an interpreter they take little more than one.
+/// `text` with its ASCII letters in lower case.
 pub fn lower_ascii(text: &str) -> String {
-    let mut bytes = text.as_bytes().to_vec();
+    String::from_utf8(lower_bytes(text.as_bytes())).unwrap_or_else(|_| text.to_ascii_lowercase())
+}
+
+/// The same of bytes, eight at a time: on an interpreter they take little more than one.
+fn lower_bytes(bytes: &[u8]) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
     let (words, rest) = bytes.as_chunks_mut::<8>();
     for chunk in words {
         *chunk = scan::small_letters(u64::from_le_bytes(*chunk)).to_le_bytes();
     }
     rest.make_ascii_lowercase();
-    String::from_utf8(bytes).unwrap_or_else(|_| text.to_ascii_lowercase())
+    bytes
 }
 
 #[cfg(test)]
