@@ -4,7 +4,7 @@ use crate::alert;
 use crate::chain::{CHAINS, Chain, service};
 use crate::counters::{Counters, add};
 use crate::event::{Event, HostNames, Kind, Reject};
-use crate::evidence::{Evidence, Fact, Outcome, Sieve};
+use crate::evidence::{Evidence, Fact, Outcome, Shelf, Sieve};
 use crate::incident;
 use crate::normalize::time;
 use crate::policy::Policy;
@@ -22,6 +22,8 @@ pub struct Filter {
     reader: Reader,
     chains: Vec<&'static dyn Chain>,
     wanted: Vec<Kind>,
+    /// The shelves that hold the anchors of the chains in use.
+    anchors: Vec<Shelf>,
     sieve: Sieve,
     watch: Watch,
     names: HostNames,
@@ -116,18 +118,15 @@ impl Filter {
     /// A filter without memories.
     pub fn new(policy: Policy) -> Filter {
         let chains: Vec<&'static dyn Chain> = CHAINS.into_iter().filter(|chain| chain.enabled(&policy)).collect();
-        let mut wanted: Vec<Kind> = Vec::new();
-        for kind in chains.iter().flat_map(|chain| chain.shelves()).flat_map(|shelf| shelf.kinds()) {
-            if !wanted.contains(kind) {
-                wanted.push(*kind);
-            }
-        }
+        let wanted = distinct(chains.iter().flat_map(|chain| chain.shelves()).flat_map(|shelf| shelf.kinds()));
+        let anchors = distinct(chains.iter().flat_map(|chain| chain.anchors()));
         let sieve = Sieve::new(&policy);
         Filter {
             policy,
             reader: Reader::default(),
             chains,
             wanted,
+            anchors,
             sieve,
             watch: Watch::default(),
             names: HostNames::default(),
@@ -194,11 +193,14 @@ impl Filter {
         if fields.has_cut_text() || fields.is_cut.get() {
             add(&mut self.counters.text_cut);
         }
-        let (policy, chains, watch) = (&self.policy, &self.chains, &mut self.watch);
+        let (policy, chains, anchors, watch) = (&self.policy, &self.chains, &self.anchors, &mut self.watch);
         let splice = self.hosts.with(&event.host.key, &policy.limits, &mut self.counters, |host, counters| {
             host.computer = Rc::clone(&event.host.computer);
             if let Some(evidence) = examine(&event, host, policy, chains, watch, counters) {
-                judge(&evidence, &event.host.key, host, policy, chains, watch, counters);
+                service::note(&evidence, &host.locker, policy);
+                if has_near(&evidence, anchors, host, policy) {
+                    judge(&evidence, &event.host.key, host, policy, chains, watch, counters);
+                }
             }
             while let Some(index) = incident::overdue(host, Some(event.time.ms), policy, counters) {
                 queue(host, index, policy, counters);
@@ -319,6 +321,16 @@ impl Filter {
     }
 }
 
+/// Each of a few things once.
+fn distinct<'t, T: Copy + PartialEq + 't>(things: impl Iterator<Item = &'t T>) -> Vec<T> {
+    things.fold(Vec::new(), |mut found, thing| {
+        if !found.contains(thing) {
+            found.push(*thing);
+        }
+        found
+    })
+}
+
 /// Reads the evidence out of an event and puts it into the host's locker. `None` if there is nothing new.
 fn examine(
     event: &Event<'_>,
@@ -371,8 +383,16 @@ fn reach(policy: &Policy) -> i64 {
     longest.0.saturating_add(windows.connection_after.0)
 }
 
+/// Whether any anchor is near enough to be joined to a piece. Mostly there is none, and no chain need be asked.
+fn has_near(evidence: &Evidence, anchors: &[Shelf], host: &Host, policy: &Policy) -> bool {
+    let within = reach(policy).unsigned_abs();
+    let mut pieces = anchors.iter().flat_map(|shelf| host.locker.shelf(*shelf));
+    pieces.any(|anchor| anchor.time.ms.abs_diff(evidence.time.ms) <= within)
+}
+
 /// Asks every chain that wants the piece about each of its anchors on the host; what is to be alerted joins the
 /// host's waiting alerts.
+#[inline(never)]
 fn judge(
     evidence: &Rc<Evidence>,
     name: &str,
@@ -383,7 +403,6 @@ fn judge(
     counters: &mut Counters,
 ) {
     let within = reach(policy).unsigned_abs();
-    service::note(evidence, &host.locker, policy);
     for chain in chains.iter().filter(|chain| chain.wants(evidence, policy)) {
         let shelves = chain.anchors().iter().flat_map(|shelf| host.locker.shelf(*shelf));
         let near = |anchor: &&Rc<Evidence>| anchor.time.ms.abs_diff(evidence.time.ms) <= within;

@@ -63,7 +63,8 @@ impl Clock {
 }
 
 fn is_far(now: i64, ms: i64, keep: i64) -> bool {
-    now.saturating_sub(ms) > keep || ms.saturating_sub(now) > NEAR_MS
+    let most = if ms > now { NEAR_MS } else { keep };
+    now.abs_diff(ms) > most.unsigned_abs()
 }
 
 #[cfg(test)]

@@ -163,8 +163,9 @@ impl Locker {
 
     /// The piece to go first; before all others one that is `left` behind.
     fn cheapest(&self, shelf: Shelf, left: impl Fn(&Slot) -> bool) -> Option<usize> {
-        let worth = |slot: &Slot| (!left(slot), slot.joined, slot.piece.value());
-        self.slots(shelf).iter().enumerate().min_by_key(|(index, slot)| (worth(slot), *index)).map(|(index, _)| index)
+        // As one number: a comparison of three takes more steps than all else here.
+        let worth = |slot: &Slot| u32::from(!left(slot)) << 9 | u32::from(slot.joined) << 8 | u32::from(slot.piece.value());
+        self.slots(shelf).iter().enumerate().min_by_key(|(_, slot)| worth(slot)).map(|(index, _)| index)
     }
 
     fn forget_past(&mut self, shelf: Shelf, clock: &Clock, keep: i64) {
