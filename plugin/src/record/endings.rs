@@ -5,11 +5,11 @@ use super::{scan, tail};
 /// Texts in lower case that values may end with.
 pub struct Endings {
     texts: Vec<Text>,
-    /// For a byte with its [`FOLD`], whether it is the last one of a text of fewer than five.
+    /// For a byte with its [`FOLD`], whether it is the last one of a text of fewer than six.
     last_of_short: [bool; 256],
-    /// The same for the others, and for their fifth byte from the end: names of programs all end alike, with `.exe`.
+    /// The same for the others, and for what is [before](before_exe) their end: names of programs all end alike, with `.exe`.
     last: [bool; 256],
-    fifth: [bool; 256],
+    before: [bool; 256],
 }
 
 struct Text {
@@ -32,36 +32,37 @@ impl Endings {
     /// `texts` are in lower case; an empty one is no ending.
     pub fn new(texts: &[impl AsRef<str>]) -> Endings {
         let texts: Vec<&str> = texts.iter().map(AsRef::as_ref).filter(|text| !text.is_empty()).collect();
-        let table = |byte: fn(&[u8]) -> Option<&u8>| {
+        let table = |byte: fn(&[u8]) -> Option<u8>| {
             let mut table = [false; 256];
             for byte in texts.iter().filter_map(|text| byte(text.as_bytes())) {
-                table.get_mut(usize::from(byte | FOLD)).into_iter().for_each(|is| *is = true);
+                table.get_mut(usize::from(byte)).into_iter().for_each(|is| *is = true);
             }
             table
         };
+
         let counting = |text: &str| u64::MAX.checked_shl(64usize.saturating_sub(text.len().saturating_mul(8)) as u32).unwrap_or(0);
         let text = |text: &&str| Text { word: last_word(text.as_bytes()), counting: counting(text), text: (*text).into() };
         Endings {
             texts: texts.iter().map(text).collect(),
-            last_of_short: table(|text| text.last().filter(|_| text.len() < 5)),
-            last: table(|text| text.last().filter(|_| text.len() >= 5)),
-            fifth: table(fifth_last),
+            last_of_short: table(|text| last(text).filter(|_| text.len() < 6)),
+            last: table(|text| last(text).filter(|_| text.len() >= 6)),
+            before: table(before_exe),
         }
     }
 
     /// Whether it is certain that the text that `raw` stands for ends with none of them, whatever its case: never if escapes, or XML
     /// `entities` if it has such, could hide the answer.
     pub fn are_none_of(&self, raw: &[u8], entities: bool) -> bool {
-        let is = |table: &[bool; 256], byte: Option<&u8>| byte.and_then(|byte| table.get(usize::from(byte | FOLD))) == Some(&true);
-        let may_end = is(&self.last, raw.last());
-        let may_end_short = is(&self.last_of_short, raw.last());
+        let is = |table: &[bool; 256], byte: Option<u8>| byte.and_then(|byte| table.get(usize::from(byte))) == Some(&true);
+        let may_end = is(&self.last, last(raw));
+        let may_end_short = is(&self.last_of_short, last(raw));
         if !may_end && !may_end_short && !entities && !is_unicode_escape(tail(raw, ESCAPE)) {
             return true;
         }
         let longest_character = if entities { ENTITY } else { ESCAPE };
         // Where the last eight bytes are no text's, only a character that reaches into them matters.
         let mut reach = longest_character.wrapping_add(7);
-        if may_end_short || may_end && is(&self.fifth, fifth_last(raw)) {
+        if may_end_short || may_end && is(&self.before, before_exe(raw)) {
             let word = last_word(raw);
             for Text { text, .. } in self.texts.iter().filter(|text| (word ^ text.word) & text.counting == 0) {
                 if tail(raw, text.len()).eq_ignore_ascii_case(text.as_bytes()) {
@@ -76,8 +77,13 @@ impl Endings {
     }
 }
 
-fn fifth_last(bytes: &[u8]) -> Option<&u8> {
-    bytes.last_chunk::<5>().map(|[byte, ..]| byte)
+fn last(bytes: &[u8]) -> Option<u8> {
+    bytes.last().map(|byte| byte | FOLD)
+}
+
+/// The fifth and the sixth byte from the end in one.
+fn before_exe(bytes: &[u8]) -> Option<u8> {
+    bytes.last_chunk::<6>().map(|[sixth, fifth, ..]| (sixth | FOLD).rotate_left(3) ^ (fifth | FOLD))
 }
 
 /// Whether an escape stands here that may mean an ASCII character, or one whose lower case is one.
