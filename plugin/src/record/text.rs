@@ -6,25 +6,23 @@ use super::scan;
 ///
 /// Total: an unknown escape is kept as it stands, a lone surrogate and invalid UTF-8 become U+FFFD.
 pub fn unescape(raw: &[u8], limit: usize) -> String {
-    let plain = raw.get(..raw.len().min(limit)).unwrap_or(raw);
-    if !plain.contains(&b'\\') {
-        return cut(String::from_utf8_lossy(plain).into_owned(), limit);
-    }
-    let mut out: Vec<u8> = Vec::with_capacity(plain.len().saturating_add(8));
+    let capacity = raw.len().min(limit);
+    let mut out: Vec<u8> = Vec::with_capacity(capacity);
     let mut rest = raw;
     while out.len() < limit && !rest.is_empty() {
+        let length = out.len();
         let run = match rest.first_chunk::<8>() {
             // Eight bytes are copied, and those that were too many taken back: on an interpreter far less than a byte at a time.
-            Some(chunk) => {
-                let length = out.len();
+            Some(chunk) if length.saturating_add(8) <= capacity => {
                 let run = scan::before_backslash(*chunk);
                 out.extend_from_slice(chunk);
                 out.truncate(length.saturating_add(run));
                 run
             }
-            None => {
-                let run = rest.iter().position(|byte| *byte == b'\\').unwrap_or(rest.len());
-                out.extend_from_slice(rest.get(..run).unwrap_or_default());
+            _ => {
+                let part = rest.get(..limit.saturating_sub(length)).unwrap_or(rest);
+                let run = part.iter().position(|byte| *byte == b'\\').unwrap_or(part.len());
+                out.extend_from_slice(part.get(..run).unwrap_or_default());
                 run
             }
         };
