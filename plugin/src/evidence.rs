@@ -639,24 +639,28 @@ const CONTROLLER_JSON: &[u8] = br"C:\\Windows\\System32\\services.exe";
 /// The same as a [key](PathKey), on whatever drive.
 const CONTROLLER_KEY: &str = r"?:\windows\system32\services.exe";
 
-fn process_start(event: &Event<'_>, watch: &Watch, policy: &Policy) -> Found {
-    let image = required(event, Field::Image)?;
-    let parent_entity_id = entity_id(event, Field::ParentProcessGuid);
+/// What started a process whose parent has this ProcessGuid, and the parent's program as it was logged.
+fn parent_of(event: &Event<'_>, entity_id: Option<&str>, watch: &Watch, policy: &Policy) -> (Parent, Option<Box<str>>) {
     // Most that matter have this parent, written like this: it need not be worked out.
-    let by_controller = event.fields.raw_string(Field::ParentImage).is_some_and(|raw| scan::is_same(raw, CONTROLLER_JSON));
-    let parent_image = match by_controller {
-        true => Some(CONTROLLER.into()),
-        false => optional(event, Field::ParentImage).filter(|image| &**image != "?"),
-    };
-    let parent = match parent_image.as_deref().filter(|_| !by_controller).map(PathKey::new) {
-        _ if by_controller => Parent::Services,
+    if event.fields.raw_string(Field::ParentImage).is_some_and(|raw| scan::is_same(raw, CONTROLLER_JSON)) {
+        return (Parent::Services, Some(CONTROLLER.into()));
+    }
+    let image = optional(event, Field::ParentImage).filter(|image| &**image != "?");
+    let parent = match image.as_deref().map(PathKey::new) {
         Some(key) if key.matches_text(CONTROLLER_KEY) => Parent::Services,
-        _ if parent_entity_id.as_deref().is_some_and(|parent| watch.holds(parent.as_bytes())) => Parent::Watched,
+        _ if entity_id.is_some_and(|parent| watch.holds(parent.as_bytes())) => Parent::Watched,
         None => Parent::Unknown,
         Some(key) if key.file_name() == "wmiprvse.exe" => Parent::Wmi,
         Some(key) if policy.dcomexec.programs.iter().any(|program| program == key.file_name()) => Parent::Dcom,
         Some(_) => Parent::Other,
     };
+    (parent, image)
+}
+
+fn process_start(event: &Event<'_>, watch: &Watch, policy: &Policy) -> Found {
+    let image = required(event, Field::Image)?;
+    let parent_entity_id = entity_id(event, Field::ParentProcessGuid);
+    let (parent, parent_image) = parent_of(event, parent_entity_id.as_deref(), watch, policy);
     let (command_line, whole) = line(event, Field::CommandLine).unzip();
     let long = whole.flatten().map(|whole| {
         let commands = if matches!(parent, Parent::Wmi | Parent::Dcom) { &policy.wmiexec.commands } else { &policy.smbexec.commands };

@@ -385,9 +385,12 @@ fn reach(policy: &Policy) -> i64 {
 
 /// Whether any anchor is near enough to be joined to a piece. Mostly there is none, and no chain need be asked.
 fn has_near(evidence: &Evidence, anchors: &[Shelf], host: &Host, policy: &Policy) -> bool {
-    let within = reach(policy).unsigned_abs();
-    let mut pieces = anchors.iter().flat_map(|shelf| host.locker.shelf(*shelf));
-    pieces.any(|anchor| anchor.time.ms.abs_diff(evidence.time.ms) <= within)
+    let within = reach(policy);
+    anchors.iter().flat_map(|shelf| host.locker.shelf(*shelf)).any(|anchor| is_near(anchor, evidence, within))
+}
+
+fn is_near(anchor: &Evidence, evidence: &Evidence, within: i64) -> bool {
+    anchor.time.ms.abs_diff(evidence.time.ms) <= within.unsigned_abs()
 }
 
 /// Asks every chain that wants the piece about each of its anchors on the host; what is to be alerted joins the
@@ -402,11 +405,11 @@ fn judge(
     watch: &mut Watch,
     counters: &mut Counters,
 ) {
-    let within = reach(policy).unsigned_abs();
+    let within = reach(policy);
     for chain in chains.iter().filter(|chain| chain.wants(evidence, policy)) {
         let shelves = chain.anchors().iter().flat_map(|shelf| host.locker.shelf(*shelf));
-        let near = |anchor: &&Rc<Evidence>| anchor.time.ms.abs_diff(evidence.time.ms) <= within;
-        let anchors: Vec<Rc<Evidence>> = shelves.filter(near).filter(|anchor| chain.wants(anchor, policy)).cloned().collect();
+        let near = shelves.filter(|anchor| is_near(anchor, evidence, within));
+        let anchors: Vec<Rc<Evidence>> = near.filter(|anchor| chain.wants(anchor, policy)).cloned().collect();
         for anchor in anchors {
             let Some(mut finding) = chain.judge(&anchor, &host.locker, policy) else { continue };
             // Only a finding that the new piece is part of can have changed, unless it says what was done to the service, or

@@ -52,6 +52,7 @@ mod tests {
         for none in ["", "-", "{}", "{00000000-0000-0000-0000-000000000000}"] {
             assert_eq!(normalize(none), None);
         }
+        assert_eq!(bare(b"{00000000-0000-0000-0000-000000000000}").map(settle), Some(None));
     }
 
     proptest::proptest! {

@@ -39,7 +39,6 @@ impl Endings {
             }
             table
         };
-
         let counting = |text: &str| u64::MAX.checked_shl(64usize.saturating_sub(text.len().saturating_mul(8)) as u32).unwrap_or(0);
         let text = |text: &&str| Text { word: last_word(text.as_bytes()), counting: counting(text), text: (*text).into() };
         Endings {
@@ -127,7 +126,7 @@ mod tests {
         ] {
             assert_eq!(endings.are_none_of(raw.as_bytes(), false), none, "{raw}");
         }
-        let programs = Endings::new(&["services.exe", "wmiprvse.exe"]);
+        let programs = Endings::new(&["services.exe", "wmiprvse.exe", "q.exe", "no.exe"]);
         for (raw, none) in [
             (r"C:\\Windows\\System32\\SERVICES.exe", false),
             (r"C:\\Windows\\explorer.exe", true),
@@ -137,6 +136,11 @@ mod tests {
             (r"C:\\Windows\\service\u0073.exe", false),
             (r"service\u0073.exe and more.exe", true),
             (".exe", true),
+            (r"C:\\Q.exe", false),
+            ("q.exe", false),
+            ("r.exe", true),
+            ("NO.exe", false),
+            ("do.exe", true),
         ] {
             assert_eq!(programs.are_none_of(raw.as_bytes(), false), none, "{raw}");
         }
@@ -146,8 +150,8 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn a_value_is_never_ruled_out_wrongly(raw in r#"(\\u00(65|45|58|2e|4)|[eExX.?abé]|\\\\|\\/|&#101;){0,12}"#, entities: bool) {
-            let endings = ["exe", ".", "x.exe", "?", "abexxexxex.exe"];
+        fn a_value_is_never_ruled_out_wrongly(raw in r#"(\\u00(65|45|58|2e|4)|[eExX.?abé]|ste|\\\\s|\\\\|\\/|&#101;){0,12}"#, entities: bool) {
+            let endings = ["exe", ".", "x.exe", "?", "abexxexxex.exe", "steste", "ex.exe", "\\sxxx"];
             let text = text::unescape(raw.as_bytes(), usize::MAX);
             let text = if entities { text::unentity(&text) } else { text };
             let ends = endings.iter().any(|ending| text.to_ascii_lowercase().ends_with(ending));

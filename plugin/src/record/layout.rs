@@ -35,7 +35,7 @@ pub struct Step {
     node: u32,
     /// The step that came next the last time.
     pub next: StepNumber,
-    /// The one that did before that one: records of one kind may have their members in a few orders.
+    /// The last one beside that: records of one kind may have their members in a few orders.
     other: StepNumber,
     /// What stands under the key.
     pub entry: Entry,
@@ -97,7 +97,7 @@ impl Layout {
 
     /// Nothing seen yet.
     pub fn new() -> Layout {
-        // Not an array, which would be made on the stack, where 32 KiB are too much.
+        // Not an array, which would be made on the stack, where 36 KiB are too much.
         Layout { steps: vec![Step::FREE; STEPS].into() }
     }
 
@@ -137,7 +137,7 @@ impl Layout {
     }
 
     fn expect(&mut self, before: StepNumber, number: StepNumber) {
-        if let Some(before) = self.steps.get_mut(before as usize) {
+        if let Some(before) = self.steps.get_mut(before as usize).filter(|before| before.next != number) {
             before.other = std::mem::replace(&mut before.next, number);
         }
     }
@@ -166,5 +166,51 @@ impl Layout {
         }
         self.expect(before, number as StepNumber);
         number as StepNumber
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_same_bytes_at_the_same_node_are_the_same_step() {
+        let step = |node: Node, bytes: &[u8]| Step::of(node, bytes, bytes.len()).expect("it can be one").0;
+        let steps = [
+            step(1, br#","Image":""#),
+            step(1, br#","Imagf":""#),
+            step(1, br#","ImageX":""#),
+            step(1, br#","IntegrityLevel":""#),
+            step(1, br#","IntegritzLevel":""#),
+            step(1, br#","ParentProcessGuid12345678":""#),
+            step(1, br#","ParentProcessGuie12345678":""#),
+            step(2, br#","Image":""#),
+        ];
+        for (index, one) in steps.iter().enumerate() {
+            for (other_index, other) in steps.iter().enumerate() {
+                assert_eq!(one.is_like(other), index == other_index, "{index} {other_index}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_two_that_came_last_are_expected() {
+        let mut layout = Layout::new();
+        let records = [r#","Image":"x"#, r#","User":"x"#, r#","Hashes":"x"#].map(|key| format!("{key}{}", " ".repeat(LONGEST)));
+        let mut learn = |record: &str| {
+            let length = record.trim_end().len() - 1;
+            layout
+                .recall(Layout::START, 0, record.as_bytes(), length)
+                .unwrap_or_else(|| layout.learn(Layout::START, 0, record.as_bytes(), length, NO_ENTRY))
+        };
+        let [image, user, hashes] = records.each_ref().map(|record| learn(record));
+        // Once more what is expected already: what came before that is not forgotten.
+        learn(&records[2]);
+        assert_eq!(layout.step(Layout::START).next, hashes);
+        let other = layout.follow_other(Layout::START, 0, records[1].as_bytes());
+        assert_eq!(other.map(|(step, _, value)| (step, value.starts_with(b"\"x"))), Some((user, true)));
+        assert_eq!(layout.step(Layout::START).next, user);
+        let other = layout.follow_other(Layout::START, 0, records[0].as_bytes());
+        assert!(other.is_none(), "{image} was the last but two");
     }
 }

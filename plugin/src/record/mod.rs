@@ -442,11 +442,13 @@ impl<'a> Fields<'a> {
             Kind::Scalar => text::cut(String::from_utf8_lossy(raw).into_owned(), limit),
             Kind::Array | Kind::Absent => return None,
         };
-        let text = if scan::is_printable(text.as_bytes()) { text } else { self.odd_text(text, raw, limit) };
+        // What was cut off may be no UTF-8, too.
+        let is_usual = raw.len() <= limit && scan::is_printable(text.as_bytes());
+        let text = if is_usual { text } else { self.odd_text(text, raw, limit) };
         (!form::is_nothing(&text)).then_some(Cow::Owned(text))
     }
 
-    /// Text of `raw` that is more than printable ASCII, without what an alert should not hold.
+    /// Text of `raw` that may be more than printable ASCII, without what an alert should not hold.
     #[cold]
     #[inline(never)]
     fn odd_text(&self, text: String, raw: &[u8], limit: usize) -> String {
@@ -770,6 +772,25 @@ mod tests {
             assert_eq!(fields(&record).text(Field::Image), None, "{record}");
         }
         assert_eq!(fields(r#"{"EventID":11}"#).text(Field::Image), None);
+    }
+
+    #[test]
+    fn what_is_no_text_is_replaced_and_told() {
+        let long = "a".repeat(2 * MAX_TEXT);
+        for (raw, text, is_invalid) in [
+            (b"a\\u0001b\\u007f\\tc".to_vec(), "a\u{fffd}b\u{fffd}\tc".to_owned(), false),
+            (b"a\x01b\\\\".to_vec(), "a\u{fffd}b\\".to_owned(), false),
+            (b"B\xdcRO".to_vec(), "B\u{fffd}RO".to_owned(), true),
+            ("B\u{dc}RO".as_bytes().to_vec(), "B\u{dc}RO".to_owned(), false),
+            // Behind the cut.
+            ([long.as_bytes(), b"\xdc"].concat(), "a".repeat(MAX_TEXT), true),
+            ([br"C:\\".as_slice(), long.as_bytes(), b"\xdc"].concat(), format!(r"C:\{}", "a".repeat(MAX_TEXT - 3)), true),
+        ] {
+            let record = [br#"{"EventID":11,"Image":""#.as_slice(), &raw, br#""}"#].concat();
+            let fields = read(&record, &mut Reader::default(), &Only11).expect("it is JSON").expect("it is wanted");
+            assert_eq!(fields.text(Field::Image).as_deref(), Some(&*text));
+            assert_eq!(fields.invalid_utf8.get(), is_invalid, "{text}");
+        }
     }
 
     #[test]

@@ -530,6 +530,21 @@ mod tests {
         }
     }
 
+    #[test]
+    fn plain_and_printable_are_told_of_every_byte() {
+        for length in 1..=20 {
+            for at in 0..length {
+                for byte in 0..=u8::MAX {
+                    let mut bytes = vec![b'a'; length];
+                    bytes[at] = byte;
+                    let printable = (b' '..=b'~').contains(&byte);
+                    assert_eq!(is_printable(&bytes), printable, "{byte} at {at} of {length}");
+                    assert_eq!(is_plain(&bytes), printable && byte != b'\\', "{byte} at {at} of {length}");
+                }
+            }
+        }
+    }
+
     proptest::proptest! {
         #[test]
         fn a_unicode_escape_is_never_overlooked(text in r#"[a\\u0]{0,60}"#) {

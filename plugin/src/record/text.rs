@@ -6,10 +6,12 @@ use super::scan;
 ///
 /// Total: an unknown escape is kept as it stands, a lone surrogate and invalid UTF-8 become U+FFFD.
 pub fn unescape(raw: &[u8], limit: usize) -> String {
-    let capacity = raw.len().min(limit);
+    // A character that begins before the limit ends before this.
+    let end = limit.saturating_add(char::MAX.len_utf8()).saturating_sub(1);
+    let capacity = raw.len().min(end);
     let mut out: Vec<u8> = Vec::with_capacity(capacity);
     let mut rest = raw;
-    while out.len() < limit && !rest.is_empty() {
+    while out.len() < end && !rest.is_empty() {
         let length = out.len();
         let run = match rest.first_chunk::<8>() {
             // Eight bytes are copied, and those that were too many taken back: on an interpreter far less than a byte at a time.
@@ -20,7 +22,7 @@ pub fn unescape(raw: &[u8], limit: usize) -> String {
                 run
             }
             _ => {
-                let part = rest.get(..limit.saturating_sub(length)).unwrap_or(rest);
+                let part = rest.get(..end.saturating_sub(length)).unwrap_or(rest);
                 let run = part.iter().position(|byte| *byte == b'\\').unwrap_or(part.len());
                 out.extend_from_slice(part.get(..run).unwrap_or_default());
                 run
@@ -188,6 +190,12 @@ mod tests {
             let json = serde_json::to_string(&text).unwrap();
             let raw = &json.as_bytes()[1..json.len() - 1];
             proptest::prop_assert_eq!(unescape(raw, usize::MAX), text);
+        }
+
+        #[test]
+        fn text_is_cut_between_characters(text in r#"([aé€😀]|\\\\|\\u00e9|\\ud83d\\ude00|\\u12|\\q){0,12}"#, limit in 0usize..24) {
+            let whole = unescape(text.as_bytes(), usize::MAX);
+            proptest::prop_assert_eq!(unescape(text.as_bytes(), limit), cut_str(&whole, limit));
         }
 
         #[test]

@@ -89,6 +89,17 @@ mod tests {
     }
 
     #[test]
+    fn what_is_past_is_far_on_either_side() {
+        const KEEP: i64 = NEAR_MS * 10;
+        let mut clock = Clock::default();
+        clock.observe(0);
+        for (ms, is_past) in [(-KEEP, false), (-KEEP - 1, true), (NEAR_MS, false), (NEAR_MS + 1, true), (i64::MIN, true), (i64::MAX, true)]
+        {
+            assert_eq!(clock.is_past(ms, KEEP), is_past, "{ms}");
+        }
+    }
+
+    #[test]
     fn a_quiet_host_starts_anew() {
         let mut clock = Clock::default();
         clock.observe(0);

@@ -255,6 +255,19 @@ mod tests {
     }
 
     #[test]
+    fn what_joined_goes_after_all_that_did_not_whatever_it_is_worth() {
+        let mut locker = Locker::default();
+        let joined = file(0, r"C:\share\a.docx", Writer::System);
+        put(&mut locker, &joined);
+        locker.join(&joined);
+        for n in 1..40 {
+            put(&mut locker, &file(n * 10, &format!(r"C:\{n}.exe"), Writer::System));
+        }
+        assert_eq!(locker.shelf(Shelf::FileWrite).count(), 11);
+        assert!(locker.shelf(Shelf::FileWrite).any(|piece| Rc::ptr_eq(piece, &joined)));
+    }
+
+    #[test]
     fn what_is_worth_less_than_all_there_is_does_not_push_it_out() {
         let mut locker = Locker::default();
         for n in 0..11 {
@@ -285,8 +298,10 @@ mod tests {
         }
         let dropped = file(1_500_000, r"C:\Windows\a.exe", Writer::System);
         put(&dropped, false);
-        let kept = put(&file(1_500_500, r"C:\share\b.docx", Writer::System), false);
+        let document = file(1_500_500, r"C:\share\b.docx", Writer::System);
+        let kept = put(&document, false);
         assert!(kept.iter().any(|piece| Rc::ptr_eq(piece, &dropped)));
+        assert!(kept.iter().any(|piece| Rc::ptr_eq(piece, &document)));
     }
 
     #[test]
