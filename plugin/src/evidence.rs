@@ -866,6 +866,19 @@ mod tests {
         }
     }
 
+    /// Looks at the event that a record is.
+    fn with_event(record: &str, look: impl FnOnce(&Event<'_>)) {
+        let fields = read(record.as_bytes(), &mut Reader::default(), &All).expect("it is JSON").expect("it has an id");
+        look(&Event::new(&fields, None, &HostNames::default()).unwrap_or_else(|reject| panic!("{reject:?}: {record}")));
+    }
+
+    fn fact_of(event: &Event<'_>) -> Option<Fact> {
+        match Evidence::from_event(event, &OwnAddresses::default(), &Watch::default(), &Policy::default()) {
+            Outcome::Fact(evidence) => Some(evidence.fact),
+            Outcome::Irrelevant | Outcome::Incomplete => None,
+        }
+    }
+
     #[test]
     fn the_service_controller_is_one_however_it_is_written() {
         for parent in
@@ -874,15 +887,11 @@ mod tests {
             let record = format!(
                 r#"{{"EventID":1,"ProviderName":"{SYSMON_PROVIDER}","Computer":"PC1","EventTime":"2024-09-14T09:52:33Z","Image":"C:\\a.exe","ParentImage":"{parent}"}}"#
             );
-            let fields = read(record.as_bytes(), &mut Reader::default(), &All).expect("it is JSON").expect("it has an id");
-            let event = Event::new(&fields, None, &HostNames::default()).unwrap_or_else(|reject| panic!("{reject:?}: {record}"));
-            let Outcome::Fact(Evidence { fact: Fact::ProcessStart(start), .. }) =
-                Evidence::from_event(&event, &OwnAddresses::default(), &Watch::default(), &Policy::default())
-            else {
-                panic!("{record}");
-            };
-            assert_eq!(start.parent, Parent::Services, "{parent}");
-            assert_eq!(start.parent_image.as_deref(), fields.text(Field::ParentImage).as_deref(), "{parent}");
+            with_event(&record, |event| {
+                let Some(Fact::ProcessStart(start)) = fact_of(event) else { panic!("{record}") };
+                assert_eq!(start.parent, Parent::Services, "{parent}");
+                assert_eq!(start.parent_image.as_deref(), event.fields.text(Field::ParentImage).as_deref(), "{parent}");
+            });
         }
     }
 
@@ -903,9 +912,7 @@ mod tests {
             let record = format!(
                 r#"{{"EventID":4624,"ProviderName":"{SECURITY_PROVIDER}","Computer":"PC1","EventTime":"2024-09-14T09:52:33Z","LogonType":3,"IpAddress":"10.9.9.9","TargetUserName":"alice","TargetLogonId":"{id}"}}"#
             );
-            let fields = read(record.as_bytes(), &mut Reader::default(), &All).expect("it is JSON").expect("it has an id");
-            let event = Event::new(&fields, None, &HostNames::default()).unwrap_or_else(|reject| panic!("{reject:?}: {record}"));
-            assert_eq!(logon_id(&event, Field::TargetLogonId), want, "{id}");
+            with_event(&record, |event| assert_eq!(logon_id(event, Field::TargetLogonId), want, "{id}"));
         }
     }
 
@@ -925,14 +932,13 @@ mod tests {
                 "EventID": 13, "ProviderName": SYSMON_PROVIDER, "Computer": "PC1", "EventTime": "2024-09-14T09:52:33Z",
                 "Image": "System", "TargetObject": target, "Details": "DWORD (0x00000003)",
             });
-            let record = record.to_string();
-            let fields = read(record.as_bytes(), &mut Reader::default(), &All).expect("it is JSON").expect("it has an id");
-            let event = Event::new(&fields, None, &HostNames::default()).unwrap_or_else(|reject| panic!("{reject:?}: {record}"));
-            let found = match Evidence::from_event(&event, &OwnAddresses::default(), &Watch::default(), &Policy::default()) {
-                Outcome::Fact(Evidence { fact: Fact::ServiceMark(mark), .. }) => Some(mark.service),
-                _ => None,
-            };
-            assert_eq!(found.as_deref(), service, "{target}");
+            with_event(&record.to_string(), |event| {
+                let found = match fact_of(event) {
+                    Some(Fact::ServiceMark(mark)) => Some(mark.service),
+                    _ => None,
+                };
+                assert_eq!(found.as_deref(), service, "{target}");
+            });
         }
     }
 

@@ -1,17 +1,13 @@
 //! Process GUIDs: with or without braces, in either case, all-zero when Sysmon does not know the process.
 
-use super::{lower_ascii, lower_bytes};
+use super::lower_bytes;
 use crate::record::scan;
 
 /// The GUID in lower case without braces; `None` for the empty, null and all-zero forms.
 ///
 /// Sysmon writes a zero `ParentProcessGuid` for parents it could not open (protected `services.exe`).
 pub fn normalize(text: &str) -> Option<String> {
-    let bare = text.trim().trim_start_matches('{').trim_end_matches('}');
-    if bare.is_empty() || bare == "-" || bare.bytes().all(|b| matches!(b, b'0' | b'-')) {
-        return None;
-    }
-    Some(lower_ascii(bare))
+    settle(text.trim().trim_start_matches('{').trim_end_matches('}').as_bytes())
 }
 
 /// Digits and dashes of a GUID.
@@ -31,8 +27,9 @@ pub fn bare(raw: &[u8]) -> Option<&[u8; LENGTH]> {
     (first.is_ascii_hexdigit() && last.is_ascii_hexdigit() && scan::is_plain(bare)).then_some(bare)
 }
 
-/// What [`normalize`] makes of a [bare] one.
-pub fn settle(bare: &[u8; LENGTH]) -> Option<String> {
+/// The same of one without braces and blanks, as a [bare] one is.
+pub fn settle(bare: &[u8]) -> Option<String> {
+    // "-" and no text are nothing, too.
     let is_zero = bare.iter().all(|byte| matches!(byte, b'0' | b'-'));
     String::from_utf8(lower_bytes(bare)).ok().filter(|_| !is_zero)
 }
@@ -52,7 +49,7 @@ mod tests {
         for none in ["", "-", "{}", "{00000000-0000-0000-0000-000000000000}"] {
             assert_eq!(normalize(none), None);
         }
-        assert_eq!(bare(b"{00000000-0000-0000-0000-000000000000}").map(settle), Some(None));
+        assert_eq!(bare(b"{00000000-0000-0000-0000-000000000000}").map(|bare| settle(bare)), Some(None));
     }
 
     proptest::proptest! {
