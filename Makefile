@@ -33,7 +33,7 @@ lint: setup setup-wamr
 	$(CARGO) clippy --release --workspace --all-targets --features psexec-filter-tests/wamr -- -D warnings
 	$(CARGO) clippy --release --package psexec-filter-plugin --package psexec-filter-baseline --target $(WASM) -- -D warnings
 
-## What a record costs and how fast `run` is, as ratios in one run, written to BENCHMARKS.md. About three minutes on a quiet machine.
+## What a record costs and how fast `run` is, as ratios in one run, written to BENCHMARKS.md. About five minutes on a quiet machine.
 ## The modules beside ours are compiled as host-harness/build.rs compiles it.
 PAGE := target/BENCHMARKS.md
 bench: setup setup-wamr

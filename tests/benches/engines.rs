@@ -3,16 +3,18 @@
 //!
 //! Beside the filter stand a module that parses three fields with serde and one that parses into `serde_json::Value`. In each
 //! round all modules take the same records in turn, and a figure is the median over the rounds, so that a machine that changes
-//! its speed changes no multiple; and only the processor's time counts.
+//! its speed changes no multiple; and only the processor's time counts. Each is alone while it is measured, as a shipper's only
+//! filter is: WAMR looks for a module among all that run whenever the host allocates in it (`wasm_clusters_search_exec_env`), so
+//! that each one that was started later makes those before it slower.
 
 use cpu_time::ThreadTime;
 use psexec_filter::engine::{Compiled, Engine, Options};
-use psexec_filter_tests::{CMD, Host, corpus_files, engines_with, module, skipped};
+use psexec_filter_tests::{CMD, Host, STARTS, corpus_files, module, skipped};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-const ROUNDS: usize = 15;
+const ROUNDS: usize = 9;
 
 /// A module goes through the records of a round as often as takes it this long.
 const ROUND: Duration = Duration::from_millis(3);
@@ -45,16 +47,16 @@ fn main() {
          WAMR is the interpreter that Fluent Bit uses, built as Fluent Bit builds it for Linux; wasmtime compiles, and is what `psexec-filter run` uses."
     );
     let logs = corpus();
-    let names: Vec<&str> = engines_with(module(), Options::default()).into_iter().map(|(name, _)| name).collect();
-    for (index, name) in names.into_iter().enumerate().rev() {
+    for (name, start) in STARTS.iter().rev() {
         eprintln!("measuring on {name}");
-        let new = || modules.map(|(module, function)| engines_with(module, Options { function, free: true }).swap_remove(index).1);
-        println!("\n## On {}", if name == "wamr" { "WAMR" } else { name });
-        whole_logs(new, &logs);
-        unwanted_by_size(new);
-        wanted_by_kind(new, &logs);
-        by_kind(new, &logs);
-        by_hosts(new);
+        let contenders = modules.map(|(module, function)| move || start(module, Options { function, free: true }));
+        let contenders = contenders.each_ref().map(|start| start as &dyn Fn() -> Box<dyn Engine>);
+        println!("\n## On {}", if *name == "wamr" { "WAMR" } else { name });
+        whole_logs(contenders, &logs);
+        unwanted_by_size(contenders);
+        wanted_by_kind(contenders, &logs);
+        by_kind(contenders, &logs);
+        by_hosts(contenders);
     }
     module_itself();
 }
@@ -84,14 +86,14 @@ fn machine() -> String {
     )
 }
 
-/// One after the other: pass-through, the filter, three fields, everything.
-type Contenders = [Box<dyn Engine>; 4];
+/// What starts one after the other: pass-through, the filter, three fields, everything.
+type Contenders<'a> = [&'a dyn Fn() -> Box<dyn Engine>; 4];
 
 /// What each of the contenders takes for a record: microseconds, and the multiple of the first.
 type Figures = [(f64, f64); 4];
 
 /// One record after the other as the log has them.
-fn whole_logs(new: impl Fn() -> Contenders, logs: &BTreeMap<String, Vec<Vec<u8>>>) {
+fn whole_logs(contenders: Contenders<'_>, logs: &BTreeMap<String, Vec<Vec<u8>>>) {
     println!("\n### A whole log\n");
     let Some(log) = logs.get(LOG) else {
         return println!("Not measured: the recorded logs are not beside the project.");
@@ -99,15 +101,14 @@ fn whole_logs(new: impl Fn() -> Contenders, logs: &BTreeMap<String, Vec<Vec<u8>>
     let wanted: Vec<Vec<u8>> = log.iter().filter(|record| kind(record).is_some_and(|(_, id)| WANTED.contains(&id))).cloned().collect();
     println!("`{LOG}`, an attack among all that its machines logged.\n");
     table_head(&["records", "how many", "mean bytes"]);
-    let mut contenders = new();
     for (label, records) in [("all (goal: at most x2)", log), ("of a kind that a chain wants", &wanted)] {
-        let figures = measure(&mut contenders, std::slice::from_ref(records));
+        let figures = measure(contenders, records, records);
         row(&[label, &records.len().to_string(), &mean_bytes(records).to_string()], &figures);
     }
 }
 
 /// A record that no chain wants, as three shippers write it, from its smallest to 64 KiB.
-fn unwanted_by_size(new: impl Fn() -> Contenders) {
+fn unwanted_by_size(contenders: Contenders<'_>) {
     println!("\n### A record that no chain wants, by size (goal: at most x1.6)\n");
     println!("Event 10 in the shape of three producers, its event id in the first 256 bytes.\n");
     table_head(&["producer", "KiB"]);
@@ -125,19 +126,19 @@ fn unwanted_by_size(new: impl Fn() -> Contenders) {
             r#"{"@timestamp":"2024-09-14T09:52:33.210Z","winlog":{"channel":"Microsoft-Windows-Sysmon/Operational","event_id":10,"computer_name":"WS01.corp.example"},"#,
         ),
     ] {
-        let mut contenders = new();
         for size in [512, KIB, 3 * KIB, 8 * KIB, 16 * KIB, 64 * KIB] {
             let tail = "\"Message\":\"\"}";
             let pad = "x".repeat(size.saturating_sub(head.len() + tail.len()));
             let record = format!("{head}\"Message\":\"{pad}\"}}").into_bytes();
-            let figures = measure(&mut contenders, &[vec![record]]);
+            let record = [record];
+            let figures = measure(contenders, &record, &record);
             row(&[producer, &(size as f64 / KIB as f64).to_string()], &figures);
         }
     }
 }
 
 /// Records that the chains keep or look at, all brought to the same size.
-fn wanted_by_kind(new: impl Fn() -> Contenders, logs: &BTreeMap<String, Vec<Vec<u8>>>) {
+fn wanted_by_kind(contenders: Contenders<'_>, logs: &BTreeMap<String, Vec<Vec<u8>>>) {
     println!("\n### A record of 3 KiB that a chain wants (goal: at most x8)\n");
     println!("Up to {KIND} of each kind from all recorded logs; `Message` is cut or filled up until the record has 3 KiB.\n");
     table_head(&["event", "how many"]);
@@ -147,36 +148,35 @@ fn wanted_by_kind(new: impl Fn() -> Contenders, logs: &BTreeMap<String, Vec<Vec<
         }
         let records: Vec<Vec<u8>> = records.into_iter().filter_map(|record| sized(&record, 3 * KIB)).collect();
         if !records.is_empty() {
-            row(&[&format!("{source} {id}"), &records.len().to_string()], &measure(&mut new(), std::slice::from_ref(&records)));
+            row(&[&format!("{source} {id}"), &records.len().to_string()], &measure(contenders, &records, &records));
         }
     }
 }
 
 /// Everything that the recorded logs hold much of, as it is.
-fn by_kind(new: impl Fn() -> Contenders, logs: &BTreeMap<String, Vec<Vec<u8>>>) {
+fn by_kind(contenders: Contenders<'_>, logs: &BTreeMap<String, Vec<Vec<u8>>>) {
     println!("\n### By kind of event\n");
     println!("Up to {KIND} of each kind from all recorded logs, as they are; kinds with fewer than 50 are left out.\n");
     table_head(&["event", "how many", "mean bytes"]);
     for ((source, id), records) in kinds(logs).into_iter().filter(|(_, records)| records.len() >= 50) {
-        let figures = measure(&mut new(), std::slice::from_ref(&records));
+        let figures = measure(contenders, &records, &records);
         row(&[&format!("{source} {id}"), &records.len().to_string(), &mean_bytes(&records).to_string()], &figures);
     }
 }
 
 /// The same stream of wanted records, spread over more and more hosts.
-fn by_hosts(new: impl Fn() -> Contenders) {
+fn by_hosts(contenders: Contenders<'_>) {
     println!("\n### By number of hosts\n");
     println!("Connections, files, services and processes in turn, none of them harmless enough to be dropped at once.\n");
     table_head(&["hosts"]);
     for hosts in [1, 100, 4_096] {
-        let rounds: Vec<Vec<Vec<u8>>> = (0..=ROUNDS as i64).map(|round| busy_hours(hosts, round)).collect();
-        row(&[&hosts.to_string()], &measure(&mut new(), &rounds));
+        row(&[&hosts.to_string()], &measure(contenders, &busy_hours(hosts, 0), &busy_hours(hosts, 1)));
     }
 }
 
-/// 8,192 records of so many hosts, a second apart.
+/// 16,384 records of so many hosts, a second apart.
 fn busy_hours(hosts: i64, round: i64) -> Vec<Vec<u8>> {
-    const RECORDS: i64 = 8_192;
+    const RECORDS: i64 = 16_384;
     let numbers = round * RECORDS..(round + 1) * RECORDS;
     let records = numbers.map(|number| {
         let (host, ms) = (Host::new(&format!("PC{}", number % hosts)), number * 1_000);
@@ -239,25 +239,23 @@ fn row(labels: &[&str], [pass, ours, three, value]: &Figures) {
     println!("| {} | {:.2} us | **x{:.2}** | x{:.1} | x{:.1} |", labels.join(" | "), pass.0, ours.1, three.1, value.1);
 }
 
-/// The figures of all contenders over `rounds`, each of which is used in turn.
-fn measure(contenders: &mut Contenders, rounds: &[Vec<Vec<u8>>]) -> Figures {
-    let mut times: Vec<[f64; 4]> = Vec::new();
-    let mut repeats = [1u32; 4];
-    for (round, records) in (0..=ROUNDS).zip(rounds.iter().cycle()) {
-        let mut time = [0.0; 4];
-        for ((engine, time), repeats) in contenders.iter_mut().zip(&mut time).zip(&mut repeats) {
-            *time = pass(&mut **engine, records, *repeats);
-            // The first round warms up. How often a small one is to be repeated is told by one more; records that come only once
-            // are not repeated.
-            if round == 0 && rounds.len() == 1 {
-                *time = pass(&mut **engine, records, 1);
-                *repeats = (ROUND.as_secs_f64() * 1e6 / (*time * records.len() as f64)).ceil() as u32;
-            }
-        }
-        if round > 0 {
-            times.push(time);
-        }
-    }
+/// The figures of all contenders for `records`, when each has seen those `before` as often.
+fn measure(contenders: Contenders<'_>, before: &[Vec<u8>], records: &[Vec<u8>]) -> Figures {
+    // Few are repeated, so that a round takes a while; how often, a first try tells.
+    let repeats = contenders.map(|start| {
+        let mut engine = start();
+        pass(&mut *engine, before, 1);
+        (ROUND.as_secs_f64() * 1e6 / (pass(&mut *engine, records, 1) * records.len() as f64)).ceil() as u32
+    });
+    let rounds = (0..ROUNDS).map(|_| {
+        let mut repeats = repeats.into_iter();
+        contenders.map(|start| {
+            let (mut engine, repeats) = (start(), repeats.next().unwrap_or(1));
+            pass(&mut *engine, before, repeats);
+            pass(&mut *engine, records, repeats)
+        })
+    });
+    let times: Vec<[f64; 4]> = rounds.collect();
     [0, 1, 2, 3].map(|index| (median(times.iter().map(|time| time[index])), median(times.iter().map(|time| time[index] / time[0]))))
 }
 

@@ -18,8 +18,18 @@ pub fn engines(module: &[u8]) -> Vec<Named> {
 
 /// The same, driven as `options` say.
 pub fn engines_with(module: &[u8], options: Options<'_>) -> Vec<Named> {
-    [Some(("wasmtime", wasmtime_with(module, options))), interpreter(module, options)].into_iter().flatten().collect()
+    STARTS.iter().map(|(name, start)| (*name, start(module, options))).collect()
 }
+
+/// How a module is started, with options.
+pub type Start = fn(&[u8], Options<'_>) -> Box<dyn Engine>;
+
+/// All engines this was built with, by name.
+pub const STARTS: &[(&str, Start)] = &[
+    ("wasmtime", wasmtime_with),
+    #[cfg(feature = "wamr")]
+    ("wamr", wamr_with),
+];
 
 /// The engine that takes less time, for long stories.
 pub fn wasmtime(module: &[u8]) -> Box<dyn Engine> {
@@ -29,8 +39,8 @@ pub fn wasmtime(module: &[u8]) -> Box<dyn Engine> {
 /// The engine on which a policy given as TOML is tried: the interpreter, where there is one. What a policy says is the same on
 /// every engine, and wasmtime would compile the whole module once more for each.
 pub fn policy_engine(policy: &str) -> Named {
-    let module = module_with(policy);
-    interpreter(&module, Options::default()).unwrap_or_else(|| ("wasmtime", wasmtime(&module)))
+    let (name, start) = STARTS.last().expect("there is one");
+    (name, start(&module_with(policy), Options::default()))
 }
 
 fn wasmtime_with(module: &[u8], options: Options<'_>) -> Box<dyn Engine> {
@@ -38,13 +48,8 @@ fn wasmtime_with(module: &[u8], options: Options<'_>) -> Box<dyn Engine> {
 }
 
 #[cfg(feature = "wamr")]
-fn interpreter(module: &[u8], options: Options<'_>) -> Option<Named> {
-    Some(("wamr", Box::new(psexec_filter::engine::Wamr::new(module, options).expect("WAMR takes the module"))))
-}
-
-#[cfg(not(feature = "wamr"))]
-fn interpreter(_: &[u8], _: Options<'_>) -> Option<Named> {
-    None
+fn wamr_with(module: &[u8], options: Options<'_>) -> Box<dyn Engine> {
+    Box::new(psexec_filter::engine::Wamr::new(module, options).expect("WAMR takes the module"))
 }
 
 /// The module compiled, once in a test run: most tests use the same few.
