@@ -729,7 +729,7 @@ fn service_set(event: &Event<'_>) -> Found {
     // ASCII folding keeps offsets: the name is shown as it was written.
     let folded = lower_ascii(&target);
     let Some((name, key)) = SERVICE_VALUES.iter().find_map(|name| Some((name, folded.strip_suffix(name)?))) else { return Ok(None) };
-    let above = key.trim_end_matches(|c| c != '\\');
+    let above = key.get(..path::name_start(key)).unwrap_or_default();
     // Below a service may be other keys of that name: those are no services.
     let mut places = above.as_bytes().windows(SERVICES.len()).enumerate();
     let first = places.find(|(_, place)| scan::is_same(place, SERVICES.as_bytes()));

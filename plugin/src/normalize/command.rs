@@ -1,5 +1,6 @@
 //! Command lines. Windows, and the tools that run commands, spell one command in several ways.
 
+use super::push_lower;
 use crate::record::text;
 
 /// Longest command line that Windows starts a process with: 32,767 UTF-16 units, in bytes of UTF-8.
@@ -21,11 +22,7 @@ pub fn plain(line: &str, limit: usize) -> String {
                 out.push(' ');
             }
             blank = false;
-            if c.is_ascii() {
-                out.push(c.to_ascii_lowercase());
-            } else {
-                out.extend(c.to_lowercase());
-            }
+            push_lower(&mut out, c);
         }
     }
     text::cut(out, limit)

@@ -17,6 +17,15 @@ pub fn lower(text: &str) -> String {
     if text.is_ascii() { lower_ascii(text) } else { text.to_lowercase() }
 }
 
+/// Adds a character in lower case.
+pub fn push_lower(text: &mut String, c: char) {
+    if c.is_ascii() {
+        text.push(c.to_ascii_lowercase());
+    } else {
+        text.extend(c.to_lowercase());
+    }
+}
+
 /// `text` with its ASCII letters in lower case.
 pub fn lower_ascii(text: &str) -> String {
     String::from_utf8(lower_bytes(text.as_bytes())).unwrap_or_else(|_| text.to_ascii_lowercase())

@@ -6,7 +6,7 @@
 //! `\Device\HarddiskVolumeN\`, `\\host\ADMIN$\`, `\\host\C$\`, doubled backslashes (Wazuh), forward slashes,
 //! trailing dots and blanks, `.` and `..`.
 
-use super::lower_ascii;
+use super::{lower_ascii, push_lower};
 use crate::record::scan;
 use serde::{Deserialize, Serialize};
 
@@ -45,7 +45,7 @@ impl PathKey {
         let unquoted = path.trim().trim_matches('"').trim();
         let mut text = collapse(unquoted);
         for _ in 0..PREFIX_ROUNDS {
-            let found = PREFIXES.iter().find_map(|(from, to)| text.strip_prefix(from).map(|rest| format!("{to}{rest}")));
+            let found = PREFIXES.iter().find_map(|(from, to)| text.strip_prefix(from).map(|rest| [to, rest].concat()));
             match found.or_else(|| volume(&text)).or_else(|| share(&text)) {
                 Some(next) => text = next,
                 None => break,
@@ -75,9 +75,7 @@ impl PathKey {
 
     /// The last component.
     pub fn file_name(&self) -> &str {
-        // A byte at a time: a search for one takes more steps to begin than most names are long.
-        let start = self.0.bytes().rposition(|byte| byte == b'\\').map_or(0, |backslash| backslash.saturating_add(1));
-        self.0.get(start..).unwrap_or(&self.0)
+        self.0.get(name_start(&self.0)..).unwrap_or(&self.0)
     }
 
     /// The extension in lower case without the dot; empty if there is none.
@@ -87,6 +85,12 @@ impl PathKey {
             None => "",
         }
     }
+}
+
+/// Where the last component of a path begins.
+pub fn name_start(path: &str) -> usize {
+    // A byte at a time: a search for one takes more steps to begin than most names are long.
+    path.bytes().rposition(|byte| byte == b'\\').map_or(0, |backslash| backslash.saturating_add(1))
 }
 
 /// Whether a path stands as Windows itself writes nearly all: from a drive's root on, with nothing that has to be resolved.
@@ -136,7 +140,7 @@ fn collapse(text: &str) -> String {
                 }
             }
             '%' if percent => {}
-            _ => out.extend(c.to_lowercase()),
+            _ => push_lower(&mut out, c),
         }
         if !matches!(c, '\\' | '/') {
             slashes = 0;
