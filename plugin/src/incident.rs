@@ -220,6 +220,7 @@ fn covers(entry: &Allow, finding: &Finding, host: &str, policy: &Policy) -> bool
 }
 
 /// Takes a finding into the host's incidents. Returns the index of the incident if it is to be alerted (again).
+#[inline(never)]
 pub fn absorb(
     host: &mut Host,
     name: &str,

@@ -49,7 +49,7 @@ fn main() {
     let logs = corpus();
     for (name, start) in STARTS.iter().rev() {
         eprintln!("measuring on {name}");
-        let contenders = modules.map(|(module, function)| move || start(module, Options { function, free: true }));
+        let contenders = modules.map(|(module, function)| move || start(module, Options { function, ..Options::default() }));
         let contenders = contenders.each_ref().map(|start| start as &dyn Fn() -> Box<dyn Engine>);
         println!("\n## On {}", if *name == "wamr" { "WAMR" } else { name });
         whole_logs(contenders, &logs);

@@ -1,7 +1,7 @@
 //! The module's memory: declared, bounded, and flat however long it runs.
 
 use psexec_filter::engine::{Answer, Options};
-use psexec_filter_tests::{Host, alerts, counter, engines, engines_with, module};
+use psexec_filter_tests::{Host, TIGHT, alerts, counter, engines, engines_with, module};
 use serde_json::json;
 
 /// The largest record still finds room when all state is full.
@@ -46,7 +46,7 @@ fn a_million_records_take_no_more_memory_than_the_first_100_thousand() {
     const WARM_UP: u32 = ROUNDS / 10;
     for free in [true, false] {
         let mut warm = None;
-        for (engine, mut module) in engines_with(module(), Options { free, ..Options::default() }) {
+        for (engine, mut module) in engines_with(module(), Options { free, ..TIGHT }) {
             let rounds = if engine == "wasmtime" { ROUNDS } else { WARM_UP };
             let mut alerts = 0;
             for number in 0..rounds {

@@ -11,9 +11,12 @@ use std::sync::{Mutex, PoisonError};
 /// An engine with its name.
 pub type Named = (&'static str, Box<dyn Engine>);
 
+/// How tests drive a module: with two kilobytes of WAMR's stack less than Fluent Bit gives, so that what no test tries has room, too.
+pub const TIGHT: Options<'static> = Options { function: psexec_filter_pack::FUNCTION, free: true, stack: Options::STACK - 2 * 1024 };
+
 /// All engines this was built with, by name, each with a fresh instance of `module`.
 pub fn engines(module: &[u8]) -> Vec<Named> {
-    engines_with(module, Options::default())
+    engines_with(module, TIGHT)
 }
 
 /// The same, driven as `options` say.
@@ -40,7 +43,7 @@ pub fn wasmtime(module: &[u8]) -> Box<dyn Engine> {
 /// every engine, and wasmtime would compile the whole module once more for each.
 pub fn policy_engine(policy: &str) -> Named {
     let (name, start) = STARTS.last().expect("there is one");
-    (name, start(&module_with(policy), Options::default()))
+    (name, start(&module_with(policy), TIGHT))
 }
 
 fn wasmtime_with(module: &[u8], options: Options<'_>) -> Box<dyn Engine> {

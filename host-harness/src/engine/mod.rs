@@ -68,11 +68,18 @@ pub struct Options<'a> {
     pub function: &'a str,
     /// Whether the two copies are freed after the call. Fluent Bit 4.1 does not (issue 11072).
     pub free: bool,
+    /// WAMR's stack for operands, locals and constants, in bytes; wasmtime has its own.
+    pub stack: u32,
+}
+
+impl Options<'_> {
+    /// `FLB_WASM_DEFAULT_STACK_SIZE` (`plugins/filter_wasm/filter_wasm.h`).
+    pub const STACK: u32 = 8 * 1024;
 }
 
 impl Default for Options<'_> {
     fn default() -> Self {
-        Options { function: psexec_filter_pack::FUNCTION, free: true }
+        Options { function: psexec_filter_pack::FUNCTION, free: true, stack: Options::STACK }
     }
 }
 

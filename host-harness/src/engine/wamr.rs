@@ -7,8 +7,8 @@ use std::ffi::{CStr, CString, c_char};
 use std::sync::Once;
 use wamrx_sys as sys;
 
-/// `FLB_WASM_DEFAULT_STACK_SIZE` and `FLB_WASM_DEFAULT_HEAP_SIZE` (`plugins/filter_wasm/filter_wasm.h`).
-const STACK_AND_HEAP: u32 = 8192;
+/// `FLB_WASM_DEFAULT_HEAP_SIZE` (`plugins/filter_wasm/filter_wasm.h`). Not used by modules that have an allocator.
+const HEAP: u32 = 8192;
 
 thread_local! {
     static THREAD: Thread = Thread::new();
@@ -63,12 +63,12 @@ impl Wamr {
             if module.is_null() {
                 return Err(format!("the module does not load: {}", text(error.as_ptr())));
             }
-            let instance = sys::wasm_runtime_instantiate(module, STACK_AND_HEAP, STACK_AND_HEAP, error.as_mut_ptr(), error.len() as u32);
+            let instance = sys::wasm_runtime_instantiate(module, options.stack, HEAP, error.as_mut_ptr(), error.len() as u32);
             if instance.is_null() {
                 sys::wasm_runtime_unload(module);
                 return Err(format!("the module does not start: {}", text(error.as_ptr())));
             }
-            let environment = sys::wasm_runtime_create_exec_env(instance, STACK_AND_HEAP);
+            let environment = sys::wasm_runtime_create_exec_env(instance, options.stack);
             let function = sys::wasm_runtime_lookup_function(instance, name.as_ptr());
             let this = Wamr { environment, instance, module, function, free: options.free, _bytes: bytes };
             if environment.is_null() {

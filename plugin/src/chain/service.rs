@@ -9,7 +9,6 @@ use crate::pattern::{FEW, wildcard, wildcard_begins};
 use crate::policy::Policy;
 use crate::record::MAX_TEXT;
 use crate::state::locker::Locker;
-use once_cell::unsync::Lazy;
 use std::rc::Rc;
 
 /// Takes note, in a service's command or in another value of it that was just put into the locker, of what the two say
@@ -138,21 +137,20 @@ const RUNNABLE: [&str; 13] = ["exe", "com", "scr", "pif", "bat", "cmd", "ps1", "
 
 /// A file that came over SMB and is named in a command: what `cmd /c <file>` as a service's program runs.
 pub fn dropped_in<'l>(command: &str, anchor: &Evidence, locker: &'l Locker, policy: &Policy) -> Option<&'l Rc<Evidence>> {
-    let words = || -> Vec<PathKey> {
-        let words = command.split(['"', ' ', '\t', '&', '|', '>', '^']).filter(|word| word.contains('\\'));
-        // `rundll32` is told a function behind a comma; but a name may hold one.
-        let words = words.flat_map(|word| [word, word.split(',').next().unwrap_or(word)]);
-        // What the command writes its output to is no program.
-        words.map(PathKey::new).filter(|word| RUNNABLE.contains(&word.extension())).collect()
-    };
-    // Only where there is a file that one of them could name.
-    let words = Lazy::new(words);
-    locker
-        .shelf(Shelf::FileWrite)
-        .filter(|piece| within(piece, anchor, policy.windows.file_to_process.0, policy.windows.clock_tolerance.0))
-        .filter(|piece| match &piece.fact {
-            Fact::FileWrite(file) => file.writer == Writer::System && words.iter().any(|word| file.key.matches(word)),
-            _ => false,
+    let files = || {
+        let near = |piece: &&Rc<Evidence>| within(piece, anchor, policy.windows.file_to_process.0, policy.windows.clock_tolerance.0);
+        locker.shelf(Shelf::FileWrite).filter(near).filter_map(|piece| match &piece.fact {
+            Fact::FileWrite(file) if file.writer == Writer::System => Some((piece, &file.key)),
+            _ => None,
         })
-        .min_by_key(|piece| piece.time.ms.abs_diff(anchor.time.ms))
+    };
+    // Only where there is a file that a word could name.
+    files().next()?;
+    let words = command.split(['"', ' ', '\t', '&', '|', '>', '^']).filter(|word| word.contains('\\'));
+    // `rundll32` is told a function behind a comma; but a name may hold one.
+    let words = words.flat_map(|word| [word, word.split(',').next().unwrap_or(word)]);
+    // What the command writes its output to is no program.
+    let words: Vec<PathKey> = words.map(PathKey::new).filter(|word| RUNNABLE.contains(&word.extension())).collect();
+    let named = files().filter(|(_, key)| words.iter().any(|word| key.matches(word)));
+    named.map(|(piece, _)| piece).min_by_key(|piece| piece.time.ms.abs_diff(anchor.time.ms))
 }

@@ -112,7 +112,7 @@ pub fn program(command: &str) -> PathKey {
     if key.0.is_empty() || !key.extension().is_empty() {
         return key;
     }
-    PathKey(format!("{}.exe", key.0).into())
+    PathKey([&*key.0, ".exe"].concat().into())
 }
 
 fn unquoted_program(command: &str) -> &str {
@@ -154,7 +154,7 @@ fn collapse(text: &str) -> String {
 fn volume(text: &str) -> Option<String> {
     let rest = text.strip_prefix(r"\device\harddiskvolume")?;
     let (number, below) = rest.split_once('\\')?;
-    number.bytes().all(|b| b.is_ascii_digit()).then(|| format!(r"?:\{below}"))
+    number.bytes().all(|b| b.is_ascii_digit()).then(|| [r"?:\", below].concat())
 }
 
 /// `\\host\admin$\x`, `\\host\c$\x` and any other share of any host.
@@ -163,9 +163,9 @@ fn share(text: &str) -> Option<String> {
     let (_host, rest) = rest.split_once('\\')?;
     let (share, below) = rest.split_once('\\')?;
     match share.as_bytes() {
-        b"admin$" => Some(format!(r"?:\windows\{below}")),
-        [letter @ b'a'..=b'z', b'$'] => Some(format!(r"{}:\{below}", char::from(*letter))),
-        _ => Some(format!(r"*\{below}")),
+        b"admin$" => Some([r"?:\windows\", below].concat()),
+        [b'a'..=b'z', b'$'] => Some([share.trim_end_matches('$'), r":\", below].concat()),
+        _ => Some([r"*\", below].concat()),
     }
 }
 
