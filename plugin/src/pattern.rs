@@ -11,6 +11,13 @@ pub const MAX_PATTERN: usize = 1024;
 /// Largest compiled regular expression, in bytes of regex-lite's program.
 const MAX_REGEX: usize = 64 * 1024;
 
+/// Groups of a regular expression that may stand in one another. regex-lite compiles by recursion, and Fluent Bit gives the module a
+/// stack of 8 KiB, half of which is in use by then: each group takes one more.
+const MAX_GROUPS: usize = 2;
+
+/// The same of all that can stand in one another: repetitions, alternatives and sequences, too.
+const MAX_NESTING: u32 = 9;
+
 /// A list of patterns; one that matches is enough.
 #[derive(Clone, Debug, Default, Serialize)]
 #[serde(transparent)]
@@ -64,7 +71,11 @@ impl Pattern {
         let pattern = match text.strip_prefix("re:") {
             None => Pattern::Wildcard(lower(text)),
             Some(regex) => {
-                let compiled = RegexBuilder::new(regex).case_insensitive(true).size_limit(MAX_REGEX).build();
+                let groups = nested_groups(regex);
+                if groups > MAX_GROUPS {
+                    return Err(format!("`{text}` has {groups} groups in one another; expected at most {MAX_GROUPS}"));
+                }
+                let compiled = RegexBuilder::new(regex).case_insensitive(true).size_limit(MAX_REGEX).nest_limit(MAX_NESTING).build();
                 Pattern::Regex(
                     compiled.map_err(|error| format!("`{text}` is not a regular expression ({error}); expected regex-lite's syntax"))?,
                 )
@@ -88,6 +99,27 @@ impl Pattern {
             Pattern::Regex(regex) => regex.is_match(text),
         }
     }
+}
+
+/// How many groups of a regular expression stand in one another.
+fn nested_groups(regex: &str) -> usize {
+    let (mut depth, mut most) = (0usize, 0usize);
+    let (mut is_escaped, mut is_class) = (false, false);
+    for byte in regex.bytes() {
+        if std::mem::take(&mut is_escaped) {
+            continue;
+        }
+        match byte {
+            b'\\' => is_escaped = true,
+            b'[' => is_class = true,
+            b']' => is_class = false,
+            b'(' if !is_class => depth = depth.saturating_add(1),
+            b')' if !is_class => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        most = most.max(depth);
+    }
+    most
 }
 
 impl<'de> Deserialize<'de> for Patterns {
@@ -198,6 +230,22 @@ mod tests {
         ] {
             assert_eq!(wildcard(pattern, name), want, "{pattern} {name}");
             assert_eq!(by_parts(pattern, name), want, "{pattern} {name}");
+        }
+    }
+
+    #[test]
+    fn groups_in_groups() {
+        for (regex, want) in [
+            ("", 0),
+            ("a(b)c(d)", 1),
+            ("(a(b)(c)|(?:d))", 2),
+            (r"(\((a)\))", 2),
+            ("([(]([^)(])[)])", 2),
+            (r"[\](](((a)))", 3),
+            ("((((", 4),
+            ("))((a))", 2),
+        ] {
+            assert_eq!(nested_groups(regex), want, "{regex}");
         }
     }
 

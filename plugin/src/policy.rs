@@ -760,6 +760,8 @@ mod tests {
             (r#"{"allow":[{"source":["0.0.0.0/0"],"reason":"x"}]}"#, "every address"),
             (r#"{"allow":[{"user":["re:.*"],"reason":"x"}]}"#, "matches everything"),
             (r#"{"allow":[{"user":["re:(a"],"reason":"x"}]}"#, "is not a regular expression"),
+            (r#"{"allow":[{"user":["re:^(a(b(c)))"],"reason":"x"}]}"#, "has 3 groups in one another; expected at most 2"),
+            (r#"{"allow":[{"user":["re:^xa{2}{2}{2}{2}{2}{2}{2}{2}{2}"],"reason":"x"}]}"#, "too much nesting"),
             (r#"{"allow":[{"hash":["abc"],"reason":"x"}]}"#, "is not a hash"),
             (r#"{"allow":[{"host":["a"],"until":"tomorrow","reason":"x"}]}"#, "expected `2027-03-31`"),
             (r#"{"allow":[{"host":["a"],"reason":" "}]}"#, "needs a `reason`"),

@@ -1,7 +1,7 @@
 //! Every bound, reached: it bites, it is counted, and what it must not cost is still there.
 
-use psexec_filter::engine::Engine;
-use psexec_filter_tests::{Host, alerts, call, counter, engines, module, module_with, policy_engine};
+use psexec_filter::engine::{Engine, Options};
+use psexec_filter_tests::{CMD, Host, STARTS, alerts, call, counter, engines, module, module_with, policy_engine, told};
 use serde_json::{Value, json};
 
 /// Holds a counter to a test of its value.
@@ -255,6 +255,49 @@ fn texts_of_more_than_a_kibibyte() {
         assert_eq!(alerts[0]["file"]["path"].as_str().map(str::len), Some(1024));
         expect(&mut *module, "text_cut", |count| count == 2);
     }
+}
+
+/// Whatever a policy can ask for has room on Fluent Bit's stack: what does not is refused before.
+#[test]
+fn regular_expressions_as_deep_as_they_may_be() {
+    let places = [
+        "[smbexec]\ncommands = ['re:PATTERN']",
+        "[wmiexec]\nignore = ['re:PATTERN']",
+        "[scshell]\nignore = ['re:PATTERN']",
+        "[suspicious]\nfolders = ['re:PATTERN']",
+        "[[allow]]\nreason = 'x'\nuser = ['re:PATTERN']",
+        "[[allow]]\nreason = 'x'\nhost = ['re:PATTERN']",
+        "[[allow]]\nreason = 'x'\nby_name_alone = true\nprocess = ['re:PATTERN']",
+        "[[allow]]\nreason = 'x'\nby_name_alone = true\nservice = ['re:PATTERN']",
+    ];
+    let (engine, start) = STARTS.last().expect("there is one");
+    for (pattern, is_taken) in [
+        (r"^z((a{2}|b[c-z])*\bd|\x{41}[[:alpha:]])?", true),
+        (r"^z((?i-u:\d)|(?x: \w{2} ))+", true),
+        ("^za{2}{2}{2}{2}{2}{2}{2}{2}", true),
+        ("^z(((a)))", false),
+        ("^za{2}{2}{2}{2}{2}{2}{2}{2}{2}", false),
+    ] {
+        for place in places {
+            let policy = place.replace("PATTERN", pattern);
+            let read = psexec_filter_pack::policy_from_toml(&policy, "policy.toml");
+            assert_eq!(read.is_ok(), is_taken, "{policy}");
+            if !is_taken {
+                continue;
+            }
+            let mut module = start(&module_with(&policy), Options::default());
+            assert!(module.call("", 0, 0, b"{}").is_ok(), "{policy} on {engine}");
+            expect(&mut *module, "policy_refused", |count| count == 0);
+        }
+    }
+    // And whatever asks them.
+    let (_, mut module) = policy_engine(&places.join("\n").replace("PATTERN", "^z[a-z]{2}x"));
+    let (host, line) = (Host::new("PC1"), r"C:\Windows\System32\cmd.exe /Q /c whoami 1> \\127.0.0.1\ADMIN$\__1.7 2>&1");
+    let service = [host.new_service(20_000, "BTOBTO", line), vec![host.command(20_060, 8, line)]].concat();
+    let changed = vec![host.service(40_000, "Fax", line), host.command(40_060, 9, line), host.service(41_000, "Fax", r"C:\fxssvc.exe")];
+    let wmi = vec![host.connection(60_000, "10.55.1.77"), host.wmi(60_100, 10, CMD, line, "0x1d313d")];
+    let told = told(&alerts(&mut *module, &[host.psexec(0, 7, "10.55.1.77"), service, changed, wmi].concat()));
+    assert_eq!(told, ["psexec critical", "smbexec high", "scshell critical", "wmiexec high"]);
 }
 
 /// An event in a string is looked for in its first 256 KiB. As XML it is read as far as that goes; JSON cannot be.
