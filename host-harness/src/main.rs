@@ -201,6 +201,7 @@ fn execute(command: Command) -> Result<bool, String> {
         }
         Command::Replay { files, format, stats, module } => {
             let mut engine = start(&load(&module)?, module.engine)?;
+            module::check_room(&mut *engine)?;
             let format = match format {
                 FormatArg::Text => Format::Text,
                 FormatArg::Ndjson => Format::Ndjson,
@@ -218,6 +219,8 @@ fn execute(command: Command) -> Result<bool, String> {
             let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis() as i64);
             let policy = policy.as_deref().map(|path| module::read_policy_to_pack(path, now)).transpose()?.unwrap_or_default();
             let packed = pack(&bytes, &policy).map_err(|error| error.to_string())?;
+            // What would die at its first record is not packed.
+            module::check_room(&mut Wasmtime::new(&packed, Options::default())?)?;
             std::fs::write(&out, &packed).map_err(|error| format!("{}: cannot be written: {error}", out.display()))?;
             eprintln!("{}: {} bytes, policy inside", out.display(), packed.len());
             Ok(true)
@@ -246,7 +249,9 @@ fn load_to_run(arguments: &ModuleArgs, deadline: Duration) -> Result<Loaded, Str
         #[cfg(feature = "wamr")]
         EngineArg::Wamr => Box::new(move || start(&bytes, EngineArg::Wamr)),
     };
-    Ok(Loaded { engine: again()?, key, again })
+    let mut engine = again()?;
+    module::check_room(&mut *engine)?;
+    Ok(Loaded { engine, key, again })
 }
 
 fn policy_of(module: &[u8]) -> Result<Policy, String> {

@@ -1,11 +1,31 @@
 //! Where the module comes from.
 
+use crate::engine::{CallError, Engine};
 use psexec_filter_pack::{check, pack, policy_from_toml};
 use psexec_filter_plugin::policy::Policy;
 use std::path::Path;
 
 /// The module this program was built with, default policy inside.
 pub const EMBEDDED: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/psexec_filter.wasm"));
+
+/// Memory that a module may have in use before its first record, in bytes, its policy read. Of its 16 MiB it needs 13 for all else
+/// that may come: full state and the largest record.
+pub const MOST_AT_START: usize = 2 * 1024 * 1024;
+
+/// Whether a module that was just started has room for its policy. The error is a message for people.
+pub fn check_room(engine: &mut dyn Engine) -> Result<(), String> {
+    // Whatever is asked of it first, it reads its policy.
+    let taken = match engine.stats() {
+        Err(CallError::Trap(_)) => "all the module's memory".to_owned(),
+        _ if engine.memory_bytes() > MOST_AT_START => format!("{} KiB", engine.memory_bytes() / 1024),
+        _ => return Ok(()),
+    };
+    let most = MOST_AT_START / 1024;
+    Err(format!(
+        "with this policy the module takes {taken} before its first record, of at most {most} KiB; expected shorter lists, or `*` instead \
+         of regular expressions"
+    ))
+}
 
 /// The module in `file`, or the embedded one; with the policy in `policy` packed into it, if given.
 ///

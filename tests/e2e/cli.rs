@@ -302,6 +302,24 @@ fn pack_refuses_a_wrong_policy() {
     assert!(ran.err.starts_with("psexec-filter: no-such-folder/new.wasm: cannot be written: "), "{}", ran.err);
 }
 
+/// A policy that leaves the module too little memory for records, or none: nobody starts with it.
+#[test]
+fn a_policy_that_takes_too_much_memory() {
+    for (patterns, taken, commands) in [
+        (300, " KiB before", &["pack --policy p.toml --out new.wasm", "replay --policy p.toml", "run --policy p.toml"][..]),
+        (2_000, "takes all the module's memory before", &["pack --policy p.toml --out new.wasm"]),
+    ] {
+        let place = Place::new();
+        let patterns: String = (0..patterns).map(|n| format!("'re:^svc{n}-[a-z]{{200}}$', ")).collect();
+        place.put("p.toml", format!("[[allow]]\nreason = 'x'\nuser = [{patterns}]\n"));
+        for command in commands {
+            let ran = place.run(command, b"{}\n");
+            assert_eq!((ran.code, ran.out.as_slice(), place.get("new.wasm")), (Some(1), b"".as_slice(), None), "{command}");
+            assert!(ran.err.contains(taken) && ran.err.contains("of at most 2048 KiB; expected shorter lists"), "{command}: {}", ran.err);
+        }
+    }
+}
+
 /// An entry that has ended would be believed to hold.
 #[test]
 fn pack_refuses_an_entry_that_has_ended() {
