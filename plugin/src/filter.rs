@@ -139,9 +139,9 @@ impl Filter {
 
     /// A filter with the policy in `json`; with the defaults, and a count of it, if that is none.
     pub fn from_json(json: &str) -> Filter {
-        match serde_json::from_str(json) {
-            Ok(policy) => Filter::new(policy),
-            Err(_) => {
+        match serde_json::from_str::<Policy>(json) {
+            Ok(policy) if policy.make_patterns().is_ok() => Filter::new(policy),
+            _ => {
                 let mut filter = Filter::new(Policy::default());
                 filter.counters.policy_refused = 1;
                 filter

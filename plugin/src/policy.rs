@@ -269,6 +269,13 @@ pub struct SuspiciousPolicy {
 }
 
 impl Policy {
+    /// Makes all [`Patterns`], unless that was done. The error says what is none, and what was expected.
+    pub fn make_patterns(&self) -> Result<(), String> {
+        let chains = [&self.smbexec.commands, &self.smbexec.ignore, &self.wmiexec.commands, &self.wmiexec.ignore, &self.scshell.ignore];
+        let allow = self.allow.iter().flat_map(|entry| [&entry.user, &entry.host, &entry.process, &entry.service]);
+        chains.into_iter().chain([&self.suspicious.folders]).chain(allow).try_for_each(Patterns::make)
+    }
+
     /// Whether a program runs what it is told (`suspicious.interpreters`).
     pub fn is_interpreter(&self, program: &PathKey) -> bool {
         self.suspicious.interpreters.iter().any(|name| name == program.file_name())
@@ -761,7 +768,8 @@ mod tests {
             (r#"{"allow":[{"user":["re:.*"],"reason":"x"}]}"#, "matches everything"),
             (r#"{"allow":[{"user":["re:(a"],"reason":"x"}]}"#, "is not a regular expression"),
             (r#"{"allow":[{"user":["re:^(a(b(c)))"],"reason":"x"}]}"#, "has 3 groups in one another; expected at most 2"),
-            (r#"{"allow":[{"user":["re:^xa{2}{2}{2}{2}{2}{2}{2}{2}{2}"],"reason":"x"}]}"#, "too much nesting"),
+            (r#"{"allow":[{"user":["re:^xa{2}{2}{2}{2}{2}{2}{2}{2}"],"reason":"x"}]}"#, "too much nesting"),
+            (r#"{"allow":[{"user":["re:(?x)^a #"],"reason":"x"}]}"#, "without blanks and remarks"),
             (r#"{"allow":[{"hash":["abc"],"reason":"x"}]}"#, "is not a hash"),
             (r#"{"allow":[{"host":["a"],"until":"tomorrow","reason":"x"}]}"#, "expected `2027-03-31`"),
             (r#"{"allow":[{"host":["a"],"reason":" "}]}"#, "needs a `reason`"),

@@ -272,11 +272,16 @@ fn regular_expressions_as_deep_as_they_may_be() {
     ];
     let (engine, start) = STARTS.last().expect("there is one");
     for (pattern, is_taken) in [
-        (r"^z((a{2}|b[c-z])*\bd|\x{41}[[:alpha:]])?", true),
-        (r"^z((?i-u:\d)|(?x: \w{2} ))+", true),
-        ("^za{2}{2}{2}{2}{2}{2}{2}{2}", true),
+        (r"^z((a{2}|b[c-z])\bd|\x{41}[[:alpha:]])?", true),
+        (r"^z((?:\d|[b-z]{1,2})[^\W_]?)?", true),
+        ("^z((a{1,2}|b){1,2}|c){1,2}", true),
+        ("^za{2}{2}{2}{2}{2}{2}{2}", true),
+        ("^za{1,2}{1,2}{1,2}{1,2}{1,2}{1,2}{1,2}", true),
+        ("^z([b-z]{1,2}{1,2}{1,2}{1,2}){2}", true),
         ("^z(((a)))", false),
-        ("^za{2}{2}{2}{2}{2}{2}{2}{2}{2}", false),
+        ("^z([^])](y[^])](x[^])](wa))))", false),
+        ("(?x)^z # [", false),
+        ("^za{1,2}{1,2}{1,2}{1,2}{1,2}{1,2}{1,2}{1,2}", false),
     ] {
         for place in places {
             let policy = place.replace("PATTERN", pattern);
