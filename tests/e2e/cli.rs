@@ -306,8 +306,8 @@ fn pack_refuses_a_wrong_policy() {
 #[test]
 fn a_policy_that_takes_too_much_memory() {
     for (patterns, taken, commands) in [
-        (300, " KiB before", &["pack --policy p.toml --out new.wasm", "replay --policy p.toml", "run --policy p.toml"][..]),
-        (2_000, "takes all the module's memory before", &["pack --policy p.toml --out new.wasm"]),
+        (300, " KiB for this policy", &["pack --policy p.toml --out new.wasm", "replay --policy p.toml", "run --policy p.toml"][..]),
+        (2_000, "takes all the memory there is for this policy", &["pack --policy p.toml --out new.wasm"]),
     ] {
         let place = Place::new();
         let patterns: String = (0..patterns).map(|n| format!("'re:^svc{n}-[a-z]{{200}}$', ")).collect();
@@ -315,7 +315,7 @@ fn a_policy_that_takes_too_much_memory() {
         for command in commands {
             let ran = place.run(command, b"{}\n");
             assert_eq!((ran.code, ran.out.as_slice(), place.get("new.wasm")), (Some(1), b"".as_slice(), None), "{command}");
-            assert!(ran.err.contains(taken) && ran.err.contains("of at most 2048 KiB; expected shorter lists"), "{command}: {}", ran.err);
+            assert!(ran.err.contains(taken) && ran.err.contains("of at most 1024 KiB; expected shorter lists"), "{command}: {}", ran.err);
         }
     }
 }
