@@ -50,9 +50,14 @@ impl Patterns {
     }
 
     /// Makes patterns of the texts, unless that was done. The error says which is none, and what was expected.
-    #[inline(never)]
     pub fn make(&self) -> Result<(), String> {
-        self.compiled.get_or_try_init(|| self.texts.iter().map(|text| Pattern::parse(text)).collect()).map(|_: &Vec<Pattern>| ())
+        self.patterns().map(|_| ())
+    }
+
+    /// Apart, so that nothing that only asks them has on the stack what compiling takes.
+    #[inline(never)]
+    fn patterns(&self) -> Result<&[Pattern], String> {
+        self.compiled.get_or_try_init(|| self.texts.iter().map(|text| Pattern::parse(text)).collect()).map(Vec::as_slice)
     }
 
     /// Whether there are none.
@@ -63,11 +68,9 @@ impl Patterns {
     /// Whether one of them matches the whole of `text` (a regular expression: any part of it).
     pub fn hit(&self, text: &str) -> bool {
         // What is none matches nothing.
-        let Some(compiled) = self.make().ok().and_then(|()| self.compiled.get()).filter(|compiled| !compiled.is_empty()) else {
-            return false;
-        };
+        let Ok(patterns @ [_, ..]) = self.patterns() else { return false };
         let folded = lower(text);
-        compiled.iter().any(|pattern| pattern.matches(&folded, text))
+        patterns.iter().any(|pattern| pattern.matches(&folded, text))
     }
 }
 
@@ -146,12 +149,9 @@ fn nested_groups(regex: &str) -> Option<usize> {
 
 /// What follows a class of characters whose first bracket was just read.
 fn behind_class(bytes: &[u8]) -> &[u8] {
-    let mut rest = bytes.strip_prefix(b"^").unwrap_or(bytes);
-    rest = match rest {
-        // A closing bracket that comes first is one of the characters.
-        [b']', behind @ ..] => behind,
-        _ => rest,
-    };
+    let rest = bytes.strip_prefix(b"^").unwrap_or(bytes);
+    // A closing bracket that comes first is one of the characters.
+    let mut rest = rest.strip_prefix(b"]").unwrap_or(rest);
     while let [first, behind @ ..] = rest {
         rest = match first {
             b']' => return behind,

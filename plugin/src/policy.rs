@@ -271,9 +271,10 @@ pub struct SuspiciousPolicy {
 impl Policy {
     /// Makes all [`Patterns`], unless that was done. The error says what is none, and what was expected.
     pub fn make_patterns(&self) -> Result<(), String> {
-        let chains = [&self.smbexec.commands, &self.smbexec.ignore, &self.wmiexec.commands, &self.wmiexec.ignore, &self.scshell.ignore];
+        let Policy { smbexec, wmiexec, scshell, suspicious, .. } = self;
+        let once = [&smbexec.commands, &smbexec.ignore, &wmiexec.commands, &wmiexec.ignore, &scshell.ignore, &suspicious.folders];
         let allow = self.allow.iter().flat_map(|entry| [&entry.user, &entry.host, &entry.process, &entry.service]);
-        chains.into_iter().chain([&self.suspicious.folders]).chain(allow).try_for_each(Patterns::make)
+        once.into_iter().chain(allow).try_for_each(Patterns::make)
     }
 
     /// Whether a program runs what it is told (`suspicious.interpreters`).

@@ -243,15 +243,14 @@ fn row(labels: &[&str], [pass, ours, three, value]: &Figures) {
 fn measure(contenders: Contenders<'_>, before: &[Vec<u8>], records: &[Vec<u8>]) -> Figures {
     // Few are repeated, so that a round takes a while; how often, a first try tells, and what is as fast as later a second one.
     let enough = |time: f64| (ROUND.as_secs_f64() * 1e6 / (time * records.len() as f64)).ceil() as u32;
-    let repeats = contenders.map(|start| {
+    let contenders = contenders.map(|start| {
         let mut engine = start();
         let first = enough(pass(&mut *engine, before, 1));
-        enough(pass(&mut *engine, records, first))
+        (start, enough(pass(&mut *engine, records, first)))
     });
     let rounds = (0..ROUNDS).map(|_| {
-        let mut repeats = repeats.into_iter();
-        contenders.map(|start| {
-            let (mut engine, repeats) = (start(), repeats.next().unwrap_or(1));
+        contenders.map(|(start, repeats)| {
+            let mut engine = start();
             pass(&mut *engine, before, repeats);
             pass(&mut *engine, records, repeats)
         })
