@@ -27,13 +27,18 @@ pub fn read(path: &Path, take: &mut dyn FnMut(Item) -> bool) -> Result<(), Strin
     let mut file = BufReader::new(File::open(path).map_err(cannot)?);
     let head = file.fill_buf().map_err(cannot)?;
     if head.is_empty() {
-        return Err(format!("{name}: is empty; expected one JSON object a line, gzip of that, or EVTX"));
+        return Err(format!(
+            "{name}: is empty; expected one JSON object a line, gzip of that, or EVTX"
+        ));
     }
     if head.starts_with(EVTX) {
         return read_evtx(path, take);
     }
     if head.starts_with(GZIP) {
-        lines(BufReader::new(flate2::bufread::MultiGzDecoder::new(file)), take);
+        lines(
+            BufReader::new(flate2::bufread::MultiGzDecoder::new(file)),
+            take,
+        );
     } else {
         lines(file, take);
     }
@@ -48,7 +53,10 @@ pub fn lines(mut from: impl BufRead, take: &mut dyn FnMut(Item) -> bool) {
             Ok(0) => return,
             Ok(_) => {}
             Err(error) => {
-                take(Item::Fault(number, format!("cannot be read any further: {error}")));
+                take(Item::Fault(
+                    number,
+                    format!("cannot be read any further: {error}"),
+                ));
                 return;
             }
         }
@@ -76,24 +84,35 @@ pub fn fault(line: &[u8]) -> Option<String> {
         return Some(format!("not a JSON object; {expected}"));
     }
     let error = serde_json::from_slice::<serde::de::IgnoredAny>(line).err()?;
-    Some(format!("not JSON at column {} ({}); {expected}", error.column(), message(&error)))
+    Some(format!(
+        "not JSON at column {} ({}); {expected}",
+        error.column(),
+        message(&error)
+    ))
 }
 
 /// serde_json's message without its position, which is always line 1 here.
 fn message(error: &serde_json::Error) -> String {
     let text = error.to_string();
-    text.split(" at line ").next().unwrap_or_default().to_owned()
+    text.split(" at line ")
+        .next()
+        .unwrap_or_default()
+        .to_owned()
 }
 
 /// EVTX records as the crate's JSON, which is a shape like any other.
 fn read_evtx(path: &Path, take: &mut dyn FnMut(Item) -> bool) -> Result<(), String> {
     let settings = evtx::ParserSettings::new().indent(false);
-    let parser = evtx::EvtxParser::from_path(path).map_err(|error| format!("{}: not a readable EVTX file: {error}", path.display()))?;
+    let parser = evtx::EvtxParser::from_path(path)
+        .map_err(|error| format!("{}: not a readable EVTX file: {error}", path.display()))?;
     let mut parser = parser.with_configuration(settings);
     for (number, record) in (1u64..).zip(parser.records_json()) {
         let item = match record {
             Ok(record) => Item::Record(number, record.data.into_bytes()),
-            Err(error) => Item::Fault(number, format!("an EVTX record that cannot be read: {error}")),
+            Err(error) => Item::Fault(
+                number,
+                format!("an EVTX record that cannot be read: {error}"),
+            ),
         };
         if !take(item) {
             break;

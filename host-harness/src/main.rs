@@ -116,7 +116,10 @@ struct RunArgs {
 }
 
 fn mode(text: &str) -> Result<u32, String> {
-    u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777).ok_or_else(|| "expected an octal mode such as 0660".to_owned())
+    u32::from_str_radix(text, 8)
+        .ok()
+        .filter(|mode| *mode <= 0o777)
+        .ok_or_else(|| "expected an octal mode such as 0660".to_owned())
 }
 
 #[derive(clap::Args)]
@@ -175,7 +178,12 @@ fn execute(command: Command) -> Result<bool, String> {
     match command {
         Command::Run(arguments) => {
             // Where the log cannot be written the records still can.
-            tracing_subscriber::fmt().with_writer(io::stderr).log_internal_errors(false).with_ansi(false).with_target(false).init();
+            tracing_subscriber::fmt()
+                .with_writer(io::stderr)
+                .log_internal_errors(false)
+                .with_ansi(false)
+                .with_target(false)
+                .init();
             let options = run::Options {
                 inputs: arguments.input,
                 limits: Limits {
@@ -199,7 +207,12 @@ fn execute(command: Command) -> Result<bool, String> {
             let module = arguments.module;
             run::run(options, Box::new(move || load_to_run(&module, deadline)))
         }
-        Command::Replay { files, format, stats, module } => {
+        Command::Replay {
+            files,
+            format,
+            stats,
+            module,
+        } => {
             let mut engine = start(&load(&module)?, module.engine)?;
             module::check_room(&mut *engine)?;
             let format = match format {
@@ -207,28 +220,58 @@ fn execute(command: Command) -> Result<bool, String> {
                 FormatArg::Ndjson => Format::Ndjson,
             };
             let mut out = BufWriter::new(io::stdout().lock());
-            let result = replay::replay(&mut *engine, &files, format, &mut out, &mut io::stderr().lock());
-            let good = result.and_then(|good| out.flush().map(|()| good)).or_else(ended)?;
+            let result = replay::replay(
+                &mut *engine,
+                &files,
+                format,
+                &mut out,
+                &mut io::stderr().lock(),
+            );
+            let good = result
+                .and_then(|good| out.flush().map(|()| good))
+                .or_else(ended)?;
             if stats {
-                eprintln!("{}", engine.stats().map_err(|error| error.to_string())?.unwrap_or_default());
+                eprintln!(
+                    "{}",
+                    engine
+                        .stats()
+                        .map_err(|error| error.to_string())?
+                        .unwrap_or_default()
+                );
             }
             Ok(good)
         }
-        Command::Pack { policy, module, out } => {
+        Command::Pack {
+            policy,
+            module,
+            out,
+        } => {
             let bytes = module::load(module.as_deref(), None)?;
-            let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis() as i64);
-            let policy = policy.as_deref().map(|path| module::read_policy_to_pack(path, now)).transpose()?.unwrap_or_default();
+            let now = SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .map_or(0, |now| now.as_millis() as i64);
+            let policy = policy
+                .as_deref()
+                .map(|path| module::read_policy_to_pack(path, now))
+                .transpose()?
+                .unwrap_or_default();
             let packed = pack(&bytes, &policy).map_err(|error| error.to_string())?;
             // What would die at its first record is not packed.
             module::check_room(&mut Wasmtime::new(&packed, Options::default())?)?;
-            std::fs::write(&out, &packed).map_err(|error| format!("{}: cannot be written: {error}", out.display()))?;
+            std::fs::write(&out, &packed)
+                .map_err(|error| format!("{}: cannot be written: {error}", out.display()))?;
             eprintln!("{}: {} bytes, policy inside", out.display(), packed.len());
             Ok(true)
         }
-        Command::Policy { command: PolicyCommand::Show { module } } => {
+        Command::Policy {
+            command: PolicyCommand::Show { module },
+        } => {
             let policy = policy_of(&module::load(module.as_deref(), None)?)?;
             let text = toml::to_string(&policy).map_err(|error| error.to_string())?;
-            io::stdout().write_all(text.as_bytes()).map(|()| true).or_else(ended)
+            io::stdout()
+                .write_all(text.as_bytes())
+                .map(|()| true)
+                .or_else(ended)
         }
     }
 }
@@ -255,14 +298,19 @@ fn load_to_run(arguments: &ModuleArgs, deadline: Duration) -> Result<Loaded, Str
 }
 
 fn policy_of(module: &[u8]) -> Result<Policy, String> {
-    Ok(unpack(module).map_err(|error| error.to_string())?.unwrap_or_default())
+    Ok(unpack(module)
+        .map_err(|error| error.to_string())?
+        .unwrap_or_default())
 }
 
 fn start(module: &[u8], engine: EngineArg) -> Result<Box<dyn Engine>, String> {
     Ok(match engine {
         EngineArg::Wasmtime => Box::new(Wasmtime::new(module, Options::default())?),
         #[cfg(feature = "wamr")]
-        EngineArg::Wamr => Box::new(psexec_filter::engine::Wamr::new(module, Options::default())?),
+        EngineArg::Wamr => Box::new(psexec_filter::engine::Wamr::new(
+            module,
+            Options::default(),
+        )?),
     })
 }
 

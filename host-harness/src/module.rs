@@ -40,7 +40,9 @@ pub fn load(file: Option<&Path>, policy: Option<&Path>) -> Result<Vec<u8>, Strin
     check(&module).map_err(|error| format!("{name}: {error}"))?;
     match policy {
         None => Ok(module),
-        Some(path) => pack(&module, &read_policy(path)?).map_err(|error| format!("{name}: {error}")),
+        Some(path) => {
+            pack(&module, &read_policy(path)?).map_err(|error| format!("{name}: {error}"))
+        }
     }
 }
 
@@ -48,17 +50,29 @@ pub fn load(file: Option<&Path>, policy: Option<&Path>) -> Result<Vec<u8>, Strin
 /// because its author believes that it holds.
 pub fn read_policy_to_pack(path: &Path, now: i64) -> Result<Policy, String> {
     let policy = read_policy(path)?;
-    let ended = policy.allow.iter().find_map(|entry| entry.until.as_ref().filter(|until| until.ms < now));
-    let Some(until) = ended.map(ToString::to_string) else { return Ok(policy) };
+    let ended = policy
+        .allow
+        .iter()
+        .find_map(|entry| entry.until.as_ref().filter(|until| until.ms < now));
+    let Some(until) = ended.map(ToString::to_string) else {
+        return Ok(policy);
+    };
     let text = std::fs::read_to_string(path).unwrap_or_default();
-    let line = text.lines().position(|line| line.trim_start().starts_with("until") && line.contains(&until)).map_or(1, |index| index + 1);
-    Err(format!("{}:{line}: this entry ended with {until}; expected a later `until`, or none, or the entry removed", path.display()))
+    let line = text
+        .lines()
+        .position(|line| line.trim_start().starts_with("until") && line.contains(&until))
+        .map_or(1, |index| index + 1);
+    Err(format!(
+        "{}:{line}: this entry ended with {until}; expected a later `until`, or none, or the entry removed",
+        path.display()
+    ))
 }
 
 /// Reads and checks a policy file. The error names file, line and what was expected.
 pub fn read_policy(path: &Path) -> Result<Policy, String> {
     let name = path.display().to_string();
-    let text = String::from_utf8(read(path)?).map_err(|_| format!("{name}: is not UTF-8 text; expected TOML"))?;
+    let text = String::from_utf8(read(path)?)
+        .map_err(|_| format!("{name}: is not UTF-8 text; expected TOML"))?;
     policy_from_toml(&text, &name)
 }
 

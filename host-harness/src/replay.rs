@@ -32,7 +32,16 @@ pub fn replay(
     out: &mut dyn Write,
     complaints: &mut dyn Write,
 ) -> io::Result<bool> {
-    let mut replay = Replay { engine, format, out, complaints, incidents: Vec::new(), records: 0, faults: 0, error: None };
+    let mut replay = Replay {
+        engine,
+        format,
+        out,
+        complaints,
+        incidents: Vec::new(),
+        records: 0,
+        faults: 0,
+        error: None,
+    };
     if files.is_empty() {
         replay.source("the built-in story", |take| {
             input::lines(STORY, take);
@@ -58,7 +67,11 @@ struct Replay<'r> {
 }
 
 impl Replay<'_> {
-    fn source(&mut self, name: &str, read: impl FnOnce(&mut dyn FnMut(Item) -> bool) -> Result<(), String>) {
+    fn source(
+        &mut self,
+        name: &str,
+        read: impl FnOnce(&mut dyn FnMut(Item) -> bool) -> Result<(), String>,
+    ) {
         if self.error.is_some() {
             return;
         }
@@ -81,13 +94,17 @@ impl Replay<'_> {
         match result {
             Err(message) => self.complain(&message),
             Ok(()) if self.records == before && !faulty => {
-                self.complain(&format!("{name}: holds no records; expected one JSON object a line"));
+                self.complain(&format!(
+                    "{name}: holds no records; expected one JSON object a line"
+                ));
             }
             Ok(()) => {}
         }
         // What waits for a record will not get one from this file.
         match self.engine.flush() {
-            Ok(alerts) => alerts.iter().for_each(|alert| self.alert(name, last, serde_json::from_str(alert).unwrap_or_default())),
+            Ok(alerts) => alerts.iter().for_each(|alert| {
+                self.alert(name, last, serde_json::from_str(alert).unwrap_or_default())
+            }),
             Err(error) => self.complain(&format!("{name}: at its end {error}")),
         }
     }
@@ -109,13 +126,20 @@ impl Replay<'_> {
     fn alert(&mut self, name: &str, line: u64, mut alert: Map<String, Value>) {
         match self.format {
             Format::Ndjson => {
-                alert.insert("input".to_owned(), serde_json::json!({"path": name, "line": line}));
+                alert.insert(
+                    "input".to_owned(),
+                    serde_json::json!({"path": name, "line": line}),
+                );
                 let written = writeln!(self.out, "{}", Value::Object(alert));
                 self.note(written);
             }
             Format::Text if alert.get("kind").is_some_and(|kind| kind == "alert") => {
                 let alert = Value::Object(alert);
-                match self.incidents.iter_mut().find(|known| known["id"] == alert["id"]) {
+                match self
+                    .incidents
+                    .iter_mut()
+                    .find(|known| known["id"] == alert["id"])
+                {
                     Some(known) => *known = alert,
                     None => self.incidents.push(alert),
                 }
@@ -143,8 +167,15 @@ impl Replay<'_> {
             for incident in &self.incidents {
                 writeln!(self.out, "{}", story::tell(incident))?;
             }
-            let plural = |count: u64, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
-            writeln!(self.out, "{} read, {}.", plural(self.records, "record"), plural(self.incidents.len() as u64, "incident"))?;
+            let plural = |count: u64, what: &str| {
+                format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+            };
+            writeln!(
+                self.out,
+                "{} read, {}.",
+                plural(self.records, "record"),
+                plural(self.incidents.len() as u64, "incident")
+            )?;
         }
         if self.faults > SHOWN_FAULTS {
             let more = self.faults - SHOWN_FAULTS;

@@ -46,7 +46,8 @@ unsafe impl<T> Sync for Global<T> {}
 
 /// Where `pack` puts the policy: 4 bytes of length, then JSON. Exported, so that `pack` finds it.
 #[unsafe(no_mangle)]
-static PSEXEC_FILTER_POLICY: Global<[u8; POLICY_REGION]> = Global(UnsafeCell::new([0; POLICY_REGION]));
+static PSEXEC_FILTER_POLICY: Global<[u8; POLICY_REGION]> =
+    Global(UnsafeCell::new([0; POLICY_REGION]));
 
 static SMALL_ARENA: Global<[u8; SMALL]> = Global(UnsafeCell::new([0; SMALL]));
 
@@ -55,7 +56,11 @@ static MODULE: Global<Module> = Global(UnsafeCell::new(Module {
     busy: Cell::new(false),
     restarts: Cell::new(0),
     stack: Cell::new(0),
-    arena: Arena { small_used: 0, large: 0, called: true },
+    arena: Arena {
+        small_used: 0,
+        large: 0,
+        called: true,
+    },
     out: Vec::new(),
 }));
 
@@ -108,7 +113,9 @@ pub extern "C" fn malloc(size: usize) -> usize {
         return 0;
     }
     if arena.large == 0 {
-        let Ok(layout) = Layout::from_size_align(LARGE.saturating_add(ROOM), 16) else { return 0 };
+        let Ok(layout) = Layout::from_size_align(LARGE.saturating_add(ROOM), 16) else {
+            return 0;
+        };
         // SAFETY: the layout has a size. Null is handled: it is the 0 that the host understands.
         arena.large = unsafe { std::alloc::alloc(layout) } as usize;
     }
@@ -122,7 +129,14 @@ pub extern "C" fn free(_address: usize) {}
 
 /// The filter. Returns the record's own address to leave it as it is, or that of a NUL-terminated JSON object.
 #[unsafe(no_mangle)]
-pub extern "C" fn psexec_filter(_tag: usize, _tag_len: usize, seconds: u32, nanoseconds: u32, record: usize, record_len: usize) -> usize {
+pub extern "C" fn psexec_filter(
+    _tag: usize,
+    _tag_len: usize,
+    seconds: u32,
+    nanoseconds: u32,
+    record: usize,
+    record_len: usize,
+) -> usize {
     // SAFETY: one thread; the host makes one call at a time and reads the result before the next.
     let module = unsafe { &mut *module() };
     module.arena.called = true;
@@ -131,7 +145,9 @@ pub extern "C" fn psexec_filter(_tag: usize, _tag_len: usize, seconds: u32, nano
         // No record came across. Nothing can be passed on; its own address is the least harmful answer.
         return record;
     }
-    let Some(filter) = module.filter_for_call() else { return record };
+    let Some(filter) = module.filter_for_call() else {
+        return record;
+    };
     // SAFETY: the bytes lie inside this memory (checked above) and nobody writes them while the slice lives.
     let bytes = unsafe { core::slice::from_raw_parts(record as *const u8, record_len) };
     let answer = match filter.process(bytes, seconds, nanoseconds) {
@@ -168,7 +184,9 @@ pub extern "C" fn psexec_filter_restore(piece: usize, length: usize) -> u32 {
     if piece == 0 || piece.saturating_add(length) >= memory {
         return 0;
     }
-    let Some(filter) = module.filter_for_call() else { return 0 };
+    let Some(filter) = module.filter_for_call() else {
+        return 0;
+    };
     // SAFETY: as for the record in `psexec_filter`.
     let done = filter.restore(unsafe { core::slice::from_raw_parts(piece as *const u8, length) });
     module.busy.set(false);
@@ -184,7 +202,9 @@ pub extern "C" fn psexec_filter_stats() -> usize {
 fn answer(ask: impl FnOnce(&mut Filter) -> Option<String>) -> usize {
     // SAFETY: as in `psexec_filter`.
     let module = unsafe { &mut *module() };
-    let Some(filter) = module.filter_for_call() else { return 0 };
+    let Some(filter) = module.filter_for_call() else {
+        return 0;
+    };
     let text = ask(filter).and_then(|text| {
         // Not copied: a host's saved form may be long.
         let mut text = text.into_bytes();
@@ -225,7 +245,9 @@ impl Module {
     fn insert(&mut self, record: usize, record_len: usize, splice: &Splice) -> usize {
         // SAFETY: as in `psexec_filter`. Neither part is looked at after the record has been written over.
         let bytes = unsafe { core::slice::from_raw_parts(record as *const u8, record_len) };
-        let Some((head, tail)) = bytes.split_at_checked(splice.at) else { return record };
+        let Some((head, tail)) = bytes.split_at_checked(splice.at) else {
+            return record;
+        };
         let length = record_len.saturating_add(splice.text.len());
         if self.arena.can_extend(record, length) {
             // SAFETY: the arena has `length` + 1 bytes from `record` on, and the record is the last copy in it, so nothing
@@ -250,7 +272,8 @@ impl Module {
     #[cold]
     #[inline(never)]
     fn start(&mut self) {
-        let mut filter = packed_policy().map_or_else(|| Filter::new(Default::default()), Filter::from_json);
+        let mut filter =
+            packed_policy().map_or_else(|| Filter::new(Default::default()), Filter::from_json);
         filter.set_restarts(self.restarts.get());
         // There is none yet.
         let _ = self.filter.set(filter);
@@ -280,7 +303,9 @@ impl Module {
 struct Heap(Global<Dlmalloc<Pages>>);
 
 #[global_allocator]
-static HEAP: Heap = Heap(Global(UnsafeCell::new(Dlmalloc::new_with_allocator(Pages::all_unused()))));
+static HEAP: Heap = Heap(Global(UnsafeCell::new(Dlmalloc::new_with_allocator(
+    Pages::all_unused(),
+))));
 
 // SAFETY: one thread, and dlmalloc keeps the contract of each function; no reference to it outlives a line.
 unsafe impl GlobalAlloc for Heap {
@@ -317,7 +342,9 @@ unsafe extern "C" {
 
 impl Pages {
     const fn all_unused() -> Pages {
-        Pages { unused: Cell::new(true) }
+        Pages {
+            unused: Cell::new(true),
+        }
     }
 }
 
@@ -326,8 +353,14 @@ unsafe impl dlmalloc::Allocator for Pages {
     fn alloc(&self, size: usize) -> (*mut u8, usize, u32) {
         const NONE: (*mut u8, usize, u32) = (core::ptr::null_mut(), 0, 0);
         let end = core::arch::wasm32::memory_size(0).saturating_mul(PAGE);
-        let start = if self.unused.replace(false) { (&raw const __heap_base as usize).next_multiple_of(16) } else { end };
-        let lacking = size.saturating_sub(end.saturating_sub(start)).div_ceil(PAGE);
+        let start = if self.unused.replace(false) {
+            (&raw const __heap_base as usize).next_multiple_of(16)
+        } else {
+            end
+        };
+        let lacking = size
+            .saturating_sub(end.saturating_sub(start))
+            .div_ceil(PAGE);
         if lacking > 0 && core::arch::wasm32::memory_grow(0, lacking) == usize::MAX {
             return NONE;
         }

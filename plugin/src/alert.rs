@@ -71,7 +71,10 @@ struct Tactic {
 }
 
 /// The tactics of every technique here: something is executed, and from elsewhere.
-const TACTIC: Tactic = Tactic { id: ["TA0002", "TA0008"], name: ["Execution", "Lateral Movement"] };
+const TACTIC: Tactic = Tactic {
+    id: ["TA0002", "TA0008"],
+    name: ["Execution", "Lateral Movement"],
+};
 
 #[derive(Serialize)]
 struct HostName<'a> {
@@ -168,14 +171,27 @@ pub fn write(incident: &Incident, computer: &str) -> String {
         reason: incident.allowed.as_deref(),
         chain: rule.chain,
         lateral: finding.lateral,
-        rule: Named { id: rule.id, name: rule.name },
-        threat: Threat { framework: "MITRE ATT&CK", technique: Ids { id: rule.techniques }, tactic: TACTIC },
+        rule: Named {
+            id: rule.id,
+            name: rule.name,
+        },
+        threat: Threat {
+            framework: "MITRE ATT&CK",
+            technique: Ids {
+                id: rule.techniques,
+            },
+            tactic: TACTIC,
+        },
         host: HostName { name: computer },
         source: (finding.source.ip.is_some() || finding.source.domain.is_some()).then(|| Source {
             ip: finding.source.ip,
             port: finding.source.port(),
             candidates: finding.source.candidates.len(),
-            domain: finding.source.domain.as_deref().or_else(|| finding.logon().and_then(|logon| logon.workstation.as_deref())),
+            domain: finding.source.domain.as_deref().or_else(|| {
+                finding
+                    .logon()
+                    .and_then(|logon| logon.workstation.as_deref())
+            }),
         }),
         user: account.as_deref().map(user),
         file: finding.file().map(|file| File { path: &file.path }),
@@ -185,7 +201,10 @@ pub fn write(incident: &Incident, computer: &str) -> String {
             entity_id: process.entity_id.as_deref(),
             original_file_name: process.original_file_name.as_deref(),
             hashes: process.hashes.as_deref(),
-            parent: ParentProcess { executable: process.parent_image.as_deref(), entity_id: process.parent_entity_id.as_deref() },
+            parent: ParentProcess {
+                executable: process.parent_image.as_deref(),
+                entity_id: process.parent_entity_id.as_deref(),
+            },
             children: finding.children.iter().filter_map(child).collect(),
         }),
         service: finding.service().map(|set| Service { name: &set.service }),
@@ -225,8 +244,14 @@ pub fn write_stats(counters: &Counters, hosts: &Hosts) -> String {
 /// `domain\name`, or a name alone.
 fn user(account: &str) -> User<'_> {
     match account.split_once('\\') {
-        Some((domain, name)) => User { domain: Some(domain), name },
-        None => User { domain: None, name: account },
+        Some((domain, name)) => User {
+            domain: Some(domain),
+            name,
+        },
+        None => User {
+            domain: None,
+            name: account,
+        },
     }
 }
 
@@ -239,7 +264,9 @@ fn short(text: &str) -> &str {
 const SHORT: usize = 256;
 
 fn child(piece: &Rc<Evidence>) -> Option<Child<'_>> {
-    let Fact::ProcessStart(start) = &piece.fact else { return None };
+    let Fact::ProcessStart(start) = &piece.fact else {
+        return None;
+    };
     Some(Child {
         executable: short(&start.image),
         command_line: start.command_line.as_deref().map(short),
@@ -249,7 +276,13 @@ fn child(piece: &Rc<Evidence>) -> Option<Child<'_>> {
 
 fn piece(evidence: &Evidence) -> Piece {
     let (event, summary) = match &evidence.fact {
-        Fact::Connection(connection) => (3, format!("{} connected to port {}", connection.remote, connection.local_port)),
+        Fact::Connection(connection) => (
+            3,
+            format!(
+                "{} connected to port {}",
+                connection.remote, connection.local_port
+            ),
+        ),
         Fact::FileWrite(file) => {
             let writer = match &file.writer {
                 Writer::System => "System (over SMB)",
@@ -261,15 +294,31 @@ fn piece(evidence: &Evidence) -> Piece {
         Fact::ProcessStart(start) => {
             let parent = match start.parent {
                 Parent::Unknown => "an unknown parent".to_owned(),
-                _ => PathKey::new(start.parent_image.as_deref().unwrap_or_default()).file_name().to_owned(),
+                _ => PathKey::new(start.parent_image.as_deref().unwrap_or_default())
+                    .file_name()
+                    .to_owned(),
             };
             (1, format!("{parent} started {}", start.image))
         }
-        Fact::ServiceSet(set) => (13, format!("service {} was set to {}", set.service, set.command)),
+        Fact::ServiceSet(set) => (
+            13,
+            format!("service {} was set to {}", set.service, set.command),
+        ),
         Fact::ServiceMark(mark) => (13, format!("service {}: {:?}", mark.service, mark.mark)),
-        Fact::Logon(logon) => (4624, format!("{} logged on from {}", logon.user, logon.remote)),
-        Fact::Pipe(pipe) => (if pipe.connected { 18 } else { 17 }, format!("pipe {} was opened by {}", pipe.name, pipe.image.as_str())),
+        Fact::Logon(logon) => (
+            4624,
+            format!("{} logged on from {}", logon.user, logon.remote),
+        ),
+        Fact::Pipe(pipe) => (
+            if pipe.connected { 18 } else { 17 },
+            format!("pipe {} was opened by {}", pipe.name, pipe.image.as_str()),
+        ),
     };
     let summary = crate::record::text::cut(summary, SHORT.saturating_mul(2));
-    Piece { event, time: evidence.time.to_string(), record_id: evidence.record_id, summary }
+    Piece {
+        event,
+        time: evidence.time.to_string(),
+        record_id: evidence.record_id,
+        summary,
+    }
 }

@@ -66,10 +66,18 @@ const PLACES: usize = 17;
 impl HostNames {
     /// The host that the fields name. `None` if they name none.
     pub fn of(&self, fields: &Fields<'_>) -> Option<Rc<HostName>> {
-        let raw = fields.raw_string(Field::Computer).filter(|raw| raw.len() <= MAX_TEXT);
-        let place = raw.and_then(|raw| self.met.get(scan::hash(raw).checked_rem(PLACES as u64)? as usize));
+        let raw = fields
+            .raw_string(Field::Computer)
+            .filter(|raw| raw.len() <= MAX_TEXT);
+        let place = raw.and_then(|raw| {
+            self.met
+                .get(scan::hash(raw).checked_rem(PLACES as u64)? as usize)
+        });
         let met = place.and_then(Cell::take);
-        let known = met.filter(|known| raw.zip(known.raw.as_deref()).is_some_and(|(raw, known)| scan::is_same(raw, known)));
+        let known = met.filter(|known| {
+            raw.zip(known.raw.as_deref())
+                .is_some_and(|(raw, known)| scan::is_same(raw, known))
+        });
         let name = match known {
             Some(known) => known,
             None => Rc::new(HostName::read(fields, raw)?),
@@ -86,7 +94,11 @@ impl HostName {
     fn read(fields: &Fields<'_>, raw: Option<&[u8]>) -> Option<HostName> {
         let computer = fields.text(Field::Computer)?;
         let raw = raw.filter(|raw| scan::is_plain(raw)).map(Into::into);
-        Some(HostName { key: host::key(&computer)?.into(), computer: computer.into(), raw })
+        Some(HostName {
+            key: host::key(&computer)?.into(),
+            computer: computer.into(),
+            raw,
+        })
     }
 }
 
@@ -120,21 +132,40 @@ impl<'a> Event<'a> {
     ///
     /// The clock is the logged time, else the shipper's, else `UtcTime`; but never the `UtcTime` of event 3, which on
     /// some hosts is hours off (measured on the OTRF LSASS campaign logs: up to 5.8 days).
-    pub fn new(fields: &'a Fields<'a>, shipper_time: Option<Timestamp>, hosts: &HostNames) -> Result<Event<'a>, Reject> {
-        let kind = fields.event_id().and_then(Kind::of).ok_or(Reject::WrongProvider)?;
+    pub fn new(
+        fields: &'a Fields<'a>,
+        shipper_time: Option<Timestamp>,
+        hosts: &HostNames,
+    ) -> Result<Event<'a>, Reject> {
+        let kind = fields
+            .event_id()
+            .and_then(Kind::of)
+            .ok_or(Reject::WrongProvider)?;
         if !is_provided(kind, fields) {
             return Err(Reject::WrongProvider);
         }
         let host = hosts.of(fields).ok_or(Reject::NoHost)?;
         // Mostly it is a time as it stands.
         let logged = fields.raw_string(Field::LoggedTime).and_then(time::parse);
-        let logged = logged.or_else(|| time::parse(fields.text(Field::LoggedTime)?.trim().as_bytes()));
+        let logged =
+            logged.or_else(|| time::parse(fields.text(Field::LoggedTime)?.trim().as_bytes()));
         let utc = || {
-            let text = fields.text(Field::UtcTime).filter(|_| kind != Kind::NetworkConnect)?;
-            time::parse(text.trim().as_bytes()).map(|time| Timestamp { zoned: true, ..time })
+            let text = fields
+                .text(Field::UtcTime)
+                .filter(|_| kind != Kind::NetworkConnect)?;
+            time::parse(text.trim().as_bytes()).map(|time| Timestamp {
+                zoned: true,
+                ..time
+            })
         };
         let time = logged.or(shipper_time).or_else(utc).ok_or(Reject::NoTime)?;
-        Ok(Event { kind, host, time, record_id: fields.long(Field::RecordId), fields })
+        Ok(Event {
+            kind,
+            host,
+            time,
+            record_id: fields.long(Field::RecordId),
+            fields,
+        })
     }
 }
 
@@ -160,7 +191,9 @@ fn is_provided(kind: Kind, fields: &Fields<'_>) -> bool {
     match fields.text(Field::Channel) {
         // Hayabusa abbreviates Sysmon's channel and names no provider.
         Some(stated) if stated.eq_ignore_ascii_case("Sysmon") => kind != Kind::Logon,
-        Some(stated) => stated.get(..channel.len()).is_some_and(|start| start.eq_ignore_ascii_case(channel)),
+        Some(stated) => stated
+            .get(..channel.len())
+            .is_some_and(|start| start.eq_ignore_ascii_case(channel)),
         None => false,
     }
 }
@@ -192,8 +225,13 @@ mod tests {
         let names = HostNames::default();
         for _ in 0..4 {
             let record = b"{\"EventID\":1,\"Computer\":\"B\xdcRO1\"}";
-            let fields = read(record, &mut Reader::default(), &All).expect("it is JSON").expect("it has an id");
-            assert_eq!(names.of(&fields).map(|name| name.key.clone()), Some("b\u{fffd}ro1".into()));
+            let fields = read(record, &mut Reader::default(), &All)
+                .expect("it is JSON")
+                .expect("it has an id");
+            assert_eq!(
+                names.of(&fields).map(|name| name.key.clone()),
+                Some("b\u{fffd}ro1".into())
+            );
             assert!(fields.invalid_utf8.get());
         }
     }
@@ -203,17 +241,28 @@ mod tests {
         let names = HostNames::default();
         let of_record = |computer: &str| {
             let record = format!(r#"{{"EventID":1,"Computer":"{computer}"}}"#);
-            let fields = read(record.as_bytes(), &mut Reader::default(), &All).expect("it is JSON").expect("it has an id");
+            let fields = read(record.as_bytes(), &mut Reader::default(), &All)
+                .expect("it is JSON")
+                .expect("it has an id");
             names.of(&fields).expect("it has a name")
         };
         for (length, is_remembered) in [(8, true), (MAX_TEXT, true), (MAX_TEXT + 1, false)] {
             let computer = "w".repeat(length);
-            assert_eq!(Rc::ptr_eq(&of_record(&computer), &of_record(&computer)), is_remembered, "{length}");
+            assert_eq!(
+                Rc::ptr_eq(&of_record(&computer), &of_record(&computer)),
+                is_remembered,
+                "{length}"
+            );
         }
         for form in ["WS", "DC0", "srv-", "host-of-a-long-name-"] {
             let remembered = |count: usize| {
-                let met: Vec<Rc<HostName>> = (0..count).map(|n| of_record(&format!("{form}{n}"))).collect();
-                met.iter().rev().filter(|name| Rc::ptr_eq(name, &of_record(&name.computer))).count()
+                let met: Vec<Rc<HostName>> = (0..count)
+                    .map(|n| of_record(&format!("{form}{n}")))
+                    .collect();
+                met.iter()
+                    .rev()
+                    .filter(|name| Rc::ptr_eq(name, &of_record(&name.computer)))
+                    .count()
             };
             // Two may have the same place.
             assert!(remembered(8) >= 4, "{form}: {}", remembered(8));

@@ -135,12 +135,18 @@ impl ProcessStart {
             return Some(&long.plain);
         }
         let line = self.command_line.as_deref()?;
-        Some(self.plain_line.get_or_init(|| command::plain(line, MAX_TEXT).into()))
+        Some(
+            self.plain_line
+                .get_or_init(|| command::plain(line, MAX_TEXT).into()),
+        )
     }
 
     /// The command line to look for names in: as it was logged, or where that was cut, plain.
     pub fn words(&self) -> Option<&str> {
-        self.long.as_ref().map(|long| &*long.plain).or(self.command_line.as_deref())
+        self.long
+            .as_ref()
+            .map(|long| &*long.plain)
+            .or(self.command_line.as_deref())
     }
 }
 
@@ -294,7 +300,14 @@ const PROGRAMS: [&str; 5] = ["exe", "com", "scr", "dll", "pif"];
 const PROGRAM_ENDINGS: [&str; 9] = ["exe", "com", "scr", "dll", "pif", ".", " ", "\"", "$data"];
 
 /// Ends of the `TargetObject` of values that matter.
-const SERVICE_VALUES: [&str; 6] = ["\\imagepath", "\\start", "\\type", "\\objectname", "\\displayname", "\\deleteflag"];
+const SERVICE_VALUES: [&str; 6] = [
+    "\\imagepath",
+    "\\start",
+    "\\type",
+    "\\objectname",
+    "\\displayname",
+    "\\deleteflag",
+];
 
 /// What can be said of events by a look at a few of their fields, which is long before they are read to the end.
 pub struct Sieve {
@@ -316,7 +329,9 @@ impl Sieve {
     /// What the policy makes of it.
     pub fn new(policy: &Policy) -> Sieve {
         // "?" is how old Sysmon writes that there is none.
-        let mut parents: Vec<String> = ["services.exe", "wmiprvse.exe", "?", "-", "null", "(null)"].map(str::to_owned).to_vec();
+        let mut parents: Vec<String> = ["services.exe", "wmiprvse.exe", "?", "-", "null", "(null)"]
+            .map(str::to_owned)
+            .to_vec();
         if policy.dcomexec.enabled {
             parents.extend(policy.dcomexec.programs.iter().cloned());
         }
@@ -337,14 +352,25 @@ impl Sieve {
             Kind::FileCreate => Field::Image.bit() | Field::TargetFilename.bit(),
             Kind::RegistryValueSet => Field::TargetObject.bit(),
             Kind::Logon => Field::LogonType.bit() | Field::IpAddress.bit(),
-            Kind::NetworkConnect => Field::Protocol.bit() | Field::Initiated.bit() | Field::SourceIp.bit() | Field::Computer.bit(),
+            Kind::NetworkConnect => {
+                Field::Protocol.bit()
+                    | Field::Initiated.bit()
+                    | Field::SourceIp.bit()
+                    | Field::Computer.bit()
+            }
             Kind::PipeCreated | Kind::PipeConnected => Field::PipeName.bit(),
         }
     }
 
     /// Whether the fields known so far already make an event of this kind [irrelevant](Outcome::Irrelevant). Most are.
     /// `false` when in doubt. `owns` tells whether the event's host is known to have an address.
-    pub fn rules_out(&self, kind: Kind, so_far: &Fields<'_>, watch: &Watch, owns: &impl Fn(IpAddr) -> bool) -> bool {
+    pub fn rules_out(
+        &self,
+        kind: Kind,
+        so_far: &Fields<'_>,
+        watch: &Watch,
+        owns: &impl Fn(IpAddr) -> bool,
+    ) -> bool {
         match kind {
             Kind::ProcessCreate => {
                 if self.any_parent || !so_far.ends_with_none(Field::ParentImage, &self.parents) {
@@ -354,16 +380,24 @@ impl Sieve {
                 if watch.is_empty() {
                     return true;
                 }
-                if let Some(parent) = so_far.raw_string(Field::ParentProcessGuid).and_then(guid::bare) {
+                if let Some(parent) = so_far
+                    .raw_string(Field::ParentProcessGuid)
+                    .and_then(guid::bare)
+                {
                     return !watch.holds(parent);
                 }
                 let parent = so_far.text(Field::ParentProcessGuid);
-                parent.is_some_and(|parent| guid::normalize(&parent).is_none_or(|parent| !watch.holds(parent.as_bytes())))
+                parent.is_some_and(|parent| {
+                    guid::normalize(&parent).is_none_or(|parent| !watch.holds(parent.as_bytes()))
+                })
             }
             Kind::FileCreate => {
-                so_far.ends_with_none(Field::Image, &self.system) && so_far.ends_with_none(Field::TargetFilename, &self.programs)
+                so_far.ends_with_none(Field::Image, &self.system)
+                    && so_far.ends_with_none(Field::TargetFilename, &self.programs)
             }
-            Kind::RegistryValueSet => so_far.ends_with_none(Field::TargetObject, &self.service_values),
+            Kind::RegistryValueSet => {
+                so_far.ends_with_none(Field::TargetObject, &self.service_values)
+            }
             Kind::Logon => {
                 so_far.number(Field::LogonType).is_some_and(|logon_type| logon_type != NETWORK_LOGON)
                     // Not over TCP/IP, or from the host itself as it is mostly written. (By its other addresses, too; but whose
@@ -374,14 +408,19 @@ impl Sieve {
             }
             Kind::NetworkConnect => match so_far.truth(Field::Initiated) {
                 // Outbound ones tell the host's own addresses: once.
-                Some(true) => so_far.address(Field::SourceIp).is_some_and(|ip| !address::is_remote(ip) || owns(ip)),
+                Some(true) => so_far
+                    .address(Field::SourceIp)
+                    .is_some_and(|ip| !address::is_remote(ip) || owns(ip)),
                 Some(false) => is_udp(so_far),
                 None => false,
             },
             Kind::PipeCreated | Kind::PipeConnected => {
                 // Most can be told by their ends from the names that matter.
                 if let Some((first, last)) = so_far.first_and_last(Field::PipeName)
-                    && !self.pipes.iter().any(|pattern| ends_agree(pattern, Some(first), Some(last)))
+                    && !self
+                        .pipes
+                        .iter()
+                        .any(|pattern| ends_agree(pattern, Some(first), Some(last)))
                 {
                     return true;
                 }
@@ -397,7 +436,12 @@ const NETWORK_LOGON: u32 = 3;
 
 impl Evidence {
     /// Reads the fact out of an event. `own` tells the host's own addresses, `watch` whose children matter.
-    pub fn from_event(event: &Event<'_>, own: &OwnAddresses, watch: &Watch, policy: &Policy) -> Outcome {
+    pub fn from_event(
+        event: &Event<'_>,
+        own: &OwnAddresses,
+        watch: &Watch,
+        policy: &Policy,
+    ) -> Outcome {
         let fact = match event.kind {
             Kind::NetworkConnect => connection(event, own, policy),
             Kind::FileCreate => file_write(event),
@@ -407,7 +451,11 @@ impl Evidence {
             Kind::Logon => logon(event, own),
         };
         match fact {
-            Ok(Some(fact)) => Outcome::Fact(Evidence { time: event.time, record_id: event.record_id, fact }),
+            Ok(Some(fact)) => Outcome::Fact(Evidence {
+                time: event.time,
+                record_id: event.record_id,
+                fact,
+            }),
             Ok(None) => Outcome::Irrelevant,
             Err(Missing) => Outcome::Incomplete,
         }
@@ -433,16 +481,26 @@ impl Evidence {
     /// Whether a chain would join both to the same things.
     pub fn joins_like(&self, other: &Evidence) -> bool {
         match (&self.fact, &other.fact) {
-            (Fact::Connection(a), Fact::Connection(b)) => a.remote == b.remote && a.program == b.program && a.entity_id == b.entity_id,
-            (Fact::FileWrite(a), Fact::FileWrite(b)) => a.key == b.key && (a.writer == Writer::System) == (b.writer == Writer::System),
+            (Fact::Connection(a), Fact::Connection(b)) => {
+                a.remote == b.remote && a.program == b.program && a.entity_id == b.entity_id
+            }
+            (Fact::FileWrite(a), Fact::FileWrite(b)) => {
+                a.key == b.key && (a.writer == Writer::System) == (b.writer == Writer::System)
+            }
             (Fact::ProcessStart(a), Fact::ProcessStart(b)) => match (&a.entity_id, &b.entity_id) {
                 (Some(a), Some(b)) => a == b,
                 _ => a.key == b.key && self.record_id == other.record_id,
             },
-            (Fact::ServiceSet(a), Fact::ServiceSet(b)) => a.service.eq_ignore_ascii_case(&b.service) && a.command == b.command,
-            (Fact::ServiceMark(a), Fact::ServiceMark(b)) => a.mark == b.mark && a.service.eq_ignore_ascii_case(&b.service),
+            (Fact::ServiceSet(a), Fact::ServiceSet(b)) => {
+                a.service.eq_ignore_ascii_case(&b.service) && a.command == b.command
+            }
+            (Fact::ServiceMark(a), Fact::ServiceMark(b)) => {
+                a.mark == b.mark && a.service.eq_ignore_ascii_case(&b.service)
+            }
             (Fact::Pipe(a), Fact::Pipe(b)) => a.key == b.key && a.entity_id == b.entity_id,
-            (Fact::Logon(a), Fact::Logon(b)) => a.logon_id == b.logon_id && a.remote == b.remote && a.user == b.user,
+            (Fact::Logon(a), Fact::Logon(b)) => {
+                a.logon_id == b.logon_id && a.remote == b.remote && a.user == b.user
+            }
             _ => false,
         }
     }
@@ -451,7 +509,8 @@ impl Evidence {
     pub fn value(&self) -> u8 {
         match &self.fact {
             Fact::Connection(_) => 0,
-            Fact::FileWrite(file) => match (&file.writer, PROGRAMS.contains(&file.key.extension())) {
+            Fact::FileWrite(file) => match (&file.writer, PROGRAMS.contains(&file.key.extension()))
+            {
                 (Writer::System, true) => 4,
                 (_, true) => 2,
                 (_, false) => 1,
@@ -471,10 +530,18 @@ impl Evidence {
         let text = |text: &str| text.len().saturating_add(ALLOCATION);
         let option = |value: &Option<Box<str>>| value.as_deref().map_or(0, text);
         let more = match &self.fact {
-            Fact::Connection(connection) => text(&connection.program).saturating_add(option(&connection.entity_id)),
+            Fact::Connection(connection) => {
+                text(&connection.program).saturating_add(option(&connection.entity_id))
+            }
             Fact::FileWrite(file) => {
-                let writer = if let Writer::Process(image) = &file.writer { text(image) } else { 0 };
-                text(&file.path).saturating_add(text(file.key.as_str())).saturating_add(writer)
+                let writer = if let Writer::Process(image) = &file.writer {
+                    text(image)
+                } else {
+                    0
+                };
+                text(&file.path)
+                    .saturating_add(text(file.key.as_str()))
+                    .saturating_add(writer)
             }
             Fact::ProcessStart(start) => [
                 size_of::<ProcessStart>(),
@@ -488,25 +555,37 @@ impl Evidence {
                 option(&start.hashes),
                 option(&start.parent_image),
                 option(&start.parent_entity_id),
-                start.long.as_ref().map_or(0, |long| text(&long.plain).saturating_add(size_of::<LongLine>().saturating_add(ALLOCATION))),
+                start.long.as_ref().map_or(0, |long| {
+                    text(&long.plain)
+                        .saturating_add(size_of::<LongLine>().saturating_add(ALLOCATION))
+                }),
             ]
             .into_iter()
             .fold(0, usize::saturating_add),
             // The command as it is, and as a pattern.
             Fact::ServiceSet(set) => {
                 let command = text(&set.command).saturating_add(option(&set.plain));
-                text(&set.service).saturating_add(command.saturating_mul(2)).saturating_add(text(set.program.as_str()))
+                text(&set.service)
+                    .saturating_add(command.saturating_mul(2))
+                    .saturating_add(text(set.program.as_str()))
             }
             Fact::ServiceMark(mark) => text(&mark.service),
-            Fact::Logon(logon) => [size_of::<Logon>(), text(&logon.user), option(&logon.domain), option(&logon.workstation)]
-                .into_iter()
-                .fold(0, usize::saturating_add),
+            Fact::Logon(logon) => [
+                size_of::<Logon>(),
+                text(&logon.user),
+                option(&logon.domain),
+                option(&logon.workstation),
+            ]
+            .into_iter()
+            .fold(0, usize::saturating_add),
             Fact::Pipe(pipe) => text(&pipe.name)
                 .saturating_add(text(&pipe.key))
                 .saturating_add(text(pipe.image.as_str()))
                 .saturating_add(option(&pipe.entity_id)),
         };
-        size_of::<Evidence>().saturating_add(ALLOCATION).saturating_add(more)
+        size_of::<Evidence>()
+            .saturating_add(ALLOCATION)
+            .saturating_add(more)
     }
 }
 
@@ -529,16 +608,28 @@ impl OwnAddresses {
     /// Learns from an event in which the near side is certain: an outbound connection, whose source it is. Tells whether
     /// an older address was forgotten for it.
     pub fn learn(&mut self, event: &Event<'_>) -> bool {
-        if event.kind != Kind::NetworkConnect || event.fields.truth(Field::Initiated) != Some(true) {
+        if event.kind != Kind::NetworkConnect || event.fields.truth(Field::Initiated) != Some(true)
+        {
             return false;
         }
-        let Some(ip) = event.fields.address(Field::SourceIp).filter(|ip| address::is_remote(*ip)) else { return false };
+        let Some(ip) = event
+            .fields
+            .address(Field::SourceIp)
+            .filter(|ip| address::is_remote(*ip))
+        else {
+            return false;
+        };
         if self.contains(ip) {
             return false;
         }
-        let slot = usize::from(self.next).checked_rem(self.known.len()).unwrap_or_default();
+        let slot = usize::from(self.next)
+            .checked_rem(self.known.len())
+            .unwrap_or_default();
         self.next = self.next.wrapping_add(1);
-        self.known.get_mut(slot).and_then(|place| place.replace(ip)).is_some()
+        self.known
+            .get_mut(slot)
+            .and_then(|place| place.replace(ip))
+            .is_some()
     }
 }
 
@@ -559,7 +650,11 @@ fn optional(event: &Event<'_>, field: Field) -> Option<Box<str>> {
 fn line<'e>(event: &'e Event<'_>, field: Field) -> Option<(String, Option<Cow<'e, str>>)> {
     let whole = event.fields.text_up_to(field, command::MAX_LINE)?;
     // Some producers (Wazuh, a few exports) leave XML's entities in.
-    let whole = if whole.contains('&') { Cow::Owned(text::unentity(&whole)) } else { whole };
+    let whole = if whole.contains('&') {
+        Cow::Owned(text::unentity(&whole))
+    } else {
+        whole
+    };
     if whole.len() <= MAX_TEXT {
         return Some((whole.into_owned(), None));
     }
@@ -576,7 +671,10 @@ fn entity_id(event: &Event<'_>, field: Field) -> Option<Box<str>> {
 
 fn is_udp(fields: &Fields<'_>) -> bool {
     // Mostly it is TCP, which takes fewer steps to see.
-    !fields.is(Field::Protocol, "tcp") && fields.text(Field::Protocol).is_some_and(|protocol| protocol.eq_ignore_ascii_case("udp"))
+    !fields.is(Field::Protocol, "tcp")
+        && fields
+            .text(Field::Protocol)
+            .is_some_and(|protocol| protocol.eq_ignore_ascii_case("udp"))
 }
 
 fn connection(event: &Event<'_>, own: &OwnAddresses, policy: &Policy) -> Found {
@@ -589,8 +687,14 @@ fn connection(event: &Event<'_>, own: &OwnAddresses, policy: &Policy) -> Found {
     if is_udp(fields) {
         return Ok(None);
     }
-    let source = (fields.address(Field::SourceIp).ok_or(Missing)?, fields.port(Field::SourcePort).ok_or(Missing)?);
-    let destination = (fields.address(Field::DestinationIp).ok_or(Missing)?, fields.port(Field::DestinationPort).ok_or(Missing)?);
+    let source = (
+        fields.address(Field::SourceIp).ok_or(Missing)?,
+        fields.port(Field::SourcePort).ok_or(Missing)?,
+    );
+    let destination = (
+        fields.address(Field::DestinationIp).ok_or(Missing)?,
+        fields.port(Field::DestinationPort).ok_or(Missing)?,
+    );
     // Before about 2020 Sysmon wrote the local side of inbound connections as the source. The service port tells the
     // sides apart; where none is a service port, the host's own address does; else the new order is assumed.
     let service = |port: u16| policy.connection.ports.contains(&port);
@@ -599,13 +703,21 @@ fn connection(event: &Event<'_>, own: &OwnAddresses, policy: &Policy) -> Found {
         (false, false) => own.contains(source.0) && !own.contains(destination.0),
         _ => false,
     };
-    let (remote, local) = if swapped { (destination, source) } else { (source, destination) };
-    let from_elsewhere = address::is_remote(remote.0) && remote.0 != local.0 && !own.contains(remote.0);
+    let (remote, local) = if swapped {
+        (destination, source)
+    } else {
+        (source, destination)
+    };
+    let from_elsewhere =
+        address::is_remote(remote.0) && remote.0 != local.0 && !own.contains(remote.0);
     let to_service = service(local.1);
     if !from_elsewhere || !(to_service || local.1 >= policy.connection.dynamic_from) {
         return Ok(None);
     }
-    let program = fields.text(Field::Image).map(|image| PathKey::new(&image).file_name().to_owned()).unwrap_or_default();
+    let program = fields
+        .text(Field::Image)
+        .map(|image| PathKey::new(&image).file_name().to_owned())
+        .unwrap_or_default();
     if !to_service && !policy.dynamic_programs().any(|name| name == program) {
         return Ok(None);
     }
@@ -640,9 +752,18 @@ const CONTROLLER_JSON: &[u8] = br"C:\\Windows\\System32\\services.exe";
 const CONTROLLER_KEY: &str = r"?:\windows\system32\services.exe";
 
 /// What started a process whose parent has this ProcessGuid, and the parent's program as it was logged.
-fn parent_of(event: &Event<'_>, entity_id: Option<&str>, watch: &Watch, policy: &Policy) -> (Parent, Option<Box<str>>) {
+fn parent_of(
+    event: &Event<'_>,
+    entity_id: Option<&str>,
+    watch: &Watch,
+    policy: &Policy,
+) -> (Parent, Option<Box<str>>) {
     // Most that matter have this parent, written like this: it need not be worked out.
-    if event.fields.raw_string(Field::ParentImage).is_some_and(|raw| scan::is_same(raw, CONTROLLER_JSON)) {
+    if event
+        .fields
+        .raw_string(Field::ParentImage)
+        .is_some_and(|raw| scan::is_same(raw, CONTROLLER_JSON))
+    {
         return (Parent::Services, Some(CONTROLLER.into()));
     }
     let image = optional(event, Field::ParentImage).filter(|image| &**image != "?");
@@ -651,7 +772,15 @@ fn parent_of(event: &Event<'_>, entity_id: Option<&str>, watch: &Watch, policy: 
         _ if entity_id.is_some_and(|parent| watch.holds(parent.as_bytes())) => Parent::Watched,
         None => Parent::Unknown,
         Some(key) if key.file_name() == "wmiprvse.exe" => Parent::Wmi,
-        Some(key) if policy.dcomexec.programs.iter().any(|program| program == key.file_name()) => Parent::Dcom,
+        Some(key)
+            if policy
+                .dcomexec
+                .programs
+                .iter()
+                .any(|program| program == key.file_name()) =>
+        {
+            Parent::Dcom
+        }
         Some(_) => Parent::Other,
     };
     (parent, image)
@@ -663,8 +792,15 @@ fn process_start(event: &Event<'_>, watch: &Watch, policy: &Policy) -> Found {
     let (parent, parent_image) = parent_of(event, parent_entity_id.as_deref(), watch, policy);
     let (command_line, whole) = line(event, Field::CommandLine).unzip();
     let long = whole.flatten().map(|whole| {
-        let commands = if matches!(parent, Parent::Wmi | Parent::Dcom) { &policy.wmiexec.commands } else { &policy.smbexec.commands };
-        Box::new(LongLine { typical: commands.hit(&whole), plain: command::plain(&whole, MAX_TEXT).into() })
+        let commands = if matches!(parent, Parent::Wmi | Parent::Dcom) {
+            &policy.wmiexec.commands
+        } else {
+            &policy.smbexec.commands
+        };
+        Box::new(LongLine {
+            typical: commands.hit(&whole),
+            plain: command::plain(&whole, MAX_TEXT).into(),
+        })
     });
     Ok(Some(Fact::ProcessStart(Box::new(ProcessStart {
         key: PathKey::new(&image),
@@ -700,8 +836,12 @@ fn logon_id(event: &Event<'_>, field: Field) -> Option<u64> {
 
 /// The number that `raw` is as Sysmon and the Security channel write it.
 fn hexadecimal(raw: &[u8]) -> Option<u64> {
-    let digits = raw.strip_prefix(b"0x").filter(|digits| (1..=16).contains(&digits.len()))?;
-    digits.iter().try_fold(0u64, |id, digit| Some(id << 4 | u64::from(char::from(*digit).to_digit(16)?)))
+    let digits = raw
+        .strip_prefix(b"0x")
+        .filter(|digits| (1..=16).contains(&digits.len()))?;
+    digits.iter().try_fold(0u64, |id, digit| {
+        Some(id << 4 | u64::from(char::from(*digit).to_digit(16)?))
+    })
 }
 
 fn logon(event: &Event<'_>, own: &OwnAddresses) -> Found {
@@ -709,7 +849,11 @@ fn logon(event: &Event<'_>, own: &OwnAddresses) -> Found {
         return Ok(None);
     }
     // "-" is written for logons that did not come over TCP/IP.
-    let Some(remote) = event.fields.address(Field::IpAddress).filter(|ip| address::is_remote(*ip) && !own.contains(*ip)) else {
+    let Some(remote) = event
+        .fields
+        .address(Field::IpAddress)
+        .filter(|ip| address::is_remote(*ip) && !own.contains(*ip))
+    else {
         return Ok(None);
     };
     Ok(Some(Fact::Logon(Box::new(Logon {
@@ -728,7 +872,12 @@ fn service_set(event: &Event<'_>) -> Found {
     let target = event.fields.text(Field::TargetObject).ok_or(Missing)?;
     // ASCII folding keeps offsets: the name is shown as it was written.
     let folded = lower_ascii(&target);
-    let Some((name, key)) = SERVICE_VALUES.iter().find_map(|name| Some((name, folded.strip_suffix(name)?))) else { return Ok(None) };
+    let Some((name, key)) = SERVICE_VALUES
+        .iter()
+        .find_map(|name| Some((name, folded.strip_suffix(name)?)))
+    else {
+        return Ok(None);
+    };
     let above = key.get(..path::name_start(key)).unwrap_or_default();
     // Below a service may be other keys of that name: those are no services.
     let mut places = above.as_bytes().windows(SERVICES.len()).enumerate();
@@ -736,7 +885,12 @@ fn service_set(event: &Event<'_>) -> Found {
     if first.is_none_or(|(at, _)| at.saturating_add(SERVICES.len()) != above.len()) {
         return Ok(None);
     }
-    let Some(service) = target.get(above.len()..key.len()).filter(|service| !service.is_empty()) else { return Ok(None) };
+    let Some(service) = target
+        .get(above.len()..key.len())
+        .filter(|service| !service.is_empty())
+    else {
+        return Ok(None);
+    };
     let mark = match *name {
         "\\imagepath" => {
             let (command, long) = line(event, Field::Details).ok_or(Missing)?;
@@ -751,11 +905,21 @@ fn service_set(event: &Event<'_>) -> Found {
         }
         "\\deleteflag" => Mark::Gone,
         // 4 is SERVICE_DISABLED, which DeleteService sets first. Elastic writes the number alone.
-        "\\start" if matches!(&*event.fields.text(Field::Details).ok_or(Missing)?, "DWORD (0x00000004)" | "0x00000004" | "4") => Mark::Gone,
+        "\\start"
+            if matches!(
+                &*event.fields.text(Field::Details).ok_or(Missing)?,
+                "DWORD (0x00000004)" | "0x00000004" | "4"
+            ) =>
+        {
+            Mark::Gone
+        }
         "\\start" => Mark::Start,
         _ => Mark::Created,
     };
-    Ok(Some(Fact::ServiceMark(ServiceMark { service: service.into(), mark })))
+    Ok(Some(Fact::ServiceMark(ServiceMark {
+        service: service.into(),
+        mark,
+    })))
 }
 
 /// A pipe's name for matching.
@@ -796,8 +960,25 @@ mod tests {
         "-",
         "",
     ];
-    const VALUES: &[&str] = &[r"\Services\s\ImagePath", r"\Services\s\Start", r"\services\s\start", r"\Services\s\x", r"\x\Start", ""];
-    const PIPES: &[&str] = &[r"\psexesvc", r"\PSEXESVC-PC-1-stdin", r"\paexec", r"\x-STDERR", r"\x-in", r"\\remcom_x", "psexesvc", "-", ""];
+    const VALUES: &[&str] = &[
+        r"\Services\s\ImagePath",
+        r"\Services\s\Start",
+        r"\services\s\start",
+        r"\Services\s\x",
+        r"\x\Start",
+        "",
+    ];
+    const PIPES: &[&str] = &[
+        r"\psexesvc",
+        r"\PSEXESVC-PC-1-stdin",
+        r"\paexec",
+        r"\x-STDERR",
+        r"\x-in",
+        r"\\remcom_x",
+        "psexesvc",
+        "-",
+        "",
+    ];
     const WATCHED: &str = "3f1a2b4c-5cd2-66e5-a907-000000004100";
     const PARENTS: &[&str] = &[
         r#""{3F1A2B4C-5CD2-66E5-A907-000000004100}""#,
@@ -868,12 +1049,22 @@ mod tests {
 
     /// Looks at the event that a record is.
     fn with_event(record: &str, look: impl FnOnce(&Event<'_>)) {
-        let fields = read(record.as_bytes(), &mut Reader::default(), &All).expect("it is JSON").expect("it has an id");
-        look(&Event::new(&fields, None, &HostNames::default()).unwrap_or_else(|reject| panic!("{reject:?}: {record}")));
+        let fields = read(record.as_bytes(), &mut Reader::default(), &All)
+            .expect("it is JSON")
+            .expect("it has an id");
+        look(
+            &Event::new(&fields, None, &HostNames::default())
+                .unwrap_or_else(|reject| panic!("{reject:?}: {record}")),
+        );
     }
 
     fn fact_of(event: &Event<'_>) -> Option<Fact> {
-        match Evidence::from_event(event, &OwnAddresses::default(), &Watch::default(), &Policy::default()) {
+        match Evidence::from_event(
+            event,
+            &OwnAddresses::default(),
+            &Watch::default(),
+            &Policy::default(),
+        ) {
             Outcome::Fact(evidence) => Some(evidence.fact),
             Outcome::Irrelevant | Outcome::Incomplete => None,
         }
@@ -881,16 +1072,24 @@ mod tests {
 
     #[test]
     fn the_service_controller_is_one_however_it_is_written() {
-        for parent in
-            [r"C:\\Windows\\System32\\services.exe", r"c:\\WINDOWS\\system32\\Services.exe", r"C:\\Windows\\System32\/services.exe"]
-        {
+        for parent in [
+            r"C:\\Windows\\System32\\services.exe",
+            r"c:\\WINDOWS\\system32\\Services.exe",
+            r"C:\\Windows\\System32\/services.exe",
+        ] {
             let record = format!(
                 r#"{{"EventID":1,"ProviderName":"{SYSMON_PROVIDER}","Computer":"PC1","EventTime":"2024-09-14T09:52:33Z","Image":"C:\\a.exe","ParentImage":"{parent}"}}"#
             );
             with_event(&record, |event| {
-                let Some(Fact::ProcessStart(start)) = fact_of(event) else { panic!("{record}") };
+                let Some(Fact::ProcessStart(start)) = fact_of(event) else {
+                    panic!("{record}")
+                };
                 assert_eq!(start.parent, Parent::Services, "{parent}");
-                assert_eq!(start.parent_image.as_deref(), event.fields.text(Field::ParentImage).as_deref(), "{parent}");
+                assert_eq!(
+                    start.parent_image.as_deref(),
+                    event.fields.text(Field::ParentImage).as_deref(),
+                    "{parent}"
+                );
             });
         }
     }
@@ -912,18 +1111,35 @@ mod tests {
             let record = format!(
                 r#"{{"EventID":4624,"ProviderName":"{SECURITY_PROVIDER}","Computer":"PC1","EventTime":"2024-09-14T09:52:33Z","LogonType":3,"IpAddress":"10.9.9.9","TargetUserName":"alice","TargetLogonId":"{id}"}}"#
             );
-            with_event(&record, |event| assert_eq!(logon_id(event, Field::TargetLogonId), want, "{id}"));
+            with_event(&record, |event| {
+                assert_eq!(logon_id(event, Field::TargetLogonId), want, "{id}")
+            });
         }
     }
 
     #[test]
     fn a_service_stands_right_below_the_first_key_of_services() {
         for (target, service) in [
-            (r"HKLM\System\CurrentControlSet\Services\PSEXESVC\Start", Some("PSEXESVC")),
-            (r"\REGISTRY\MACHINE\SYSTEM\ControlSet001\services\x\START", Some("x")),
-            (r"HKLM\System\CurrentControlSet\Services\services\Start", Some("services")),
-            (r"HKLM\System\CurrentControlSet\Services\BTHPORT\Parameters\Services\y\Start", None),
-            (r"HKLM\System\CurrentControlSet\Services\services\x\Start", None),
+            (
+                r"HKLM\System\CurrentControlSet\Services\PSEXESVC\Start",
+                Some("PSEXESVC"),
+            ),
+            (
+                r"\REGISTRY\MACHINE\SYSTEM\ControlSet001\services\x\START",
+                Some("x"),
+            ),
+            (
+                r"HKLM\System\CurrentControlSet\Services\services\Start",
+                Some("services"),
+            ),
+            (
+                r"HKLM\System\CurrentControlSet\Services\BTHPORT\Parameters\Services\y\Start",
+                None,
+            ),
+            (
+                r"HKLM\System\CurrentControlSet\Services\services\x\Start",
+                None,
+            ),
             (r"HKLM\System\CurrentControlSet\Services\\Start", None),
             (r"HKLM\System\CurrentControlSet\Services\Start", None),
             (r"HKLM\Software\x\Start", None),

@@ -60,7 +60,9 @@ struct Limited(Vec<u8>);
 
 impl std::io::Write for Limited {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        if self.0.len().saturating_add(bytes.len()) > MAX_SAVED_HOST || self.0.try_reserve(bytes.len()).is_err() {
+        if self.0.len().saturating_add(bytes.len()) > MAX_SAVED_HOST
+            || self.0.try_reserve(bytes.len()).is_err()
+        {
             return Err(std::io::ErrorKind::OutOfMemory.into());
         }
         self.0.extend_from_slice(bytes);
@@ -98,7 +100,9 @@ impl Interest for Wanted<'_> {
     fn is_hopeless(&self, event_id: u32, so_far: &Fields<'_>) -> bool {
         let host = || self.hosts.get(&self.names.of(so_far)?.key);
         let owns = |ip| host().is_some_and(|host| host.own.contains(ip));
-        !self.all && Kind::of(event_id).is_some_and(|kind| self.sieve.rules_out(kind, so_far, self.watch, &owns))
+        !self.all
+            && Kind::of(event_id)
+                .is_some_and(|kind| self.sieve.rules_out(kind, so_far, self.watch, &owns))
     }
 }
 
@@ -117,8 +121,16 @@ pub const SECOND_KEY: &str = "detection_psexec_filter";
 impl Filter {
     /// A filter without memories.
     pub fn new(policy: Policy) -> Filter {
-        let chains: Vec<&'static dyn Chain> = CHAINS.into_iter().filter(|chain| chain.enabled(&policy)).collect();
-        let wanted = distinct(chains.iter().flat_map(|chain| chain.shelves()).flat_map(|shelf| shelf.kinds()));
+        let chains: Vec<&'static dyn Chain> = CHAINS
+            .into_iter()
+            .filter(|chain| chain.enabled(&policy))
+            .collect();
+        let wanted = distinct(
+            chains
+                .iter()
+                .flat_map(|chain| chain.shelves())
+                .flat_map(|shelf| shelf.kinds()),
+        );
         let anchors = distinct(chains.iter().flat_map(|chain| chain.anchors()));
         let sieve = Sieve::new(&policy);
         Filter {
@@ -160,7 +172,14 @@ impl Filter {
         }
         // While an alert waits for a record, every event with a wanted id may carry it.
         let all = self.hosts.waiting() > 0;
-        let interest = Wanted { kinds: &self.wanted, sieve: &self.sieve, watch: &self.watch, names: &self.names, hosts: &self.hosts, all };
+        let interest = Wanted {
+            kinds: &self.wanted,
+            sieve: &self.sieve,
+            watch: &self.watch,
+            names: &self.names,
+            hosts: &self.hosts,
+            all,
+        };
         let fields = match record::read(record, &mut self.reader, &interest) {
             Ok(Some(fields)) => fields,
             Ok(None) => return None,
@@ -174,7 +193,12 @@ impl Filter {
 
     /// Apart from the above, because most records do not come so far, and all pay for what a function holds.
     #[inline(never)]
-    fn process_event(&mut self, record: &[u8], fields: &Fields<'_>, shipper_time: Option<time::Timestamp>) -> Option<Splice> {
+    fn process_event(
+        &mut self,
+        record: &[u8],
+        fields: &Fields<'_>,
+        shipper_time: Option<time::Timestamp>,
+    ) -> Option<Splice> {
         let event = match Event::new(fields, shipper_time, &self.names) {
             Ok(event) => event,
             Err(reject) => {
@@ -193,29 +217,45 @@ impl Filter {
         if fields.has_cut_text() || fields.is_cut.get() {
             add(&mut self.counters.text_cut);
         }
-        let (policy, chains, anchors, watch) = (&self.policy, &self.chains, &self.anchors, &mut self.watch);
-        let splice = self.hosts.with(&event.host.key, &policy.limits, &mut self.counters, |host, counters| {
-            host.computer = Rc::clone(&event.host.computer);
-            if let Some(evidence) = examine(&event, host, policy, chains, watch, counters) {
-                service::note(&evidence, &host.locker, policy);
-                if has_near(&evidence, anchors, host, policy) {
-                    judge(&evidence, &event.host.key, host, policy, chains, watch, counters);
+        let (policy, chains, anchors, watch) =
+            (&self.policy, &self.chains, &self.anchors, &mut self.watch);
+        let splice = self.hosts.with(
+            &event.host.key,
+            &policy.limits,
+            &mut self.counters,
+            |host, counters| {
+                host.computer = Rc::clone(&event.host.computer);
+                if let Some(evidence) = examine(&event, host, policy, chains, watch, counters) {
+                    service::note(&evidence, &host.locker, policy);
+                    if has_near(&evidence, anchors, host, policy) {
+                        judge(
+                            &evidence,
+                            &event.host.key,
+                            host,
+                            policy,
+                            chains,
+                            watch,
+                            counters,
+                        );
+                    }
                 }
-            }
-            while let Some(index) = incident::overdue(host, Some(event.time.ms), policy, counters) {
-                queue(host, index, policy, counters);
-            }
-            // The oldest alert that waits on this host rides on this record, whatever the record is.
-            let oldest = host.pending.pop_front()?;
-            match splice(record, policy, &oldest.alert, counters) {
-                Some(splice) => Some(splice),
-                None => {
-                    add(&mut counters.put_off);
-                    host.pending.push_front(oldest);
-                    None
+                while let Some(index) =
+                    incident::overdue(host, Some(event.time.ms), policy, counters)
+                {
+                    queue(host, index, policy, counters);
                 }
-            }
-        });
+                // The oldest alert that waits on this host rides on this record, whatever the record is.
+                let oldest = host.pending.pop_front()?;
+                match splice(record, policy, &oldest.alert, counters) {
+                    Some(splice) => Some(splice),
+                    None => {
+                        add(&mut counters.put_off);
+                        host.pending.push_front(oldest);
+                        None
+                    }
+                }
+            },
+        );
         if fields.invalid_utf8.get() {
             add(&mut self.counters.invalid_utf8);
         }
@@ -247,11 +287,12 @@ impl Filter {
         let (policy, counters) = (&self.policy, &mut self.counters);
         // What is held for a late connection will not get one any more.
         while let Some(name) = self.hosts.next_held() {
-            self.hosts.with(&name, &policy.limits, counters, |host, counters| {
-                while let Some(index) = incident::overdue(host, None, policy, counters) {
-                    queue(host, index, policy, counters);
-                }
-            });
+            self.hosts
+                .with(&name, &policy.limits, counters, |host, counters| {
+                    while let Some(index) = incident::overdue(host, None, policy, counters) {
+                        queue(host, index, policy, counters);
+                    }
+                });
         }
         self.hosts.pop_pending()
     }
@@ -261,7 +302,11 @@ impl Filter {
     pub fn save_next(&mut self) -> Option<String> {
         let Some(used) = self.saved else {
             self.saved = Some(0);
-            let head = SavedHead { state: STATE_FORMAT, watch: self.watch.clone(), stats_at: self.stats_at };
+            let head = SavedHead {
+                state: STATE_FORMAT,
+                watch: self.watch.clone(),
+                stats_at: self.stats_at,
+            };
             return serde_json::to_string(&head).ok();
         };
         let mut last = used;
@@ -280,9 +325,12 @@ impl Filter {
 
     /// Takes in a piece of saved state. False, and nothing changed, if it is none or of another format.
     pub fn restore(&mut self, piece: &[u8]) -> bool {
-        if let Ok(SavedHost { name, mut host }) = serde_json::from_slice::<SavedHost<String, Host>>(piece) {
+        if let Ok(SavedHost { name, mut host }) =
+            serde_json::from_slice::<SavedHost<String, Host>>(piece)
+        {
             host.rejoin(&self.policy.limits);
-            self.hosts.restore(&name, host, &self.policy.limits, &mut self.counters);
+            self.hosts
+                .restore(&name, host, &self.policy.limits, &mut self.counters);
             return true;
         }
         match serde_json::from_slice::<SavedHead>(piece) {
@@ -359,7 +407,13 @@ fn examine(
     }
     let evidence = Rc::new(evidence);
     let tolerance = policy.windows.clock_tolerance.0;
-    match host.locker.put(&evidence, policy.limits.evidence_per_host.get(), &host.clock, reach(policy), tolerance) {
+    match host.locker.put(
+        &evidence,
+        policy.limits.evidence_per_host.get(),
+        &host.clock,
+        reach(policy),
+        tolerance,
+    ) {
         Put::Duplicate => {
             add(&mut counters.evidence_duplicate);
             None
@@ -379,14 +433,20 @@ fn examine(
 /// The longest time over which any chain joins two pieces.
 fn reach(policy: &Policy) -> i64 {
     let windows = &policy.windows;
-    let longest = windows.connection_before.max(windows.file_to_process).max(windows.service_put_back);
+    let longest = windows
+        .connection_before
+        .max(windows.file_to_process)
+        .max(windows.service_put_back);
     longest.0.saturating_add(windows.connection_after.0)
 }
 
 /// Whether any anchor is near enough to be joined to a piece. Mostly there is none, and no chain need be asked.
 fn has_near(evidence: &Evidence, anchors: &[Shelf], host: &Host, policy: &Policy) -> bool {
     let within = reach(policy);
-    anchors.iter().flat_map(|shelf| host.locker.shelf(*shelf)).any(|anchor| is_near(anchor, evidence, within))
+    anchors
+        .iter()
+        .flat_map(|shelf| host.locker.shelf(*shelf))
+        .any(|anchor| is_near(anchor, evidence, within))
 }
 
 fn is_near(anchor: &Evidence, evidence: &Evidence, within: i64) -> bool {
@@ -407,15 +467,25 @@ fn judge(
 ) {
     let within = reach(policy);
     for chain in chains.iter().filter(|chain| chain.wants(evidence, policy)) {
-        let shelves = chain.anchors().iter().flat_map(|shelf| host.locker.shelf(*shelf));
+        let shelves = chain
+            .anchors()
+            .iter()
+            .flat_map(|shelf| host.locker.shelf(*shelf));
         let near = shelves.filter(|anchor| is_near(anchor, evidence, within));
-        let anchors: Vec<Rc<Evidence>> = near.filter(|anchor| chain.wants(anchor, policy)).cloned().collect();
+        let anchors: Vec<Rc<Evidence>> = near
+            .filter(|anchor| chain.wants(anchor, policy))
+            .cloned()
+            .collect();
         for anchor in anchors {
-            let Some(mut finding) = chain.judge(&anchor, &host.locker, policy) else { continue };
+            let Some(mut finding) = chain.judge(&anchor, &host.locker, policy) else {
+                continue;
+            };
             // Only a finding that the new piece is part of can have changed, unless it says what was done to the service, or
             // gives away who it was.
             let says_more = match &evidence.fact {
-                Fact::ServiceMark(mark) => finding.service().is_some_and(|set| set.service.eq_ignore_ascii_case(&mark.service)),
+                Fact::ServiceMark(mark) => finding
+                    .service()
+                    .is_some_and(|set| set.service.eq_ignore_ascii_case(&mark.service)),
                 Fact::Pipe(_) | Fact::FileWrite(_) => finding.source.domain.is_some(),
                 _ => false,
             };
@@ -423,7 +493,9 @@ fn judge(
                 continue;
             }
             finding.severity = chain.levels(policy).told(finding.severity);
-            if let Some(index) = incident::absorb(host, name, *chain, finding, policy, watch, counters) {
+            if let Some(index) =
+                incident::absorb(host, name, *chain, finding, policy, watch, counters)
+            {
                 queue(host, index, policy, counters);
             }
         }
@@ -432,7 +504,9 @@ fn judge(
 
 /// Writes the alert about an incident and lets it wait for a record of the host.
 fn queue(host: &mut Host, index: usize, policy: &Policy, counters: &mut Counters) {
-    let Some(incident) = host.incidents.get(index) else { return };
+    let Some(incident) = host.incidents.get(index) else {
+        return;
+    };
     let (severity, alert) = (incident.severity, alert::write(incident, &host.computer));
     host.pending.push_back(Pending { severity, alert });
     if host.pending.len() > policy.limits.pending_per_host.get() && host.drop_pending() {
@@ -453,5 +527,8 @@ fn splice(record: &[u8], policy: &Policy, object: &str, counters: &mut Counters)
         [true, true] => return None,
     };
     let comma = if found.empty { "" } else { "," };
-    Some(Splice { at: found.last_brace, text: format!("{comma}\"{key}\":{object}") })
+    Some(Splice {
+        at: found.last_brace,
+        text: format!("{comma}\"{key}\":{object}"),
+    })
 }

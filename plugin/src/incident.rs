@@ -61,19 +61,30 @@ mod chain_by_rule {
     use crate::chain::{CHAINS, Chain};
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
-    pub fn serialize<S: Serializer>(chain: &&'static dyn Chain, serializer: S) -> Result<S::Ok, S::Error> {
+    pub fn serialize<S: Serializer>(
+        chain: &&'static dyn Chain,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(chain.rule().id)
     }
 
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<&'static dyn Chain, D::Error> {
+    pub fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<&'static dyn Chain, D::Error> {
         let id = String::deserialize(deserializer)?;
-        CHAINS.into_iter().find(|chain| chain.rule().id == id).ok_or_else(|| D::Error::custom(format_args!("no chain has the rule `{id}`")))
+        CHAINS
+            .into_iter()
+            .find(|chain| chain.rule().id == id)
+            .ok_or_else(|| D::Error::custom(format_args!("no chain has the rule `{id}`")))
     }
 }
 
 impl std::fmt::Debug for Incident {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Incident").field("id", &self.id).field("finding", &self.finding).finish_non_exhaustive()
+        f.debug_struct("Incident")
+            .field("id", &self.id)
+            .field("finding", &self.finding)
+            .finish_non_exhaustive()
     }
 }
 
@@ -81,9 +92,20 @@ impl Incident {
     /// Memory held, in bytes. Evidence shared with the locker is counted in both places: the safe side.
     pub fn bytes(&self) -> usize {
         let all = self.finding.pieces.iter().chain(&self.finding.children);
-        let pieces = all.map(|piece| piece.bytes()).fold(0, usize::saturating_add);
-        let candidates = self.finding.source.candidates.len().saturating_mul(size_of::<IpAddr>());
-        let texts = self.id.len().saturating_add(self.finding.fold.len()).saturating_add(self.allowed.as_deref().map_or(0, str::len));
+        let pieces = all
+            .map(|piece| piece.bytes())
+            .fold(0, usize::saturating_add);
+        let candidates = self
+            .finding
+            .source
+            .candidates
+            .len()
+            .saturating_mul(size_of::<IpAddr>());
+        let texts = self
+            .id
+            .len()
+            .saturating_add(self.finding.fold.len())
+            .saturating_add(self.allowed.as_deref().map_or(0, str::len));
         size_of::<Incident>()
             .saturating_add(pieces)
             .saturating_add(candidates)
@@ -92,13 +114,22 @@ impl Incident {
             .saturating_add(128)
     }
 
-    fn new(chain: &'static dyn Chain, host: &str, finding: Finding, allowed: Option<String>) -> Incident {
+    fn new(
+        chain: &'static dyn Chain,
+        host: &str,
+        finding: Finding,
+        allowed: Option<String>,
+    ) -> Incident {
         let anchor = identity(&finding.anchor);
         let (first_seen, last_seen) = span(&finding);
         Incident {
             chain,
             id: id(chain.rule().chain, host, &anchor),
-            severity: if allowed.is_some() { Severity::Informational } else { finding.severity },
+            severity: if allowed.is_some() {
+                Severity::Informational
+            } else {
+                finding.severity
+            },
             finding,
             allowed,
             first_seen,
@@ -121,7 +152,10 @@ impl Incident {
     fn folds(&self, rule: &str, finding: &Finding, allowed: bool, suppress: i64) -> bool {
         let ms = finding.anchor.time.ms;
         let (ours, theirs) = (&self.finding.source.candidates, &finding.source.candidates);
-        let by_source = !finding.fold_by_source || ours.is_empty() || theirs.is_empty() || theirs.iter().any(|ip| ours.contains(ip));
+        let by_source = !finding.fold_by_source
+            || ours.is_empty()
+            || theirs.is_empty()
+            || theirs.iter().any(|ip| ours.contains(ip));
         self.chain.rule().id == rule
             && self.allowed.is_some() == allowed
             && by_source
@@ -150,12 +184,16 @@ impl Incident {
         }
         // Allowed only if every execution is: one that is not takes the whole incident with it.
         self.allowed = match allowed {
-            Some(reason) if self.allowed.is_some() || known && self.anchors.len() == 1 => Some(reason),
+            Some(reason) if self.allowed.is_some() || known && self.anchors.len() == 1 => {
+                Some(reason)
+            }
             _ => None,
         };
         let old = &self.finding;
         // Who wrote the file stays known where the file's event is no longer remembered.
-        let known_local = old.lateral == Some(false) && finding.file().is_none() && Rc::ptr_eq(&old.anchor, &finding.anchor);
+        let known_local = old.lateral == Some(false)
+            && finding.file().is_none()
+            && Rc::ptr_eq(&old.anchor, &finding.anchor);
         if finding.severity >= old.severity && !known_local {
             self.finding = merged(finding, old);
         } else if let Some(connection) = &finding.source.connection
@@ -166,7 +204,11 @@ impl Incident {
             self.finding.pieces.push(Rc::clone(connection));
             self.finding.source = finding.source;
         }
-        self.severity = if self.allowed.is_some() { Severity::Informational } else { self.finding.severity };
+        self.severity = if self.allowed.is_some() {
+            Severity::Informational
+        } else {
+            self.finding.severity
+        };
     }
 
     fn report(&self) -> Reported {
@@ -177,14 +219,21 @@ impl Incident {
             user: self.finding.user(),
             lateral: self.finding.lateral,
             allowed: self.allowed.is_some(),
-            repeats: self.repeat.checked_ilog10().map_or(0, |digits| digits.saturating_add(1)),
+            repeats: self
+                .repeat
+                .checked_ilog10()
+                .map_or(0, |digits| digits.saturating_add(1)),
         }
     }
 }
 
 /// The reason of the allow-list entry that covers a finding.
 fn covering(finding: &Finding, host: &str, policy: &Policy) -> Option<String> {
-    policy.allow.iter().find(|entry| covers(entry, finding, host, policy)).map(|entry| entry.reason.clone())
+    policy
+        .allow
+        .iter()
+        .find(|entry| covers(entry, finding, host, policy))
+        .map(|entry| entry.reason.clone())
 }
 
 /// Whether every field that the entry gives holds. By source only if every candidate is in its ranges, or something
@@ -197,20 +246,48 @@ fn covers(entry: &Allow, finding: &Finding, host: &str, policy: &Policy) -> bool
         (Some(ip), true) => in_ranges(&ip),
         (Some(_), false) => finding.source.candidates.iter().all(in_ranges),
     };
-    let by_user = || match finding.person().filter(|_| finding.source.sure_user || finding.logon().is_none()) {
+    let by_user = || match finding
+        .person()
+        .filter(|_| finding.source.sure_user || finding.logon().is_none())
+    {
         None => policy.alert.on_unknown_user == OnUnknown::Allow,
         // A name without its domain is enough where the entry gives none.
-        Some(user) => entry.user.hit(&user) || user.split_once('\\').is_some_and(|(_, name)| entry.user.hit(name)),
+        Some(user) => {
+            entry.user.hit(&user)
+                || user
+                    .split_once('\\')
+                    .is_some_and(|(_, name)| entry.user.hit(name))
+        }
     };
     let process = finding.process();
-    let by_process = || process.is_some_and(|process| entry.process.hit(process.key.as_str()) || entry.process.hit(&process.image));
-    let by_hash = || {
-        let hashes = process.and_then(|process| process.hashes.as_deref()).unwrap_or_default();
-        let mut values = hashes.split([',', ' ']).map(|hash| hash.rsplit('=').next().unwrap_or_default());
-        values.any(|value| entry.hash.iter().any(|hash| hash.eq_ignore_ascii_case(value)))
+    let by_process = || {
+        process.is_some_and(|process| {
+            entry.process.hit(process.key.as_str()) || entry.process.hit(&process.image)
+        })
     };
-    let by_service = || finding.service().is_some_and(|set| entry.service.hit(&set.service));
-    entry.until.as_ref().is_none_or(|until| finding.anchor.time.ms <= until.ms)
+    let by_hash = || {
+        let hashes = process
+            .and_then(|process| process.hashes.as_deref())
+            .unwrap_or_default();
+        let mut values = hashes
+            .split([',', ' '])
+            .map(|hash| hash.rsplit('=').next().unwrap_or_default());
+        values.any(|value| {
+            entry
+                .hash
+                .iter()
+                .any(|hash| hash.eq_ignore_ascii_case(value))
+        })
+    };
+    let by_service = || {
+        finding
+            .service()
+            .is_some_and(|set| entry.service.hit(&set.service))
+    };
+    entry
+        .until
+        .as_ref()
+        .is_none_or(|until| finding.anchor.time.ms <= until.ms)
         && (entry.source.is_empty() || by_source())
         && (entry.host.is_empty() || entry.host.hit(host))
         && (entry.user.is_empty() || by_user())
@@ -235,16 +312,25 @@ pub fn absorb(
     for piece in finding.pieces.iter().chain(&finding.children) {
         host.locker.join(piece);
     }
-    if let Some(entity_id) = finding.process().and_then(|process| process.entity_id.as_deref())
+    if let Some(entity_id) = finding
+        .process()
+        .and_then(|process| process.entity_id.as_deref())
         && watch.add(entity_id, policy.limits.watched.get())
     {
         add(&mut counters.evicted_watched);
     }
     let suppress = policy.windows.suppress.0;
     let rule = chain.rule().id;
-    let known = host.incidents.iter().rposition(|incident| incident.knows(rule, &finding));
+    let known = host
+        .incidents
+        .iter()
+        .rposition(|incident| incident.knows(rule, &finding));
     let allowed = covering(&finding, name, policy);
-    let known = known.or_else(|| host.incidents.iter().rposition(|incident| incident.folds(rule, &finding, allowed.is_some(), suppress)));
+    let known = known.or_else(|| {
+        host.incidents
+            .iter()
+            .rposition(|incident| incident.folds(rule, &finding, allowed.is_some(), suppress))
+    });
     let index = match known {
         Some(index) => {
             if let Some(incident) = host.incidents.get_mut(index) {
@@ -255,26 +341,45 @@ pub fn absorb(
         None => {
             let keep = suppress.saturating_add(policy.windows.connection_before.0);
             let clock = &host.clock;
-            host.incidents.retain(|incident| incident.held_until.is_some() || !clock.is_past(incident.last_seen.ms, keep));
+            host.incidents.retain(|incident| {
+                incident.held_until.is_some() || !clock.is_past(incident.last_seen.ms, keep)
+            });
             while host.incidents.len() >= policy.limits.incidents_per_host.get() {
                 // The least of those that have told what they had to tell.
-                let worth = |incident: &Incident| (incident.held_until.is_some(), incident.severity);
-                let least = host.incidents.iter().enumerate().min_by_key(|(index, incident)| (worth(incident), *index));
+                let worth =
+                    |incident: &Incident| (incident.held_until.is_some(), incident.severity);
+                let least = host
+                    .incidents
+                    .iter()
+                    .enumerate()
+                    .min_by_key(|(index, incident)| (worth(incident), *index));
                 let index = least.map_or(0, |(index, _)| index);
                 host.incidents.remove(index);
                 add(&mut counters.evicted_incidents);
             }
-            host.incidents.push(Incident::new(chain, name, finding, allowed));
+            host.incidents
+                .push(Incident::new(chain, name, finding, allowed));
             host.incidents.len().saturating_sub(1)
         }
     };
     let incident = host.incidents.get_mut(index)?;
     // Who it was may be about to be told; an alert about what turns out to be allowed helps nobody.
     let asks_for_source = policy.allow.iter().any(|entry| !entry.source.is_empty());
-    if incident.revision == 0 && asks_for_source && incident.finding.source.ip.is_none() && incident.finding.lateral != Some(false) {
+    if incident.revision == 0
+        && asks_for_source
+        && incident.finding.source.ip.is_none()
+        && incident.finding.lateral != Some(false)
+    {
         if incident.held_until.is_none() {
             add(&mut counters.held);
-            incident.held_until = Some(incident.finding.anchor.time.ms.saturating_add(policy.windows.grace.0));
+            incident.held_until = Some(
+                incident
+                    .finding
+                    .anchor
+                    .time
+                    .ms
+                    .saturating_add(policy.windows.grace.0),
+            );
         }
         return None;
     }
@@ -283,8 +388,17 @@ pub fn absorb(
 
 /// The incident that has waited for a late connection long enough by the host's clock (`now`; `None` at the end of all
 /// records) and is now to be alerted.
-pub fn overdue(host: &mut Host, now: Option<i64>, policy: &Policy, counters: &mut Counters) -> Option<usize> {
-    let due = |incident: &Incident| incident.held_until.is_some_and(|until| now.is_none_or(|now| now > until));
+pub fn overdue(
+    host: &mut Host,
+    now: Option<i64>,
+    policy: &Policy,
+    counters: &mut Counters,
+) -> Option<usize> {
+    let due = |incident: &Incident| {
+        incident
+            .held_until
+            .is_some_and(|until| now.is_none_or(|now| now > until))
+    };
     while let Some(index) = host.incidents.iter().position(due) {
         if raise(host.incidents.get_mut(index)?, policy, counters) {
             return Some(index);
@@ -306,7 +420,8 @@ fn raise(incident: &mut Incident, policy: &Policy, counters: &mut Counters) -> b
         return false;
     }
     // What was alerted before and is now known to be legitimate is told all the same.
-    if incident.allowed.is_some() && policy.alert.allowed == Allowed::Drop && incident.revision == 0 {
+    if incident.allowed.is_some() && policy.alert.allowed == Allowed::Drop && incident.revision == 0
+    {
         add(&mut counters.allowed);
         return false;
     }
@@ -316,7 +431,11 @@ fn raise(incident: &mut Incident, policy: &Policy, counters: &mut Counters) -> b
     }
     incident.reported = Some(now);
     incident.revision = incident.revision.saturating_add(1);
-    add(if incident.revision == 1 { &mut counters.alerts } else { &mut counters.revisions });
+    add(if incident.revision == 1 {
+        &mut counters.alerts
+    } else {
+        &mut counters.revisions
+    });
     if incident.allowed.is_some() {
         add(&mut counters.allowed);
     }
@@ -327,8 +446,16 @@ fn raise(incident: &mut Incident, policy: &Policy, counters: &mut Counters) -> b
 fn merged(new: Finding, old: &Finding) -> Finding {
     let mut merged = new;
     let same = Rc::ptr_eq(&merged.anchor, &old.anchor);
-    for piece in old.pieces.iter().filter(|piece| same || !matches!(piece.fact, Fact::Connection(_) | Fact::Logon(_))) {
-        if !merged.pieces.iter().any(|have| have.shelf() == piece.shelf()) {
+    for piece in old
+        .pieces
+        .iter()
+        .filter(|piece| same || !matches!(piece.fact, Fact::Connection(_) | Fact::Logon(_)))
+    {
+        if !merged
+            .pieces
+            .iter()
+            .any(|have| have.shelf() == piece.shelf())
+        {
             merged.pieces.push(Rc::clone(piece));
         }
     }
@@ -337,7 +464,9 @@ fn merged(new: Finding, old: &Finding) -> Finding {
         merged.source = old.source.clone();
     }
     for child in &old.children {
-        if merged.children.len() < MAX_CHILDREN && !merged.children.iter().any(|have| Rc::ptr_eq(have, child)) {
+        if merged.children.len() < MAX_CHILDREN
+            && !merged.children.iter().any(|have| Rc::ptr_eq(have, child))
+        {
             merged.children.push(Rc::clone(child));
         }
     }
@@ -378,6 +507,11 @@ fn id(chain: &str, host: &str, anchor: &str) -> String {
     const PRIME: u128 = 0x0000_0000_0100_0000_0000_0000_0000_013b;
     const BASIS: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
     let parts = [chain, "\0", host, "\0", anchor];
-    let hash = parts.iter().flat_map(|part| part.bytes()).fold(BASIS, |hash, byte| (hash ^ u128::from(byte)).wrapping_mul(PRIME));
+    let hash = parts
+        .iter()
+        .flat_map(|part| part.bytes())
+        .fold(BASIS, |hash, byte| {
+            (hash ^ u128::from(byte)).wrapping_mul(PRIME)
+        });
     format!("{hash:032x}")
 }

@@ -45,8 +45,14 @@ impl Patterns {
     /// Patterns that are part of the program, all of them wildcards.
     pub fn known(texts: &[&str]) -> Patterns {
         let texts: Vec<String> = texts.iter().map(|text| (*text).to_owned()).collect();
-        let compiled = texts.iter().map(|text| Pattern::Wildcard(lower(text))).collect();
-        Patterns { texts, compiled: OnceCell::with_value(compiled) }
+        let compiled = texts
+            .iter()
+            .map(|text| Pattern::Wildcard(lower(text)))
+            .collect();
+        Patterns {
+            texts,
+            compiled: OnceCell::with_value(compiled),
+        }
     }
 
     /// Makes patterns of the texts, unless that was done. The error says which is none, and what was expected.
@@ -57,7 +63,9 @@ impl Patterns {
     /// Apart, so that nothing that only asks them has on the stack what compiling takes.
     #[inline(never)]
     fn patterns(&self) -> Result<&[Pattern], String> {
-        self.compiled.get_or_try_init(|| self.texts.iter().map(|text| Pattern::parse(text)).collect()).map(Vec::as_slice)
+        self.compiled
+            .get_or_try_init(|| self.texts.iter().map(|text| Pattern::parse(text)).collect())
+            .map(Vec::as_slice)
     }
 
     /// Whether there are none.
@@ -68,9 +76,13 @@ impl Patterns {
     /// Whether one of them matches the whole of `text` (a regular expression: any part of it).
     pub fn hit(&self, text: &str) -> bool {
         // What is none matches nothing.
-        let Ok(patterns @ [_, ..]) = self.patterns() else { return false };
+        let Ok(patterns @ [_, ..]) = self.patterns() else {
+            return false;
+        };
         let folded = lower(text);
-        patterns.iter().any(|pattern| pattern.matches(&folded, text))
+        patterns
+            .iter()
+            .any(|pattern| pattern.matches(&folded, text))
     }
 }
 
@@ -78,17 +90,32 @@ impl Pattern {
     /// Reads a pattern. The error says what was expected.
     fn parse(text: &str) -> Result<Pattern, String> {
         if text.is_empty() || text.len() > MAX_PATTERN {
-            return Err(format!("a pattern has {} bytes; expected 1 to {MAX_PATTERN}", text.len()));
+            return Err(format!(
+                "a pattern has {} bytes; expected 1 to {MAX_PATTERN}",
+                text.len()
+            ));
         }
         let pattern = match text.strip_prefix("re:") {
             None => Pattern::Wildcard(lower(text)),
             Some(regex) => {
                 match nested_groups(regex) {
                     Some(..=MAX_GROUPS) => {}
-                    Some(groups) => return Err(format!("`{text}` has {groups} groups in one another; expected at most {MAX_GROUPS}")),
-                    None => return Err(format!("`{text}` has the flag x; expected an expression without blanks and remarks")),
+                    Some(groups) => {
+                        return Err(format!(
+                            "`{text}` has {groups} groups in one another; expected at most {MAX_GROUPS}"
+                        ));
+                    }
+                    None => {
+                        return Err(format!(
+                            "`{text}` has the flag x; expected an expression without blanks and remarks"
+                        ));
+                    }
                 }
-                let compiled = RegexBuilder::new(regex).case_insensitive(true).size_limit(MAX_REGEX).nest_limit(MAX_NESTING).build();
+                let compiled = RegexBuilder::new(regex)
+                    .case_insensitive(true)
+                    .size_limit(MAX_REGEX)
+                    .nest_limit(MAX_NESTING)
+                    .build();
                 Pattern::Regex(
                     compiled.map_err(|error| format!("`{text}` is not a regular expression ({error}); expected regex-lite's syntax"))?,
                 )
@@ -98,10 +125,19 @@ impl Pattern {
         const UNLIKE: [&[&str]; 3] = [
             &["alice", "pc-17", "7z"],
             &[r"corp\alice", r"nt authority\system", r"pc-17\bob"],
-            &[r"c:\windows\a.exe", r"d:\data\tools\b.dll", r"?:\users\x\c.com"],
+            &[
+                r"c:\windows\a.exe",
+                r"d:\data\tools\b.dll",
+                r"?:\users\x\c.com",
+            ],
         ];
-        if UNLIKE.iter().any(|probes| probes.iter().all(|probe| pattern.matches(probe, probe))) {
-            return Err(format!("`{text}` matches everything; expected something that tells one thing from another"));
+        if UNLIKE
+            .iter()
+            .any(|probes| probes.iter().all(|probe| pattern.matches(probe, probe)))
+        {
+            return Err(format!(
+                "`{text}` matches everything; expected something that tells one thing from another"
+            ));
         }
         Ok(pattern)
     }
@@ -128,7 +164,10 @@ fn nested_groups(regex: &str) -> Option<usize> {
             b'(' => {
                 let flags = match behind {
                     [b'?', b'P' | b'<', ..] => &[],
-                    [b'?', flags @ ..] => flags.split(|byte| matches!(byte, b':' | b')')).next().unwrap_or_default(),
+                    [b'?', flags @ ..] => flags
+                        .split(|byte| matches!(byte, b':' | b')'))
+                        .next()
+                        .unwrap_or_default(),
                     _ => &[],
                 };
                 if flags.contains(&b'x') {
@@ -157,7 +196,11 @@ fn behind_class(bytes: &[u8]) -> &[u8] {
             b']' => return behind,
             b'\\' => behind.get(1..).unwrap_or_default(),
             // `[:alpha:]` is all that can stand in one with a bracket.
-            b'[' => behind.iter().position(|byte| *byte == b']').and_then(|end| behind.get(end.saturating_add(1)..)).unwrap_or_default(),
+            b'[' => behind
+                .iter()
+                .position(|byte| *byte == b']')
+                .and_then(|end| behind.get(end.saturating_add(1)..))
+                .unwrap_or_default(),
             _ => behind,
         };
     }
@@ -166,7 +209,10 @@ fn behind_class(bytes: &[u8]) -> &[u8] {
 
 impl<'de> Deserialize<'de> for Patterns {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Patterns, D::Error> {
-        let patterns = Patterns { texts: Vec::deserialize(deserializer)?, compiled: OnceCell::new() };
+        let patterns = Patterns {
+            texts: Vec::deserialize(deserializer)?,
+            compiled: OnceCell::new(),
+        };
         // The module's own were looked at when it was packed. There they are made later: reading a policy has used up half the stack here.
         if !cfg!(target_arch = "wasm32") {
             patterns.make().map_err(D::Error::custom)?;
@@ -188,7 +234,9 @@ pub fn wildcard(pattern: &str, name: &str) -> bool {
 
 /// Whether a name with this first and last byte can match `pattern`: most that do not show it there.
 pub fn ends_agree(pattern: &str, first: Option<u8>, last: Option<u8>) -> bool {
-    let agree = |pattern: Option<&u8>, name: Option<u8>| pattern.is_none_or(|byte| *byte == b'*' || Some(*byte) == name);
+    let agree = |pattern: Option<&u8>, name: Option<u8>| {
+        pattern.is_none_or(|byte| *byte == b'*' || Some(*byte) == name)
+    };
     agree(pattern.as_bytes().first(), first) && agree(pattern.as_bytes().last(), last)
 }
 
@@ -201,7 +249,15 @@ fn in_steps(pattern: &[u8], name: &[u8], steps: usize) -> Option<bool> {
     // Where the last star was and how much of the name it has taken.
     let mut star: Option<(usize, usize)> = None;
     for _ in 0..steps {
-        let Some(c) = name.get(n) else { return Some(pattern.get(p..).unwrap_or_default().iter().all(|c| *c == b'*')) };
+        let Some(c) = name.get(n) else {
+            return Some(
+                pattern
+                    .get(p..)
+                    .unwrap_or_default()
+                    .iter()
+                    .all(|c| *c == b'*'),
+            );
+        };
         match pattern.get(p) {
             Some(b'*') => {
                 star = Some((p, n));
@@ -212,7 +268,9 @@ fn in_steps(pattern: &[u8], name: &[u8], steps: usize) -> Option<bool> {
                 n = n.saturating_add(1);
             }
             _ => {
-                let Some((at, taken)) = star else { return Some(false) };
+                let Some((at, taken)) = star else {
+                    return Some(false);
+                };
                 star = Some((at, taken.saturating_add(1)));
                 p = at.saturating_add(1);
                 n = taken.saturating_add(1);
@@ -224,9 +282,13 @@ fn in_steps(pattern: &[u8], name: &[u8], steps: usize) -> Option<bool> {
 
 /// The same with each part of the pattern looked for once, behind the one before it, in linear time.
 fn by_parts(pattern: &str, name: &str) -> bool {
-    let Some((head, rest)) = pattern.split_once('*') else { return pattern == name };
+    let Some((head, rest)) = pattern.split_once('*') else {
+        return pattern == name;
+    };
     let (middle, tail) = rest.rsplit_once('*').unwrap_or(("", rest));
-    let behind = name.strip_prefix(head).and_then(|left| middle.split('*').try_fold(left, behind));
+    let behind = name
+        .strip_prefix(head)
+        .and_then(|left| middle.split('*').try_fold(left, behind));
     behind.is_some_and(|left| left.ends_with(tail))
 }
 
@@ -235,7 +297,11 @@ pub fn wildcard_begins(pattern: &str, name: &str) -> bool {
     let mut letters = 0usize;
     let mut left = name;
     for (index, part) in pattern.split('*').enumerate() {
-        let found = if index == 0 { left.strip_prefix(part) } else { behind(left, part) };
+        let found = if index == 0 {
+            left.strip_prefix(part)
+        } else {
+            behind(left, part)
+        };
         let Some(after) = found else { break };
         letters = letters.saturating_add(part.bytes().filter(u8::is_ascii_alphanumeric).count());
         left = after;
@@ -308,7 +374,11 @@ mod tests {
         for (pattern, known, want) in [
             ("cmd /c rem * & evil", "cmd /c rem c:\\windows;c:\\", true),
             ("* /q /c evil", "c:\\windows\\system32\\cmd.exe /q", false),
-            ("* /q /c evil", "c:\\windows\\system32\\cmd.exe /q /c evil", true),
+            (
+                "* /q /c evil",
+                "c:\\windows\\system32\\cmd.exe /q /c evil",
+                true,
+            ),
             ("cmd /c rem *", "cmd.exe /c rem", false),
         ] {
             assert_eq!(wildcard_begins(pattern, known), want, "{pattern} {known}");

@@ -187,7 +187,12 @@ pub struct Levels {
 
 impl Default for Levels {
     fn default() -> Self {
-        Levels { low: Severity::Low, medium: Severity::Medium, high: Severity::High, critical: Severity::Critical }
+        Levels {
+            low: Severity::Low,
+            medium: Severity::Medium,
+            high: Severity::High,
+            critical: Severity::Critical,
+        }
     }
 }
 
@@ -271,21 +276,48 @@ pub struct SuspiciousPolicy {
 impl Policy {
     /// Makes all [`Patterns`], unless that was done. The error says what is none, and what was expected.
     pub fn make_patterns(&self) -> Result<(), String> {
-        let Policy { smbexec, wmiexec, scshell, suspicious, .. } = self;
-        let once = [&smbexec.commands, &smbexec.ignore, &wmiexec.commands, &wmiexec.ignore, &scshell.ignore, &suspicious.folders];
-        let allow = self.allow.iter().flat_map(|entry| [&entry.user, &entry.host, &entry.process, &entry.service]);
+        let Policy {
+            smbexec,
+            wmiexec,
+            scshell,
+            suspicious,
+            ..
+        } = self;
+        let once = [
+            &smbexec.commands,
+            &smbexec.ignore,
+            &wmiexec.commands,
+            &wmiexec.ignore,
+            &scshell.ignore,
+            &suspicious.folders,
+        ];
+        let allow = self
+            .allow
+            .iter()
+            .flat_map(|entry| [&entry.user, &entry.host, &entry.process, &entry.service]);
         once.into_iter().chain(allow).try_for_each(Patterns::make)
     }
 
     /// Whether a program runs what it is told (`suspicious.interpreters`).
     pub fn is_interpreter(&self, program: &PathKey) -> bool {
-        self.suspicious.interpreters.iter().any(|name| name == program.file_name())
+        self.suspicious
+            .interpreters
+            .iter()
+            .any(|name| name == program.file_name())
     }
 
     /// Programs whose dynamic ports count, lower case.
     pub fn dynamic_programs(&self) -> impl Iterator<Item = &str> {
-        let dcom = if self.dcomexec.enabled { self.dcomexec.programs.as_slice() } else { &[] };
-        self.connection.dynamic_programs.iter().chain(dcom).map(String::as_str)
+        let dcom = if self.dcomexec.enabled {
+            self.dcomexec.programs.as_slice()
+        } else {
+            &[]
+        };
+        self.connection
+            .dynamic_programs
+            .iter()
+            .chain(dcom)
+            .map(String::as_str)
     }
 }
 
@@ -365,7 +397,10 @@ impl TryFrom<AllowText> for Allow {
 
     fn try_from(text: AllowText) -> Result<Allow, String> {
         let named = !text.process.is_empty() || !text.service.is_empty();
-        let sure = !text.source.is_empty() || !text.user.is_empty() || !text.host.is_empty() || !text.hash.is_empty();
+        let sure = !text.source.is_empty()
+            || !text.user.is_empty()
+            || !text.host.is_empty()
+            || !text.hash.is_empty();
         if !named && !sure {
             return Err(
                 "an [[allow]] entry without any of `source`, `user`, `host`, `process`, `hash`, `service` would allow everything; \
@@ -384,11 +419,16 @@ impl TryFrom<AllowText> for Allow {
             return Err("an [[allow]] entry needs a `reason`; it is shown in the alert".to_owned());
         }
         if text.source.iter().any(|range| range.0.is_everything()) {
-            return Err("an [[allow]] entry for every address there is allows everything; expected ranges".to_owned());
+            return Err(
+                "an [[allow]] entry for every address there is allows everything; expected ranges"
+                    .to_owned(),
+            );
         }
         for hash in &text.hash {
             if !matches!(hash.len(), 32 | 40 | 64) || !hash.bytes().all(|b| b.is_ascii_hexdigit()) {
-                return Err(format!("`{hash}` is not a hash; expected an MD5, IMPHASH, SHA1 or SHA256 in hexadecimal"));
+                return Err(format!(
+                    "`{hash}` is not a hash; expected an MD5, IMPHASH, SHA1 or SHA256 in hexadecimal"
+                ));
             }
         }
         Ok(Allow {
@@ -432,8 +472,19 @@ pub struct Until {
 impl Until {
     fn parse(text: &str) -> Option<Until> {
         let day = text.len() == 10;
-        let ms = time::parse(if day { format!("{text}T23:59:59.999Z") } else { text.trim().to_owned() }.as_bytes())?.ms;
-        Some(Until { text: text.to_owned(), ms })
+        let ms = time::parse(
+            if day {
+                format!("{text}T23:59:59.999Z")
+            } else {
+                text.trim().to_owned()
+            }
+            .as_bytes(),
+        )?
+        .ms;
+        Some(Until {
+            text: text.to_owned(),
+            ms,
+        })
     }
 }
 
@@ -453,8 +504,11 @@ impl Serialize for Until {
 impl<'de> Deserialize<'de> for Until {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Until, D::Error> {
         let text = String::deserialize(deserializer)?;
-        Until::parse(&text)
-            .ok_or_else(|| D::Error::custom(format_args!("`{text}` is not a date; expected `2027-03-31` or `2027-03-31T18:00:00Z`")))
+        Until::parse(&text).ok_or_else(|| {
+            D::Error::custom(format_args!(
+                "`{text}` is not a date; expected `2027-03-31` or `2027-03-31T18:00:00Z`"
+            ))
+        })
     }
 }
 
@@ -517,7 +571,15 @@ impl Default for ConnectionPolicy {
 
 impl Default for PsexecPolicy {
     fn default() -> Self {
-        let pipes = ["psexesvc*", "remcom_*", "paexec*", "csexecsvc*", "*-stdin", "*-stdout", "*-stderr"];
+        let pipes = [
+            "psexesvc*",
+            "remcom_*",
+            "paexec*",
+            "csexecsvc*",
+            "*-stdin",
+            "*-stdout",
+            "*-stderr",
+        ];
         PsexecPolicy {
             enabled: true,
             severity: Levels::default(),
@@ -530,7 +592,12 @@ impl Default for PsexecPolicy {
 
 impl Default for SmbexecPolicy {
     fn default() -> Self {
-        let commands = [r"*cmd* /c *echo *>*.bat*", r"*cmd* /c *> \\*$\* 2*>*&1*", r"*cmd* /c *start *powershell*", r"*powershell* -e* *"];
+        let commands = [
+            r"*cmd* /c *echo *>*.bat*",
+            r"*cmd* /c *> \\*$\* 2*>*&1*",
+            r"*cmd* /c *start *powershell*",
+            r"*powershell* -e* *",
+        ];
         SmbexecPolicy {
             enabled: true,
             severity: Levels::default(),
@@ -555,14 +622,32 @@ impl Default for WmiexecPolicy {
             r"*:\windows\system32\werfault.exe",
             r"*:\program files\microsoft monitoring agent\*",
         ];
-        WmiexecPolicy { enabled: true, severity: Levels::default(), commands: Patterns::known(&commands), ignore: Patterns::known(&ignore) }
+        WmiexecPolicy {
+            enabled: true,
+            severity: Levels::default(),
+            commands: Patterns::known(&commands),
+            ignore: Patterns::known(&ignore),
+        }
     }
 }
 
 impl Default for DcomexecPolicy {
     fn default() -> Self {
-        let programs = ["mmc.exe", "explorer.exe", "excel.exe", "winword.exe", "powerpnt.exe", "outlook.exe", "visio.exe", "mshta.exe"];
-        DcomexecPolicy { enabled: true, severity: Levels::default(), programs: programs.map(str::to_owned).to_vec() }
+        let programs = [
+            "mmc.exe",
+            "explorer.exe",
+            "excel.exe",
+            "winword.exe",
+            "powerpnt.exe",
+            "outlook.exe",
+            "visio.exe",
+            "mshta.exe",
+        ];
+        DcomexecPolicy {
+            enabled: true,
+            severity: Levels::default(),
+            programs: programs.map(str::to_owned).to_vec(),
+        }
     }
 }
 
@@ -578,7 +663,11 @@ impl Default for ScshellPolicy {
             r"*:\program files*\microsoft\edge\application\*",
             r"*:\windows\ccmsetup\ccmsetup.exe",
         ];
-        ScshellPolicy { enabled: true, severity: Levels::default(), ignore: Patterns::known(&ignore) }
+        ScshellPolicy {
+            enabled: true,
+            severity: Levels::default(),
+            ignore: Patterns::known(&ignore),
+        }
     }
 }
 
@@ -604,8 +693,18 @@ impl Default for SuspiciousPolicy {
             "forfiles.exe",
             "bash.exe",
         ];
-        let folders = [r"*\users\*", r"*\programdata\*", r"*\windows\temp\*", r"*\temp\*", r"*\perflogs\*", r"*\$recycle.bin\*"];
-        SuspiciousPolicy { interpreters: interpreters.map(str::to_owned).to_vec(), folders: Patterns::known(&folders) }
+        let folders = [
+            r"*\users\*",
+            r"*\programdata\*",
+            r"*\windows\temp\*",
+            r"*\temp\*",
+            r"*\perflogs\*",
+            r"*\$recycle.bin\*",
+        ];
+        SuspiciousPolicy {
+            interpreters: interpreters.map(str::to_owned).to_vec(),
+            folders: Patterns::known(&folders),
+        }
     }
 }
 
@@ -703,7 +802,9 @@ impl<'de, const MIN: u32, const MAX: u32> Deserialize<'de> for Bounded<MIN, MAX>
         let number = i64::deserialize(deserializer)?;
         match u32::try_from(number) {
             Ok(value) if (MIN..=MAX).contains(&value) => Ok(Bounded(value)),
-            _ => Err(D::Error::custom(format_args!("{number} is out of range; expected a whole number from {MIN} to {MAX}"))),
+            _ => Err(D::Error::custom(format_args!(
+                "{number} is out of range; expected a whole number from {MIN} to {MAX}"
+            ))),
         }
     }
 }
@@ -722,11 +823,15 @@ impl Key {
 impl<'de> Deserialize<'de> for Key {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Key, D::Error> {
         let text = String::deserialize(deserializer)?;
-        let plain = text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.@".contains(&b));
+        let plain = text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"_-.@".contains(&b));
         if (1..=64).contains(&text.len()) && plain {
             Ok(Key(text))
         } else {
-            Err(D::Error::custom(format_args!("`{text}` is not a usable key; expected 1 to 64 letters, digits, `_`, `-`, `.` or `@`")))
+            Err(D::Error::custom(format_args!(
+                "`{text}` is not a usable key; expected 1 to 64 letters, digits, `_`, `-`, `.` or `@`"
+            )))
         }
     }
 }
@@ -750,32 +855,88 @@ mod tests {
     #[test]
     fn what_is_wrong_is_refused_with_what_was_expected() {
         for (text, want) in [
-            (r#"{"windos":{}}"#, "unknown field `windos`, expected one of"),
-            (r#"{"windows":{"suppress":"5 minutes"}}"#, "such as `1500ms`"),
+            (
+                r#"{"windos":{}}"#,
+                "unknown field `windos`, expected one of",
+            ),
+            (
+                r#"{"windows":{"suppress":"5 minutes"}}"#,
+                "such as `1500ms`",
+            ),
             (r#"{"windows":{"suppress":"25h"}}"#, "up to a day"),
             (r#"{"limits":{"hosts":0}}"#, "from 1 to 4096"),
             (r#"{"limits":{"hosts":-1}}"#, "from 1 to 4096"),
             (r#"{"alert":{"key":"a\"b"}}"#, "expected 1 to 64 letters"),
-            (r#"{"alert":{"min_severity":"urgent"}}"#, "expected one of `informational`"),
-            (r#"{"allow":[{"source":["10.0.0.0/40"],"reason":"x"}]}"#, "expected for example `10.1.2.3`"),
+            (
+                r#"{"alert":{"min_severity":"urgent"}}"#,
+                "expected one of `informational`",
+            ),
+            (
+                r#"{"allow":[{"source":["10.0.0.0/40"],"reason":"x"}]}"#,
+                "expected for example `10.1.2.3`",
+            ),
             (r#"{"allow":[{"reason":"x"}]}"#, "would allow everything"),
             (r#"{"allow":[{"host":["a"]}]}"#, "missing field `reason`"),
-            (r#"{"allow":[{"process":["*\\a.exe"],"reason":"x"}]}"#, "lets in everybody who takes that name"),
-            (r#"{"allow":[{"host":["*"],"reason":"x"}]}"#, "matches everything"),
-            (r#"{"allow":[{"user":["*\\*"],"reason":"x"}]}"#, "matches everything"),
-            (r#"{"allow":[{"process":["*.*"],"reason":"x"}]}"#, "matches everything"),
-            (r#"{"allow":[{"user":["re:."],"reason":"x"}]}"#, "matches everything"),
-            (r#"{"allow":[{"source":["0.0.0.0/0"],"reason":"x"}]}"#, "every address"),
-            (r#"{"allow":[{"user":["re:.*"],"reason":"x"}]}"#, "matches everything"),
-            (r#"{"allow":[{"user":["re:(a"],"reason":"x"}]}"#, "is not a regular expression"),
-            (r#"{"allow":[{"user":["re:^(a(b(c)))"],"reason":"x"}]}"#, "has 3 groups in one another; expected at most 2"),
-            (r#"{"allow":[{"user":["re:^xa{2}{2}{2}{2}{2}{2}{2}{2}"],"reason":"x"}]}"#, "too much nesting"),
-            (r#"{"allow":[{"user":["re:(?x)^a #"],"reason":"x"}]}"#, "without blanks and remarks"),
-            (r#"{"allow":[{"hash":["abc"],"reason":"x"}]}"#, "is not a hash"),
-            (r#"{"allow":[{"host":["a"],"until":"tomorrow","reason":"x"}]}"#, "expected `2027-03-31`"),
-            (r#"{"allow":[{"host":["a"],"reason":" "}]}"#, "needs a `reason`"),
+            (
+                r#"{"allow":[{"process":["*\\a.exe"],"reason":"x"}]}"#,
+                "lets in everybody who takes that name",
+            ),
+            (
+                r#"{"allow":[{"host":["*"],"reason":"x"}]}"#,
+                "matches everything",
+            ),
+            (
+                r#"{"allow":[{"user":["*\\*"],"reason":"x"}]}"#,
+                "matches everything",
+            ),
+            (
+                r#"{"allow":[{"process":["*.*"],"reason":"x"}]}"#,
+                "matches everything",
+            ),
+            (
+                r#"{"allow":[{"user":["re:."],"reason":"x"}]}"#,
+                "matches everything",
+            ),
+            (
+                r#"{"allow":[{"source":["0.0.0.0/0"],"reason":"x"}]}"#,
+                "every address",
+            ),
+            (
+                r#"{"allow":[{"user":["re:.*"],"reason":"x"}]}"#,
+                "matches everything",
+            ),
+            (
+                r#"{"allow":[{"user":["re:(a"],"reason":"x"}]}"#,
+                "is not a regular expression",
+            ),
+            (
+                r#"{"allow":[{"user":["re:^(a(b(c)))"],"reason":"x"}]}"#,
+                "has 3 groups in one another; expected at most 2",
+            ),
+            (
+                r#"{"allow":[{"user":["re:^xa{2}{2}{2}{2}{2}{2}{2}{2}"],"reason":"x"}]}"#,
+                "too much nesting",
+            ),
+            (
+                r#"{"allow":[{"user":["re:(?x)^a #"],"reason":"x"}]}"#,
+                "without blanks and remarks",
+            ),
+            (
+                r#"{"allow":[{"hash":["abc"],"reason":"x"}]}"#,
+                "is not a hash",
+            ),
+            (
+                r#"{"allow":[{"host":["a"],"until":"tomorrow","reason":"x"}]}"#,
+                "expected `2027-03-31`",
+            ),
+            (
+                r#"{"allow":[{"host":["a"],"reason":" "}]}"#,
+                "needs a `reason`",
+            ),
         ] {
-            let error = serde_json::from_str::<Policy>(text).unwrap_err().to_string();
+            let error = serde_json::from_str::<Policy>(text)
+                .unwrap_err()
+                .to_string();
             assert!(error.contains(want), "{text}: {error}");
         }
     }

@@ -35,9 +35,14 @@ fn main() {
         eprintln!("BASELINE_MODULE is not set; run this as `make bench`");
         std::process::exit(2);
     };
-    let baseline = std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    let modules =
-        [(&*baseline, "pass_through"), (module(), psexec_filter_pack::FUNCTION), (&*baseline, "parse_three"), (&*baseline, "parse_value")];
+    let baseline =
+        std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let modules = [
+        (&*baseline, "pass_through"),
+        (module(), psexec_filter_pack::FUNCTION),
+        (&*baseline, "parse_three"),
+        (&*baseline, "parse_value"),
+    ];
     println!("# What the filter costs\n");
     println!("Written by `make bench`. Do not edit.\n\n{}", machine());
     println!(
@@ -49,8 +54,20 @@ fn main() {
     let logs = corpus();
     for (name, start) in STARTS.iter().rev() {
         eprintln!("measuring on {name}");
-        let contenders = modules.map(|(module, function)| move || start(module, Options { function, ..Options::default() }));
-        let contenders = contenders.each_ref().map(|start| start as &dyn Fn() -> Box<dyn Engine>);
+        let contenders = modules.map(|(module, function)| {
+            move || {
+                start(
+                    module,
+                    Options {
+                        function,
+                        ..Options::default()
+                    },
+                )
+            }
+        });
+        let contenders = contenders
+            .each_ref()
+            .map(|start| start as &dyn Fn() -> Box<dyn Engine>);
         println!("\n## On {}", if *name == "wamr" { "WAMR" } else { name });
         whole_logs(contenders, &logs);
         unwanted_by_size(contenders);
@@ -65,14 +82,25 @@ fn main() {
 fn machine() -> String {
     let output = |program: &str, arguments: &[&str]| {
         let output = std::process::Command::new(program).args(arguments).output();
-        output.ok().map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default()
+        output
+            .ok()
+            .map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+            .unwrap_or_default()
     };
     let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let cpu = cpu.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": ")).map_or("unknown", |(_, name)| name);
+    let cpu = cpu
+        .lines()
+        .find_map(|line| line.strip_prefix("model name")?.split_once(": "))
+        .map_or("unknown", |(_, name)| name);
     let lock = include_str!("../../Cargo.lock");
     let version = |name: &str| {
-        let package = lock.split_once(&format!("name = \"{name}\"\nversion = \"")).map(|(_, rest)| rest);
-        package.and_then(|rest| rest.split('"').next()).unwrap_or("unknown").to_owned()
+        let package = lock
+            .split_once(&format!("name = \"{name}\"\nversion = \""))
+            .map(|(_, rest)| rest);
+        package
+            .and_then(|rest| rest.split('"').next())
+            .unwrap_or("unknown")
+            .to_owned()
     };
     format!(
         "| | |\n|---|---|\n| Date | {} |\n| Commit | {} |\n| Machine | {cpu}, {} cores, {} |\n| Versions | {}; wasmtime {}; WAMR of wamrx-sys {} |\n",
@@ -98,12 +126,26 @@ fn whole_logs(contenders: Contenders<'_>, logs: &BTreeMap<String, Vec<Vec<u8>>>)
     let Some(log) = logs.get(LOG) else {
         return println!("Not measured: the recorded logs are not beside the project.");
     };
-    let wanted: Vec<Vec<u8>> = log.iter().filter(|record| kind(record).is_some_and(|(_, id)| WANTED.contains(&id))).cloned().collect();
+    let wanted: Vec<Vec<u8>> = log
+        .iter()
+        .filter(|record| kind(record).is_some_and(|(_, id)| WANTED.contains(&id)))
+        .cloned()
+        .collect();
     println!("`{LOG}`, an attack among all that its machines logged.\n");
     table_head(&["records", "how many", "mean bytes"]);
-    for (label, records) in [("all (goal: at most x2)", log), ("of a kind that a chain wants", &wanted)] {
+    for (label, records) in [
+        ("all (goal: at most x2)", log),
+        ("of a kind that a chain wants", &wanted),
+    ] {
         let figures = measure(contenders, records, records);
-        row(&[label, &records.len().to_string(), &mean_bytes(records).to_string()], &figures);
+        row(
+            &[
+                label,
+                &records.len().to_string(),
+                &mean_bytes(records).to_string(),
+            ],
+            &figures,
+        );
     }
 }
 
@@ -132,7 +174,10 @@ fn unwanted_by_size(contenders: Contenders<'_>) {
             let record = format!("{head}\"Message\":\"{pad}\"}}").into_bytes();
             let record = [record];
             let figures = measure(contenders, &record, &record);
-            row(&[producer, &(size as f64 / KIB as f64).to_string()], &figures);
+            row(
+                &[producer, &(size as f64 / KIB as f64).to_string()],
+                &figures,
+            );
         }
     }
 }
@@ -140,15 +185,23 @@ fn unwanted_by_size(contenders: Contenders<'_>) {
 /// Records that the chains keep or look at, all brought to the same size.
 fn wanted_by_kind(contenders: Contenders<'_>, logs: &BTreeMap<String, Vec<Vec<u8>>>) {
     println!("\n### A record of 3 KiB that a chain wants (goal: at most x8)\n");
-    println!("Up to {KIND} of each kind from all recorded logs; `Message` is cut or filled up until the record has 3 KiB.\n");
+    println!(
+        "Up to {KIND} of each kind from all recorded logs; `Message` is cut or filled up until the record has 3 KiB.\n"
+    );
     table_head(&["event", "how many"]);
     for ((source, id), records) in kinds(logs) {
         if !WANTED.contains(&id) || !["Sysmon", "Security"].contains(&&*source) {
             continue;
         }
-        let records: Vec<Vec<u8>> = records.into_iter().filter_map(|record| sized(&record, 3 * KIB)).collect();
+        let records: Vec<Vec<u8>> = records
+            .into_iter()
+            .filter_map(|record| sized(&record, 3 * KIB))
+            .collect();
         if !records.is_empty() {
-            row(&[&format!("{source} {id}"), &records.len().to_string()], &measure(contenders, &records, &records));
+            row(
+                &[&format!("{source} {id}"), &records.len().to_string()],
+                &measure(contenders, &records, &records),
+            );
         }
     }
 }
@@ -156,21 +209,38 @@ fn wanted_by_kind(contenders: Contenders<'_>, logs: &BTreeMap<String, Vec<Vec<u8
 /// Everything that the recorded logs hold much of, as it is.
 fn by_kind(contenders: Contenders<'_>, logs: &BTreeMap<String, Vec<Vec<u8>>>) {
     println!("\n### By kind of event\n");
-    println!("Up to {KIND} of each kind from all recorded logs, as they are; kinds with fewer than 50 are left out.\n");
+    println!(
+        "Up to {KIND} of each kind from all recorded logs, as they are; kinds with fewer than 50 are left out.\n"
+    );
     table_head(&["event", "how many", "mean bytes"]);
-    for ((source, id), records) in kinds(logs).into_iter().filter(|(_, records)| records.len() >= 50) {
+    for ((source, id), records) in kinds(logs)
+        .into_iter()
+        .filter(|(_, records)| records.len() >= 50)
+    {
         let figures = measure(contenders, &records, &records);
-        row(&[&format!("{source} {id}"), &records.len().to_string(), &mean_bytes(&records).to_string()], &figures);
+        row(
+            &[
+                &format!("{source} {id}"),
+                &records.len().to_string(),
+                &mean_bytes(&records).to_string(),
+            ],
+            &figures,
+        );
     }
 }
 
 /// The same stream of wanted records, spread over more and more hosts.
 fn by_hosts(contenders: Contenders<'_>) {
     println!("\n### By number of hosts\n");
-    println!("Connections, files, services and processes in turn, none of them harmless enough to be dropped at once.\n");
+    println!(
+        "Connections, files, services and processes in turn, none of them harmless enough to be dropped at once.\n"
+    );
     table_head(&["hosts"]);
     for hosts in [1, 100, 4_096] {
-        row(&[&hosts.to_string()], &measure(contenders, &busy_hours(hosts, 0), &busy_hours(hosts, 1)));
+        row(
+            &[&hosts.to_string()],
+            &measure(contenders, &busy_hours(hosts, 0), &busy_hours(hosts, 1)),
+        );
     }
 }
 
@@ -183,8 +253,17 @@ fn busy_hours(hosts: i64, round: i64) -> Vec<Vec<u8>> {
         match number / hosts % 4 {
             0 => host.connection(ms, &format!("10.1.{}.{}", number / 250 % 250, number % 250)),
             1 => host.file(ms, "System", &format!(r"C:\Windows\{number}.exe")),
-            2 => host.service(ms, &format!("s{number}"), &format!(r"C:\Program Files\{number}\service.exe")),
-            _ => host.process(ms, (number as u32, CMD, "cmd /c dir"), (7, r"C:\Windows\explorer.exe"), (r"CORP\alice", "0x4d2")),
+            2 => host.service(
+                ms,
+                &format!("s{number}"),
+                &format!(r"C:\Program Files\{number}\service.exe"),
+            ),
+            _ => host.process(
+                ms,
+                (number as u32, CMD, "cmd /c dir"),
+                (7, r"C:\Windows\explorer.exe"),
+                (r"CORP\alice", "0x4d2"),
+            ),
         }
     });
     records.map(String::into_bytes).collect()
@@ -197,33 +276,63 @@ fn module_itself() {
     let first = Host::new("PC1").file(0, "System", r"C:\Windows\a.exe");
     let start = Instant::now();
     let compiled = Compiled::new(module()).expect("wasmtime takes the module");
-    println!("| Compiled by wasmtime in | {:.0} ms |", start.elapsed().as_secs_f64() * 1e3);
+    println!(
+        "| Compiled by wasmtime in | {:.0} ms |",
+        start.elapsed().as_secs_f64() * 1e3
+    );
     let median_start = |start: &dyn Fn() -> Box<dyn Engine>| {
         median((0..ROUNDS).map(|_| {
             let begin = Instant::now();
-            start().call("bench", 0, 0, first.as_bytes()).expect("an answer");
+            start()
+                .call("bench", 0, 0, first.as_bytes())
+                .expect("an answer");
             begin.elapsed().as_secs_f64() * 1e3
         }))
     };
     let wasmtime = || compiled.start(Options::default()).expect("it starts");
-    println!("| Start and first record on wasmtime, once compiled | {:.2} ms |", median_start(&|| Box::new(wasmtime())));
+    println!(
+        "| Start and first record on wasmtime, once compiled | {:.2} ms |",
+        median_start(&|| Box::new(wasmtime()))
+    );
     #[cfg(feature = "wamr")]
     {
-        let wamr = || Box::new(psexec_filter::engine::Wamr::new(module(), Options::default()).expect("it starts")) as Box<dyn Engine>;
-        println!("| Loading, start and first record on WAMR | {:.2} ms |", median_start(&wamr));
+        let wamr = || {
+            Box::new(
+                psexec_filter::engine::Wamr::new(module(), Options::default()).expect("it starts"),
+            ) as Box<dyn Engine>
+        };
+        println!(
+            "| Loading, start and first record on WAMR | {:.2} ms |",
+            median_start(&wamr)
+        );
     }
     let mut engine = wasmtime();
-    engine.call("bench", 0, 0, first.as_bytes()).expect("an answer");
-    println!("| Memory after the first record | {} |", mib(engine.memory_bytes()));
+    engine
+        .call("bench", 0, 0, first.as_bytes())
+        .expect("an answer");
+    println!(
+        "| Memory after the first record | {} |",
+        mib(engine.memory_bytes())
+    );
     eprintln!("measuring a million hosts");
     for number in 0..1_000_000 {
         let host = Host::new(&format!("host-{number}.corp.example"));
         let record = host.file(number, "System", r"C:\Windows\PSEXESVC.exe");
-        engine.call("bench", 0, 0, record.as_bytes()).expect("an answer");
+        engine
+            .call("bench", 0, 0, record.as_bytes())
+            .expect("an answer");
     }
-    let stats: Value = serde_json::from_str(&engine.stats().expect("stats").expect("some")).expect("JSON");
-    println!("| Memory after a file of each of 1,000,000 hosts | {} |", mib(engine.memory_bytes()));
-    println!("| State in it | {} of {} hosts |", mib(stats["state_bytes"].as_u64().unwrap_or(0) as usize), stats["hosts"]);
+    let stats: Value =
+        serde_json::from_str(&engine.stats().expect("stats").expect("some")).expect("JSON");
+    println!(
+        "| Memory after a file of each of 1,000,000 hosts | {} |",
+        mib(engine.memory_bytes())
+    );
+    println!(
+        "| State in it | {} of {} hosts |",
+        mib(stats["state_bytes"].as_u64().unwrap_or(0) as usize),
+        stats["hosts"]
+    );
 }
 
 fn mib(bytes: usize) -> String {
@@ -231,18 +340,29 @@ fn mib(bytes: usize) -> String {
 }
 
 fn table_head(labels: &[&str]) {
-    println!("| {} | pass-through | filter | 3 fields | Value |", labels.join(" | "));
+    println!(
+        "| {} | pass-through | filter | 3 fields | Value |",
+        labels.join(" | ")
+    );
     println!("|{}", "---|".repeat(labels.len() + 4));
 }
 
 fn row(labels: &[&str], [pass, ours, three, value]: &Figures) {
-    println!("| {} | {:.2} us | **x{:.2}** | x{:.1} | x{:.1} |", labels.join(" | "), pass.0, ours.1, three.1, value.1);
+    println!(
+        "| {} | {:.2} us | **x{:.2}** | x{:.1} | x{:.1} |",
+        labels.join(" | "),
+        pass.0,
+        ours.1,
+        three.1,
+        value.1
+    );
 }
 
 /// The figures of all contenders for `records`, when each has seen those `before` as often.
 fn measure(contenders: Contenders<'_>, before: &[Vec<u8>], records: &[Vec<u8>]) -> Figures {
     // Few are repeated, so that a round takes a while; how often, a first try tells, and what is as fast as later a second one.
-    let enough = |time: f64| (ROUND.as_secs_f64() * 1e6 / (time * records.len() as f64)).ceil() as u32;
+    let enough =
+        |time: f64| (ROUND.as_secs_f64() * 1e6 / (time * records.len() as f64)).ceil() as u32;
     let contenders = contenders.map(|start| {
         let mut engine = start();
         let first = enough(pass(&mut *engine, before, 1));
@@ -256,7 +376,12 @@ fn measure(contenders: Contenders<'_>, before: &[Vec<u8>], records: &[Vec<u8>]) 
         })
     });
     let times: Vec<[f64; 4]> = rounds.collect();
-    [0, 1, 2, 3].map(|index| (median(times.iter().map(|time| time[index])), median(times.iter().map(|time| time[index] / time[0]))))
+    [0, 1, 2, 3].map(|index| {
+        (
+            median(times.iter().map(|time| time[index])),
+            median(times.iter().map(|time| time[index] / time[0])),
+        )
+    })
 }
 
 /// Microseconds per record.
@@ -281,9 +406,20 @@ fn median(values: impl Iterator<Item = f64>) -> f64 {
 /// The recorded logs by the name of their file.
 fn corpus() -> BTreeMap<String, Vec<Vec<u8>>> {
     let files = corpus_files().into_iter().map(|path| {
-        let text = std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-        let lines = text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).map(<[u8]>::to_vec).collect();
-        (path.file_name().unwrap_or_default().to_string_lossy().into_owned(), lines)
+        let text =
+            std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let lines = text
+            .split(|byte| *byte == b'\n')
+            .filter(|line| !line.is_empty())
+            .map(<[u8]>::to_vec)
+            .collect();
+        (
+            path.file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned(),
+            lines,
+        )
     });
     let logs: BTreeMap<String, Vec<Vec<u8>>> = files.collect();
     if logs.is_empty() {
@@ -295,7 +431,11 @@ fn corpus() -> BTreeMap<String, Vec<Vec<u8>>> {
 /// Source and event id of a record in NXLog's shape, which most recorded logs have.
 fn kind(record: &[u8]) -> Option<(String, u64)> {
     let record: Map<String, Value> = serde_json::from_slice(record).ok()?;
-    let source = record.get("SourceName")?.as_str()?.trim_start_matches("Microsoft-Windows-").trim_end_matches("-Auditing");
+    let source = record
+        .get("SourceName")?
+        .as_str()?
+        .trim_start_matches("Microsoft-Windows-")
+        .trim_end_matches("-Auditing");
     Some((source.to_owned(), record.get("EventID")?.as_u64()?))
 }
 
@@ -316,7 +456,11 @@ fn kinds(logs: &BTreeMap<String, Vec<Vec<u8>>>) -> BTreeMap<(String, u64), Vec<V
 /// The record with a `Message` that makes it `size` bytes long; `None` if it is longer without one.
 fn sized(record: &[u8], size: usize) -> Option<Vec<u8>> {
     let text = std::str::from_utf8(record).ok()?;
-    let mut message = serde_json::from_str::<Map<String, Value>>(text).ok()?.get("Message")?.as_str()?.to_owned();
+    let mut message = serde_json::from_str::<Map<String, Value>>(text)
+        .ok()?
+        .get("Message")?
+        .as_str()?
+        .to_owned();
     let old = format!("\"Message\":{}", json!(message));
     let (before, after) = text.split_once(&old)?;
     loop {

@@ -32,12 +32,24 @@ const PASS_THROUGH: &str = r#"(module (memory (export "memory") 200) (global (ex
     (func (export "psexec_filter") (param i32 i32 i32 i32 i32 i32) (result i32) (local.get 4)))"#;
 
 fn main() {
-    let program = std::env::var_os("PROGRAM").map(PathBuf::from).filter(|program| program.is_file());
-    let Some(program) = program else { fail("PROGRAM does not name the program; run this as `make bench` or `make soak`") };
+    let program = std::env::var_os("PROGRAM")
+        .map(PathBuf::from)
+        .filter(|program| program.is_file());
+    let Some(program) = program else {
+        fail("PROGRAM does not name the program; run this as `make bench` or `make soak`")
+    };
     let records: Vec<String> = corpus_files()
         .iter()
-        .map(|path| std::fs::read_to_string(path).unwrap_or_else(|error| fail(&format!("{}: {error}", path.display()))))
-        .flat_map(|text| text.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect::<Vec<_>>())
+        .map(|path| {
+            std::fs::read_to_string(path)
+                .unwrap_or_else(|error| fail(&format!("{}: {error}", path.display())))
+        })
+        .flat_map(|text| {
+            text.lines()
+                .filter(|line| !line.is_empty())
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        })
         .collect();
     if records.is_empty() {
         println!("\n## `run`\n\nNot measured: the recorded logs are not beside the project.");
@@ -56,7 +68,13 @@ fn throughput(program: &Path, records: &[String]) {
     let folder = tempfile::tempdir().expect("a folder");
     let (module, input) = (folder.path().join("pass.wasm"), folder.path().join("in"));
     std::fs::write(&module, wat::parse_str(PASS_THROUGH).expect("good WAT")).expect("written");
-    let text: String = (0..TIMES).flat_map(|round| records.iter().map(move |record| moved(record, round) + "\n")).collect();
+    let text: String = (0..TIMES)
+        .flat_map(|round| {
+            records
+                .iter()
+                .map(move |record| moved(record, round) + "\n")
+        })
+        .collect();
     let count = records.len() * TIMES;
     std::fs::write(&input, &text).expect("written");
     let nothing = folder.path().join("nothing");
@@ -72,8 +90,14 @@ fn throughput(program: &Path, records: &[String]) {
         };
         let stdin = std::fs::File::open(input).expect("there");
         let start = Instant::now();
-        let status =
-            command.arg("run").args(arguments).stdin(stdin).stdout(Stdio::null()).stderr(Stdio::null()).status().expect("it starts");
+        let status = command
+            .arg("run")
+            .args(arguments)
+            .stdin(stdin)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .expect("it starts");
         assert!(status.success(), "{status}");
         start.elapsed().as_secs_f64()
     };
@@ -83,7 +107,10 @@ fn throughput(program: &Path, records: &[String]) {
     let mut ratios = Vec::new();
     let mut rates = Vec::new();
     for _ in 0..ROUNDS {
-        let (ours, pass) = (run(&input, &[]) - start_ours, run(&input, &other) - start_other);
+        let (ours, pass) = (
+            run(&input, &[]) - start_ours,
+            run(&input, &other) - start_other,
+        );
         ratios.push(pass / ours);
         rates.push(count as f64 / ours);
     }
@@ -103,11 +130,22 @@ fn soak(program: &Path, records: &[String], count: usize) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let mut command = Command::new(program);
     command.args(["run", "--input", "tcp://127.0.0.1:0", "--output"]);
-    command.arg(format!("tcp://{}", listener.local_addr().expect("bound"))).arg("--state").arg(folder.path().join("state"));
-    let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().expect("it starts");
+    command
+        .arg(format!("tcp://{}", listener.local_addr().expect("bound")))
+        .arg("--state")
+        .arg(folder.path().join("state"));
+    let mut child = command
+        .stdin(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it starts");
     let mut log = BufReader::new(child.stderr.take().expect("piped")).lines();
     let address = log
-        .find_map(|line| line.expect("text").split_once("listening on tcp://").map(|(_, address)| address.to_owned()))
+        .find_map(|line| {
+            line.expect("text")
+                .split_once("listening on tcp://")
+                .map(|(_, address)| address.to_owned())
+        })
         .unwrap_or_else(|| fail("it does not listen"));
     std::thread::spawn(move || log.for_each(|line| eprintln!("{}", line.unwrap_or_default())));
 
@@ -116,27 +154,42 @@ fn soak(program: &Path, records: &[String], count: usize) {
         let (mut lines, mut alerts) = (0usize, 0usize);
         let mut stream = BufReader::with_capacity(1 << 20, stream);
         let mut line = Vec::new();
-        while stream.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
+        while stream
+            .read_until(b'\n', &mut line)
+            .is_ok_and(|read| read > 0)
+        {
             lines += 1;
             alerts += usize::from(memchr::memmem::find(&line, br#""kind":"alert""#).is_some());
             line.clear();
         }
         (lines, alerts)
     });
-    let mut stream = std::io::BufWriter::with_capacity(1 << 20, TcpStream::connect(address).expect("it listens"));
+    let mut stream = std::io::BufWriter::with_capacity(
+        1 << 20,
+        TcpStream::connect(address).expect("it listens"),
+    );
     let mut filter = wasmtime(module());
     let (mut expected, mut resident, start) = (0usize, Vec::new(), Instant::now());
     for number in 0..count {
         let (round, index) = (number / records.len(), number % records.len());
         let record = moved(&records[index], round);
-        expected += usize::from(matches!(filter.call("run", 1, 0, record.as_bytes()), Ok(Answer::Changed(_))));
-        stream.write_all(record.as_bytes()).and_then(|()| stream.write_all(b"\n")).expect("it reads");
+        expected += usize::from(matches!(
+            filter.call("run", 1, 0, record.as_bytes()),
+            Ok(Answer::Changed(_))
+        ));
+        stream
+            .write_all(record.as_bytes())
+            .and_then(|()| stream.write_all(b"\n"))
+            .expect("it reads");
         if number % (count / 10).max(1) == 0 {
             resident.push(resident_kib(&child));
         }
     }
     drop(stream.into_inner().expect("sent"));
-    Command::new("kill").arg(child.id().to_string()).status().expect("kill");
+    Command::new("kill")
+        .arg(child.id().to_string())
+        .status()
+        .expect("kill");
     let status = child.wait().expect("it ends");
     let (lines, alerts) = reader.join().expect("read");
     let seconds = start.elapsed().as_secs_f64();
@@ -145,7 +198,10 @@ fn soak(program: &Path, records: &[String], count: usize) {
         count as f64 / seconds,
         count - lines.min(count)
     );
-    println!("resident KiB at every tenth: {resident:?}; the module at the end: {}", filter.stats().expect("stats").unwrap_or_default());
+    println!(
+        "resident KiB at every tenth: {resident:?}; the module at the end: {}",
+        filter.stats().expect("stats").unwrap_or_default()
+    );
     if lines != count || alerts != expected || !status.success() {
         exit(1);
     }
@@ -154,7 +210,10 @@ fn soak(program: &Path, records: &[String], count: usize) {
 /// A record of another year and of another host.
 fn moved(record: &str, round: usize) -> String {
     let value: Value = serde_json::from_str(record).expect("JSON");
-    let host = HOST_PATHS.iter().find_map(|path| value.pointer(path).and_then(Value::as_str)).unwrap_or_default();
+    let host = HOST_PATHS
+        .iter()
+        .find_map(|path| value.pointer(path).and_then(Value::as_str))
+        .unwrap_or_default();
     let mut text = record.to_owned();
     if !host.is_empty() {
         text = text.replace(&format!("\"{host}\""), &format!("\"r{round}-{host}\""));
@@ -162,8 +221,17 @@ fn moved(record: &str, round: usize) -> String {
     // `20yy-` in front of a month, as every producer writes it.
     let mut bytes = text.into_bytes();
     for at in 0..bytes.len().saturating_sub(8) {
-        if let [b'"' | b' ' | b'>' | b'\'', b'2', b'0', tens @ b'0'..=b'9', ones @ b'0'..=b'9', b'-', b'0'..=b'1', b'0'..=b'9', b'-'] =
-            &mut bytes[at..at + 9]
+        if let [
+            b'"' | b' ' | b'>' | b'\'',
+            b'2',
+            b'0',
+            tens @ b'0'..=b'9',
+            ones @ b'0'..=b'9',
+            b'-',
+            b'0'..=b'1',
+            b'0'..=b'9',
+            b'-',
+        ] = &mut bytes[at..at + 9]
         {
             let year = (usize::from(*tens - b'0') * 10 + usize::from(*ones - b'0') + round) % 100;
             (*tens, *ones) = (b'0' + (year / 10) as u8, b'0' + (year % 10) as u8);
@@ -174,8 +242,18 @@ fn moved(record: &str, round: usize) -> String {
 
 fn resident_kib(child: &Child) -> u64 {
     let mut status = String::new();
-    let _unread = std::fs::File::open(format!("/proc/{}/status", child.id())).and_then(|mut file| file.read_to_string(&mut status));
-    status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse().ok()).unwrap_or_default()
+    let _unread = std::fs::File::open(format!("/proc/{}/status", child.id()))
+        .and_then(|mut file| file.read_to_string(&mut status));
+    status
+        .lines()
+        .find_map(|line| {
+            line.strip_prefix("VmRSS:")?
+                .trim()
+                .strip_suffix(" kB")?
+                .parse()
+                .ok()
+        })
+        .unwrap_or_default()
 }
 
 fn fail(message: &str) -> ! {

@@ -2,7 +2,9 @@
 //! names these tests.
 
 use psexec_filter::engine::Answer;
-use psexec_filter_tests::{CMD, Host, SYSTEM, alerts, counter, engines, module, module_with, policy_engine, told, wasmtime};
+use psexec_filter_tests::{
+    CMD, Host, SYSTEM, alerts, counter, engines, module, module_with, policy_engine, told, wasmtime,
+};
 use serde_json::json;
 
 const ATTACKER: &str = "10.55.1.77";
@@ -20,7 +22,10 @@ const WIDER: &str = "[windows]\nfile_to_process = \"10m\"\n[limits]\nevidence_pe
 fn dropped(host: &Host, ms: i64, process: u32) -> Vec<String> {
     let mut records = vec![host.file(ms, "System", DROPPED)];
     records.extend(host.new_service(ms + 40, "abcd", DROPPED));
-    records.extend([host.start(ms + 80, process, DROPPED), host.connection(ms + 1_500, ATTACKER)]);
+    records.extend([
+        host.start(ms + 80, process, DROPPED),
+        host.connection(ms + 1_500, ATTACKER),
+    ]);
     records
 }
 
@@ -34,15 +39,25 @@ fn unconnected(host: &Host, ms: i64) -> Vec<String> {
 fn smbexec(host: &Host, ms: i64, command: &str) -> Vec<String> {
     let mut records = vec![host.connection(ms - 500, ATTACKER)];
     records.extend(host.new_service(ms, "b", command));
-    records.extend([host.command(ms + 60, 7, command), host.service_value(ms + 300, "b", "DeleteFlag", "DWORD (0x00000001)")]);
+    records.extend([
+        host.command(ms + 60, 7, command),
+        host.service_value(ms + 300, "b", "DeleteFlag", "DWORD (0x00000001)"),
+    ]);
     records
 }
 
 /// A service is given another program, started, and put back after `wait`.
 fn scshell(host: &Host, wait: i64) -> Vec<String> {
     const EVIL: &str = r"C:\Tools\evil.exe";
-    let changed = [host.connection(-500, ATTACKER), host.service(0, "Fax", EVIL), host.start(60, 7, EVIL)];
-    changed.into_iter().chain([host.service(wait, "Fax", r"C:\Windows\system32\fxssvc.exe")]).collect()
+    let changed = [
+        host.connection(-500, ATTACKER),
+        host.service(0, "Fax", EVIL),
+        host.start(60, 7, EVIL),
+    ];
+    changed
+        .into_iter()
+        .chain([host.service(wait, "Fax", r"C:\Windows\system32\fxssvc.exe")])
+        .collect()
 }
 
 const TYPICAL: &str = r"cmd.exe /Q /c echo whoami ^> \\PC1\C$\__output 2^>^&1 > C:\Windows\a.bat & cmd.exe /Q /c C:\Windows\a.bat";
@@ -56,21 +71,67 @@ type Flood = fn(&Host, i64) -> String;
 
 const CONNECTIONS: Flood = |host, n| host.connection(n % 1_000, &address(n));
 const PROGRAMS: Flood = |host, n| host.file(n % 1_000, "System", &format!(r"C:\Share\{n}.exe"));
-const SERVICES: Flood = |host, n| host.service(n % 1_000, &format!("S{n}"), &format!(r"C:\Program Files\{n}.exe"));
+const SERVICES: Flood = |host, n| {
+    host.service(
+        n % 1_000,
+        &format!("S{n}"),
+        &format!(r"C:\Program Files\{n}.exe"),
+    )
+};
 
 /// Each kind of evidence has places of its own, the cheap never push out the dear, and what already joined goes last.
 #[test]
 fn floods_that_hide_nothing() {
     let floods: [(&str, Flood); 9] = [
         ("connections", CONNECTIONS),
-        ("documents over SMB", |host, n| host.file(n % 1_000, "System", &format!(r"C:\Share\{n}.docx"))),
-        ("programs of an update", |host, n| host.file(n % 1_000, r"C:\update.exe", &format!(r"C:\Windows\WinSxS\{n}.dll"))),
-        ("processes of services", |host, n| host.start(n % 1_000, 1_000 + n as u32, &format!(r"C:\Windows\System32\{n}.exe"))),
-        ("processes of WMI", |host, n| host.wmi(n % 1_000, 1_000 + n as u32, CMD, &format!("cmd /c {n}"), "0x77")),
-        ("processes of the dropped one", |host, n| host.process(n % 1_000, (1_000 + n as u32, CMD, "cmd"), (7, DROPPED), SYSTEM)),
-        ("logons", |host, n| host.logon(n % 1_000, &address(n), &format!("0x{n:x}"), "X")),
-        ("pipes", |host, n| host.pipe(n % 1_000, 1_000 + n as u32, r"C:\a.exe", &format!(r"\psexesvc{n}"))),
-        ("values of services", |host, n| host.service_value(n % 1_000, &format!("S{n}"), "Type", "DWORD (0x00000010)")),
+        ("documents over SMB", |host, n| {
+            host.file(n % 1_000, "System", &format!(r"C:\Share\{n}.docx"))
+        }),
+        ("programs of an update", |host, n| {
+            host.file(
+                n % 1_000,
+                r"C:\update.exe",
+                &format!(r"C:\Windows\WinSxS\{n}.dll"),
+            )
+        }),
+        ("processes of services", |host, n| {
+            host.start(
+                n % 1_000,
+                1_000 + n as u32,
+                &format!(r"C:\Windows\System32\{n}.exe"),
+            )
+        }),
+        ("processes of WMI", |host, n| {
+            host.wmi(
+                n % 1_000,
+                1_000 + n as u32,
+                CMD,
+                &format!("cmd /c {n}"),
+                "0x77",
+            )
+        }),
+        ("processes of the dropped one", |host, n| {
+            host.process(
+                n % 1_000,
+                (1_000 + n as u32, CMD, "cmd"),
+                (7, DROPPED),
+                SYSTEM,
+            )
+        }),
+        ("logons", |host, n| {
+            host.logon(n % 1_000, &address(n), &format!("0x{n:x}"), "X")
+        }),
+        ("pipes", |host, n| {
+            host.pipe(
+                n % 1_000,
+                1_000 + n as u32,
+                r"C:\a.exe",
+                &format!(r"\psexesvc{n}"),
+            )
+        }),
+        ("values of services", |host, n| {
+            host.service_value(n % 1_000, &format!("S{n}"), "Type", "DWORD (0x00000010)")
+        }),
     ];
     let mut module = wasmtime(module());
     for (what, flood) in floods {
@@ -83,7 +144,11 @@ fn floods_that_hide_nothing() {
                 flood(&host, n)
             }));
         }
-        assert_eq!(told(&alerts(&mut *module, &records)), ["psexec critical"], "{what}");
+        assert_eq!(
+            told(&alerts(&mut *module, &records)),
+            ["psexec critical"],
+            "{what}"
+        );
     }
     assert!(counter(&mut *module, "evicted_evidence") > 1_000);
 }
@@ -92,14 +157,56 @@ fn floods_that_hide_nothing() {
 #[test]
 fn floods_that_push_out() {
     /// Kind of flood, the attack, before which of its pieces, how many of the flood it stands, what is told then and of one more.
-    type Row = (Flood, fn(&Host) -> Vec<String>, usize, i64, [&'static [&'static str]; 2]);
+    type Row = (
+        Flood,
+        fn(&Host) -> Vec<String>,
+        usize,
+        i64,
+        [&'static [&'static str]; 2],
+    );
     let rows: [Row; 7] = [
-        (PROGRAMS, |host| dropped(host, 0, 7), START, 10, [&["psexec critical"], &["psexec medium"]]),
-        (PROGRAMS, |host| unconnected(host, 0), START, 10, [&["psexec high"], &NOTHING]),
-        (SERVICES, |host| dropped(host, 0, 7), START, 4, [&["psexec critical"], &["psexec high"]]),
-        (SERVICES, |host| smbexec(host, 0, TYPICAL), 6, 4, [&["smbexec critical"], &["smbexec medium"]]),
-        (SERVICES, |host| smbexec(host, 0, PLAIN), 6, 4, [&["smbexec high"], &NOTHING]),
-        (SERVICES, |host| scshell(host, 5_000), 2, 3, [&["scshell high"], &NOTHING]),
+        (
+            PROGRAMS,
+            |host| dropped(host, 0, 7),
+            START,
+            10,
+            [&["psexec critical"], &["psexec medium"]],
+        ),
+        (
+            PROGRAMS,
+            |host| unconnected(host, 0),
+            START,
+            10,
+            [&["psexec high"], &NOTHING],
+        ),
+        (
+            SERVICES,
+            |host| dropped(host, 0, 7),
+            START,
+            4,
+            [&["psexec critical"], &["psexec high"]],
+        ),
+        (
+            SERVICES,
+            |host| smbexec(host, 0, TYPICAL),
+            6,
+            4,
+            [&["smbexec critical"], &["smbexec medium"]],
+        ),
+        (
+            SERVICES,
+            |host| smbexec(host, 0, PLAIN),
+            6,
+            4,
+            [&["smbexec high"], &NOTHING],
+        ),
+        (
+            SERVICES,
+            |host| scshell(host, 5_000),
+            2,
+            3,
+            [&["scshell high"], &NOTHING],
+        ),
         (
             CONNECTIONS,
             |host| {
@@ -117,15 +224,25 @@ fn floods_that_push_out() {
                 let host = Host::new(&format!("PC{row}-{more}"));
                 let mut records = attack(&host);
                 records.splice(before..before, (1..=stands + more).map(|n| flood(&host, n)));
-                assert_eq!(told(&alerts(&mut *module, &records)), *want, "row {row} on {engine}, {more} more than it stands");
+                assert_eq!(
+                    told(&alerts(&mut *module, &records)),
+                    *want,
+                    "row {row} on {engine}, {more} more than it stands"
+                );
             }
         }
-        assert!(counter(&mut *module, "evicted_evidence") >= rows.len() as u64, "{engine}: it is counted");
+        assert!(
+            counter(&mut *module, "evicted_evidence") >= rows.len() as u64,
+            "{engine}: it is counted"
+        );
     }
     // More places stand more.
     let mut module = wasmtime(&module_with(WIDER));
     let mut records = dropped(&Host::new("PC1"), 0, 7);
-    records.splice(START..START, (0..43).map(|n| PROGRAMS(&Host::new("PC1"), n)));
+    records.splice(
+        START..START,
+        (0..43).map(|n| PROGRAMS(&Host::new("PC1"), n)),
+    );
     assert_eq!(told(&alerts(&mut *module, &records)), ["psexec critical"]);
 }
 
@@ -138,7 +255,11 @@ fn a_flood_of_connections_hides_who_it_was() {
         records.insert(0, host.connection(-10_000, ATTACKER));
         records.splice(1..1, (0..16).map(|n| host.connection(1_000, &address(n))));
         let alert = alerts(&mut *module, &records).pop().expect("an alert");
-        assert_eq!((&alert["severity"], &alert["source"]["candidates"]), (&json!("critical"), &json!(16)), "{engine}");
+        assert_eq!(
+            (&alert["severity"], &alert["source"]["candidates"]),
+            (&json!("critical"), &json!(16)),
+            "{engine}"
+        );
         assert_ne!(alert["source"]["ip"], json!(ATTACKER), "{engine}");
     }
 }
@@ -150,16 +271,28 @@ fn forged_host_names() {
     for (count, want) in [(4_095, &["psexec critical"][..]), (4_096, &NOTHING)] {
         let mut module = wasmtime(module());
         let mut records = dropped(&host, 0, 7);
-        records.splice(START..START, (0..count).map(|n| Host::new(&format!("F{n}")).connection(0, "10.1.1.1")));
+        records.splice(
+            START..START,
+            (0..count).map(|n| Host::new(&format!("F{n}")).connection(0, "10.1.1.1")),
+        );
         assert_eq!(told(&alerts(&mut *module, &records)), want, "{count}");
-        assert_eq!(counter(&mut *module, "evicted_hosts"), if count == 4_096 { 2 } else { 0 }, "{count}");
+        assert_eq!(
+            counter(&mut *module, "evicted_hosts"),
+            if count == 4_096 { 2 } else { 0 },
+            "{count}"
+        );
     }
 }
 
 /// What is further apart than the policy's windows is not joined.
 #[test]
 fn waiting_longer_than_a_window() {
-    type Row = (&'static str, i64, fn(&Host, i64) -> Vec<String>, [&'static [&'static str]; 2]);
+    type Row = (
+        &'static str,
+        i64,
+        fn(&Host, i64) -> Vec<String>,
+        [&'static [&'static str]; 2],
+    );
     let rows: [Row; 6] = [
         (
             "from the file to its start",
@@ -196,7 +329,13 @@ fn waiting_longer_than_a_window() {
             30_000,
             |host, wait| {
                 let mut records = dropped(host, 0, 7);
-                records.splice(START.., [host.start(41 + wait, 7, DROPPED), host.connection(41 + wait, ATTACKER)]);
+                records.splice(
+                    START..,
+                    [
+                        host.start(41 + wait, 7, DROPPED),
+                        host.connection(41 + wait, ATTACKER),
+                    ],
+                );
                 records
             },
             [&["psexec critical"], &["psexec high"]],
@@ -211,13 +350,22 @@ fn waiting_longer_than_a_window() {
             },
             [&["smbexec high"], &NOTHING],
         ),
-        ("until the service is put back", 300_000, scshell, [&["scshell high"], &NOTHING]),
+        (
+            "until the service is put back",
+            300_000,
+            scshell,
+            [&["scshell high"], &NOTHING],
+        ),
     ];
     for (engine, mut module) in engines(module()) {
         for (what, window, attack, wants) in rows {
             for (more, want) in [0, 1_000].into_iter().zip(wants) {
                 let host = Host::new(&format!("{}-{more}", what.replace(' ', "-")));
-                assert_eq!(told(&alerts(&mut *module, &attack(&host, window + more))), want, "{what} on {engine}, {more} ms more");
+                assert_eq!(
+                    told(&alerts(&mut *module, &attack(&host, window + more))),
+                    want,
+                    "{what} on {engine}, {more} ms more"
+                );
             }
         }
     }
@@ -235,12 +383,26 @@ fn a_clock_that_is_set() {
     let hour = 3_600_000;
     for (engine, mut module) in engines(module()) {
         for (n, jump) in [3 * hour, -3 * hour, 24 * hour].into_iter().enumerate() {
-            for (at, want) in [(0, &["psexec critical"][..]), (SERVICE, &["psexec medium"]), (START, &NOTHING), (8, &["psexec critical"])] {
+            for (at, want) in [
+                (0, &["psexec critical"][..]),
+                (SERVICE, &["psexec medium"]),
+                (START, &NOTHING),
+                (8, &["psexec critical"]),
+            ] {
                 let host = Host::new(&format!("PC{n}-{at}"));
-                let before = [host.connection(-60_000, "10.1.1.1")].into_iter().chain(dropped(&host, 0, 7).into_iter().take(at));
-                let after = dropped(&host, jump, 7).into_iter().skip(at).chain([host.connection(jump + 60_000, "10.1.1.1")]);
+                let before = [host.connection(-60_000, "10.1.1.1")]
+                    .into_iter()
+                    .chain(dropped(&host, 0, 7).into_iter().take(at));
+                let after = dropped(&host, jump, 7)
+                    .into_iter()
+                    .skip(at)
+                    .chain([host.connection(jump + 60_000, "10.1.1.1")]);
                 let records: Vec<String> = before.chain(after).collect();
-                assert_eq!(told(&alerts(&mut *module, &records)), want, "{jump} ms before piece {at} on {engine}");
+                assert_eq!(
+                    told(&alerts(&mut *module, &records)),
+                    want,
+                    "{jump} ms before piece {at} on {engine}"
+                );
             }
         }
     }
@@ -251,15 +413,38 @@ fn a_clock_that_is_set() {
 fn events_of_another_host() {
     for (engine, mut module) in engines(module()) {
         let (victim, other) = (Host::new("victim"), Host::new("other"));
-        let torn: Vec<String> = [dropped(&victim, 0, 7), dropped(&other, 0, 8)].into_iter().flatten().collect();
-        let split: Vec<String> = torn[..START].iter().chain(&torn[8 + START..]).cloned().collect();
+        let torn: Vec<String> = [dropped(&victim, 0, 7), dropped(&other, 0, 8)]
+            .into_iter()
+            .flatten()
+            .collect();
+        let split: Vec<String> = torn[..START]
+            .iter()
+            .chain(&torn[8 + START..])
+            .cloned()
+            .collect();
         assert_eq!(told(&alerts(&mut *module, &split)), NOTHING, "{engine}");
         let mut records = dropped(&Host::new("victim2"), 0, 7);
         for at in (0..records.len()).rev() {
-            records.splice(at..at, (0..60).map(|n| PROGRAMS(&other, n)).chain((0..60).map(|n| SERVICES(&other, n))));
+            records.splice(
+                at..at,
+                (0..60)
+                    .map(|n| PROGRAMS(&other, n))
+                    .chain((0..60).map(|n| SERVICES(&other, n))),
+            );
         }
-        assert_eq!(told(&alerts(&mut *module, &records)), ["psexec critical"], "{engine}");
-        assert_eq!(told(&alerts(&mut *module, &dropped(&Host::new("slandered"), 0, 9))), ["psexec critical"], "{engine}");
+        assert_eq!(
+            told(&alerts(&mut *module, &records)),
+            ["psexec critical"],
+            "{engine}"
+        );
+        assert_eq!(
+            told(&alerts(
+                &mut *module,
+                &dropped(&Host::new("slandered"), 0, 9)
+            )),
+            ["psexec critical"],
+            "{engine}"
+        );
     }
 }
 
@@ -268,11 +453,23 @@ fn events_of_another_host() {
 #[test]
 fn what_stands_first_in_a_record_is_believed() {
     for (engine, mut module) in engines(module()) {
-        for (n, first) in [r#"{"Image":"C:\\a.exe","#, r#"{"Hostname":"PC9","#, "{} {", "{\"a\":1}\n{"].into_iter().enumerate() {
+        for (n, first) in [
+            r#"{"Image":"C:\\a.exe","#,
+            r#"{"Hostname":"PC9","#,
+            "{} {",
+            "{\"a\":1}\n{",
+        ]
+        .into_iter()
+        .enumerate()
+        {
             let mut records = dropped(&Host::new(&format!("PC{n}")), 0, 7);
             records[START] = records[START].replacen('{', first, 1);
             for record in &records {
-                assert_eq!(module.call("t", 0, 0, record.as_bytes()), Ok(Answer::Unchanged), "{first} on {engine}");
+                assert_eq!(
+                    module.call("t", 0, 0, record.as_bytes()),
+                    Ok(Answer::Unchanged),
+                    "{first} on {engine}"
+                );
             }
         }
         assert_eq!(counter(&mut *module, "duplicate_keys"), 2, "{engine}");
@@ -293,10 +490,21 @@ fn many_own_addresses() {
         }
         assert_eq!(numbers.iter().sum::<usize>(), 32, "{engine}: {numbers:?}");
         assert_eq!(numbers[7..], [0; 13], "{engine}");
-        assert!(counter(&mut *module, "revisions_over_limit") > 0, "{engine}");
+        assert!(
+            counter(&mut *module, "revisions_over_limit") > 0,
+            "{engine}"
+        );
         let path = r"C:\Windows\another.exe";
-        let another = [host.file(400_000, "System", path), host.start(400_050, 200, path), host.connection(401_000, ATTACKER)];
-        assert_eq!(told(&alerts(&mut *module, &another)), ["psexec high"], "{engine}");
+        let another = [
+            host.file(400_000, "System", path),
+            host.start(400_050, 200, path),
+            host.connection(401_000, ATTACKER),
+        ];
+        assert_eq!(
+            told(&alerts(&mut *module, &another)),
+            ["psexec high"],
+            "{engine}"
+        );
     }
 }
 
@@ -309,16 +517,55 @@ fn posing_as_what_is_allowed() {
     let admin = host.logon(-100, "10.20.0.7", "0x5555", "ADMINPC");
     let key = host.file(10, "System", r"C:\Windows\PSEXEC-ADMINPC-1A2B3C4D.key");
     let stolen = host.logon(-100, ATTACKER, "0x5555", "X");
-    let child = host.process(2_000, (9, CMD, "cmd"), (7, DROPPED), (r"CORP\alice", "0x99"));
+    let child = host.process(
+        2_000,
+        (9, CMD, "cmd"),
+        (7, DROPPED),
+        (r"CORP\alice", "0x99"),
+    );
     for (what, policy, first, last, want) in [
-        ("an administrator is logged on", by_source, vec![admin.clone()], vec![], "psexec critical"),
-        ("a key file named after his machine", by_source, vec![key.clone()], vec![], "psexec critical"),
-        ("both", by_source, vec![admin, key], vec![], "psexec informational"),
-        ("with his password", by_user, vec![stolen], vec![], "psexec informational"),
-        ("something is started as him", by_user, vec![], vec![child], "psexec informational"),
+        (
+            "an administrator is logged on",
+            by_source,
+            vec![admin.clone()],
+            vec![],
+            "psexec critical",
+        ),
+        (
+            "a key file named after his machine",
+            by_source,
+            vec![key.clone()],
+            vec![],
+            "psexec critical",
+        ),
+        (
+            "both",
+            by_source,
+            vec![admin, key],
+            vec![],
+            "psexec informational",
+        ),
+        (
+            "with his password",
+            by_user,
+            vec![stolen],
+            vec![],
+            "psexec informational",
+        ),
+        (
+            "something is started as him",
+            by_user,
+            vec![],
+            vec![child],
+            "psexec informational",
+        ),
     ] {
         let (engine, mut module) = policy_engine(policy);
         let records = [first.clone(), dropped(&host, 0, 7), last.clone()].concat();
-        assert_eq!(told(&alerts(&mut *module, &records)), [want], "{what} on {engine}");
+        assert_eq!(
+            told(&alerts(&mut *module, &records)),
+            [want],
+            "{what} on {engine}"
+        );
     }
 }

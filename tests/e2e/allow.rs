@@ -12,7 +12,11 @@ fn entry(fields: &str) -> String {
 
 /// Whether the last alert says that the incident is allowed; `None` if there is no alert.
 fn allowed(alerts: &[Value]) -> Option<bool> {
-    alerts.last().map(|alert| alert["status"] == "allowed" && alert["severity"] == "informational" && alert["reason"] == "ticket 4711")
+    alerts.last().map(|alert| {
+        alert["status"] == "allowed"
+            && alert["severity"] == "informational"
+            && alert["reason"] == "ticket 4711"
+    })
 }
 
 /// An execution of that process with a hash and what else an entry can name.
@@ -38,19 +42,29 @@ fn every_field_holds_or_the_entry_does_not() {
         ("host = ['pc1']", true),
         ("host = ['pc?', 'pc2*']", false),
         ("process = ['*\\psexesvc.exe']\nby_name_alone = true", true),
-        ("process = ['re:psexe[a-z]+\\.exe$']\nby_name_alone = true", true),
+        (
+            "process = ['re:psexe[a-z]+\\.exe$']\nby_name_alone = true",
+            true,
+        ),
         ("process = ['*\\paexec.exe']\nby_name_alone = true", false),
         ("service = ['psexesvc']\nby_name_alone = true", true),
         ("hash = ['00112233445566778899aabbccddeeff']", true),
         ("hash = ['ff112233445566778899aabbccddeeff']", false),
-        ("source = ['10.20.0.7']\nhost = ['pc1']\nuser = ['alice']", true),
+        (
+            "source = ['10.20.0.7']\nhost = ['pc1']\nuser = ['alice']",
+            true,
+        ),
         ("source = ['10.20.0.7']\nhost = ['pc2']", false),
         ("host = ['pc1']\nuntil = '2024-09-14'", true),
         ("host = ['pc1']\nuntil = '2024-09-13'", false),
         ("host = ['pc1']\nuntil = '2024-09-14T08:59:59Z'", false),
     ] {
         let (engine, mut module) = policy_engine(&entry(fields));
-        assert_eq!(allowed(&alerts(&mut *module, &story())), Some(want), "{fields} on {engine}");
+        assert_eq!(
+            allowed(&alerts(&mut *module, &story())),
+            Some(want),
+            "{fields} on {engine}"
+        );
     }
     // One entry of several is enough.
     let (_, mut module) = policy_engine(&(entry("host = ['pc2']") + &entry("host = ['pc1']")));
@@ -63,8 +77,18 @@ fn one_of_several_candidates() {
     for (what, logon, others, want) in [
         ("all are allowed", None, "10.20.0.8", true),
         ("one is not", None, ATTACKER, false),
-        ("the logon's session is told by its machine's name", Some(ADMIN), ATTACKER, true),
-        ("the logon names the one that is not", Some(ATTACKER), ATTACKER, false),
+        (
+            "the logon's session is told by its machine's name",
+            Some(ADMIN),
+            ATTACKER,
+            true,
+        ),
+        (
+            "the logon names the one that is not",
+            Some(ATTACKER),
+            ATTACKER,
+            false,
+        ),
     ] {
         let (engine, mut module) = policy_engine(&entry("source = ['10.20.0.0/16']"));
         let host = Host::new("PC1");
@@ -72,9 +96,16 @@ fn one_of_several_candidates() {
         records.insert(0, host.connection(-3_000, others));
         if let Some(address) = logon {
             records.insert(0, host.logon(-100, address, "0x5555", "ADMINPC"));
-            records.insert(1, host.file(10, "System", r"C:\Windows\PSEXEC-ADMINPC-1A2B3C4D.key"));
+            records.insert(
+                1,
+                host.file(10, "System", r"C:\Windows\PSEXEC-ADMINPC-1A2B3C4D.key"),
+            );
         }
-        assert_eq!(allowed(&alerts(&mut *module, &records)), Some(want), "{what} on {engine}");
+        assert_eq!(
+            allowed(&alerts(&mut *module, &records)),
+            Some(want),
+            "{what} on {engine}"
+        );
     }
 }
 
@@ -86,18 +117,40 @@ fn an_alert_waits_for_a_late_connection() {
     let told = alerts(&mut *module, &Host::new("PC1").psexec(0, 7, ADMIN));
     assert_eq!((told.len(), allowed(&told)), (1, Some(true)), "{engine}");
     let told = alerts(&mut *module, &Host::new("PC2").psexec(0, 7, ATTACKER));
-    assert_eq!((told.len(), allowed(&told), &told[0]["severity"]), (1, Some(false), &json!("critical")), "{engine}");
+    assert_eq!(
+        (told.len(), allowed(&told), &told[0]["severity"]),
+        (1, Some(false), &json!("critical")),
+        "{engine}"
+    );
     assert_eq!(counter(&mut *module, "held"), 2, "{engine}");
 
     // It never comes: the host's next record after the grace carries the alert, one before it does not.
     let host = Host::new("PC3");
     for record in &host.psexec(0, 7, ATTACKER)[..4] {
-        assert_eq!(psexec_filter_tests::call(&mut *module, record), None, "{engine}");
+        assert_eq!(
+            psexec_filter_tests::call(&mut *module, record),
+            None,
+            "{engine}"
+        );
     }
-    let any = |ms| host.event(1, ms, json!({"Image": r"C:\a.exe", "ParentImage": r"C:\b.exe"}));
-    assert_eq!(psexec_filter_tests::call(&mut *module, &any(9_000)), None, "{engine}");
+    let any = |ms| {
+        host.event(
+            1,
+            ms,
+            json!({"Image": r"C:\a.exe", "ParentImage": r"C:\b.exe"}),
+        )
+    };
+    assert_eq!(
+        psexec_filter_tests::call(&mut *module, &any(9_000)),
+        None,
+        "{engine}"
+    );
     let late = psexec_filter_tests::call(&mut *module, &any(10_200)).expect("the alert");
-    assert_eq!((&late["severity"], &late["source"]), (&json!("high"), &Value::Null), "{engine}");
+    assert_eq!(
+        (&late["severity"], &late["source"]),
+        (&json!("high"), &Value::Null),
+        "{engine}"
+    );
 
     // Nor does a record: the host program asks for it at the end.
     let told = alerts(&mut *module, &Host::new("PC4").psexec(0, 7, ATTACKER)[..4]);
@@ -106,18 +159,38 @@ fn an_alert_waits_for_a_late_connection() {
 
 #[test]
 fn dropped_is_counted_and_not_told() {
-    let policy = format!("[alert]\nallowed = \"drop\"\n{}", entry("source = ['10.20.0.0/16']"));
+    let policy = format!(
+        "[alert]\nallowed = \"drop\"\n{}",
+        entry("source = ['10.20.0.0/16']")
+    );
     let (engine, mut module) = policy_engine(&policy);
-    assert_eq!(alerts(&mut *module, &Host::new("PC1").psexec(0, 7, ADMIN)), Vec::<Value>::new(), "{engine}");
+    assert_eq!(
+        alerts(&mut *module, &Host::new("PC1").psexec(0, 7, ADMIN)),
+        Vec::<Value>::new(),
+        "{engine}"
+    );
     assert!(counter(&mut *module, "allowed") >= 1, "{engine}");
-    assert_eq!(allowed(&alerts(&mut *module, &Host::new("PC2").psexec(0, 7, ATTACKER))), Some(false), "{engine}");
+    assert_eq!(
+        allowed(&alerts(
+            &mut *module,
+            &Host::new("PC2").psexec(0, 7, ATTACKER)
+        )),
+        Some(false),
+        "{engine}"
+    );
 }
 
 /// What is not known is not allowed, unless the policy says so.
 #[test]
 fn unknown_sources() {
-    for (setting, want) in [("", false), ("[alert]\non_unknown_source = \"allow\"\n", true)] {
-        let (engine, mut module) = policy_engine(&format!("{setting}{}", entry("source = ['10.20.0.0/16']\nhost = ['pc1']")));
+    for (setting, want) in [
+        ("", false),
+        ("[alert]\non_unknown_source = \"allow\"\n", true),
+    ] {
+        let (engine, mut module) = policy_engine(&format!(
+            "{setting}{}",
+            entry("source = ['10.20.0.0/16']\nhost = ['pc1']")
+        ));
         let told = alerts(&mut *module, &Host::new("PC1").psexec(0, 7, ADMIN)[..4]);
         assert_eq!(allowed(&told), Some(want), "{setting} on {engine}");
     }
@@ -128,12 +201,36 @@ fn unknown_sources() {
 fn known_management_tools() {
     let shell = r"cmd.exe /Q /c ipconfig 1> \Windows\Temp\tenable_1 2>&1";
     for (tool, path, service) in [
-        ("SCCM client push", r"C:\Windows\ccmsetup\ccmsetup.exe", "ccmsetup"),
-        ("PDQ Deploy", r"C:\Windows\AdminArsenal\PDQDeployRunner\service-1\PDQDeployRunner-1.exe", "PDQDeployRunner-1"),
-        ("Veeam", r"C:\Windows\Veeam\VeeamDeploymentSvc.exe", "VeeamDeploymentService"),
-        ("Nessus", r"C:\Windows\tenable_mw_scan_142a90.exe", "tenable_mw_scan"),
-        ("ESET", r"C:\Windows\Temp\eset-remote-install-service.exe", "eset-remote-install-service"),
-        ("Ansible win_psexec", r"C:\Windows\PAExec-4711-ANSIBLE.exe", "PAExec-4711-ANSIBLE"),
+        (
+            "SCCM client push",
+            r"C:\Windows\ccmsetup\ccmsetup.exe",
+            "ccmsetup",
+        ),
+        (
+            "PDQ Deploy",
+            r"C:\Windows\AdminArsenal\PDQDeployRunner\service-1\PDQDeployRunner-1.exe",
+            "PDQDeployRunner-1",
+        ),
+        (
+            "Veeam",
+            r"C:\Windows\Veeam\VeeamDeploymentSvc.exe",
+            "VeeamDeploymentService",
+        ),
+        (
+            "Nessus",
+            r"C:\Windows\tenable_mw_scan_142a90.exe",
+            "tenable_mw_scan",
+        ),
+        (
+            "ESET",
+            r"C:\Windows\Temp\eset-remote-install-service.exe",
+            "eset-remote-install-service",
+        ),
+        (
+            "Ansible win_psexec",
+            r"C:\Windows\PAExec-4711-ANSIBLE.exe",
+            "PAExec-4711-ANSIBLE",
+        ),
         ("Nessus over WMI", "", ""),
     ] {
         // The starter list as it stands in the default policy, uncommented, with the servers' addresses.
@@ -153,7 +250,8 @@ fn known_management_tools() {
                     let host = Host::new(&format!("PC{server}"));
                     let address = format!("{from}.{server}");
                     let records = if path.is_empty() {
-                        let run = |n: u32| host.wmi(i64::from(n) * 1_000, 7 + n, CMD, shell, "0x1d313d");
+                        let run =
+                            |n: u32| host.wmi(i64::from(n) * 1_000, 7 + n, CMD, shell, "0x1d313d");
                         vec![host.connection(-100, &address), run(0), run(1)]
                     } else {
                         let mut records = vec![host.file(0, "System", path)];
@@ -165,9 +263,15 @@ fn known_management_tools() {
                 })
                 .collect();
             assert_eq!(told.len(), 6, "{tool} on {engine}");
-            assert!(told.iter().any(|alert| alert["severity"] == want), "{tool} from {from} on {engine}: {told:?}");
+            assert!(
+                told.iter().any(|alert| alert["severity"] == want),
+                "{tool} from {from} on {engine}: {told:?}"
+            );
             if want == "critical" {
-                assert!(told.iter().all(|alert| alert["severity"] == want), "{tool} from anywhere else on {engine}");
+                assert!(
+                    told.iter().all(|alert| alert["severity"] == want),
+                    "{tool} from anywhere else on {engine}"
+                );
             }
         }
     }
@@ -177,17 +281,25 @@ fn known_management_tools() {
 #[test]
 fn an_attack_does_not_hide_behind_an_administrator() {
     for dropped in ["", "[alert]\nallowed = \"drop\"\n"] {
-        let (engine, mut module) = policy_engine(&format!("{dropped}{}", entry("source = ['10.20.0.0/16']")));
+        let (engine, mut module) =
+            policy_engine(&format!("{dropped}{}", entry("source = ['10.20.0.0/16']")));
         let host = Host::new("PC1");
         let first = alerts(&mut *module, &host.psexec(0, 7, ADMIN));
         assert!(allowed(&first).is_none_or(|allowed| allowed), "{engine}");
         // Over a session that was open: no connection is logged.
         let second = alerts(&mut *module, &host.psexec(130_000, 8, ATTACKER)[..4]);
         assert_eq!(allowed(&second), Some(false), "{engine}");
-        assert_eq!(second.last().map(|alert| (&alert["severity"], &alert["source"])), Some((&json!("high"), &Value::Null)), "{engine}");
+        assert_eq!(
+            second
+                .last()
+                .map(|alert| (&alert["severity"], &alert["source"])),
+            Some((&json!("high"), &Value::Null)),
+            "{engine}"
+        );
         // And the administrator again does not make the attack legitimate.
         let third = alerts(&mut *module, &host.psexec(260_000, 9, ADMIN));
-        let legitimate = |alert: &Value| alert["id"] == second[0]["id"] && alert["status"] == "allowed";
+        let legitimate =
+            |alert: &Value| alert["id"] == second[0]["id"] && alert["status"] == "allowed";
         assert!(!third.iter().any(legitimate), "{engine}");
     }
 }
@@ -197,7 +309,14 @@ fn an_attack_does_not_hide_behind_an_administrator() {
 fn the_nearest_logon_alone_allows_nothing() {
     let (engine, mut module) = policy_engine(&entry("source = ['10.20.0.0/16']"));
     let host = Host::new("PC1");
-    let mut records = vec![host.logon(-5_000, ATTACKER, "0x1", "EVIL"), host.logon(-1_000, ADMIN, "0x2", "BACKUP")];
+    let mut records = vec![
+        host.logon(-5_000, ATTACKER, "0x1", "EVIL"),
+        host.logon(-1_000, ADMIN, "0x2", "BACKUP"),
+    ];
     records.extend(host.psexec(0, 7, ADMIN)[..4].to_vec());
-    assert_eq!(allowed(&alerts(&mut *module, &records)), Some(false), "{engine}");
+    assert_eq!(
+        allowed(&alerts(&mut *module, &records)),
+        Some(false),
+        "{engine}"
+    );
 }

@@ -1,7 +1,9 @@
 //! Every bound, reached: it bites, it is counted, and what it must not cost is still there.
 
 use psexec_filter::engine::{Engine, Options};
-use psexec_filter_tests::{CMD, Host, STARTS, alerts, call, counter, engines, module, module_with, policy_engine, told};
+use psexec_filter_tests::{
+    CMD, Host, STARTS, alerts, call, counter, engines, module, module_with, policy_engine, told,
+};
 use serde_json::{Value, json};
 
 /// Holds a counter to a test of its value.
@@ -20,11 +22,24 @@ fn best(alerts: &[Value]) -> Option<&str> {
 fn a_flood_on_a_host_does_not_hide_an_attack() {
     type Flood = fn(&Host, i64) -> String;
     let floods: [(&str, Flood); 5] = [
-        ("connections", |host, n| host.connection(n, &format!("10.{}.{}.{}", n >> 16 & 255, n >> 8 & 255, n & 255))),
-        ("files over SMB", |host, n| host.file(n, "System", &format!(r"C:\Share\{n}.docx"))),
-        ("programs of an update", |host, n| host.file(n, r"C:\update.exe", &format!(r"C:\Windows\WinSxS\{n}.dll"))),
-        ("services", |host, n| host.service(n, &format!("S{n}"), &format!(r"C:\Program Files\{n}.exe"))),
-        ("processes", |host, n| host.start(n, n as u32, &format!(r"C:\Windows\System32\{n}.exe"))),
+        ("connections", |host, n| {
+            host.connection(
+                n,
+                &format!("10.{}.{}.{}", n >> 16 & 255, n >> 8 & 255, n & 255),
+            )
+        }),
+        ("files over SMB", |host, n| {
+            host.file(n, "System", &format!(r"C:\Share\{n}.docx"))
+        }),
+        ("programs of an update", |host, n| {
+            host.file(n, r"C:\update.exe", &format!(r"C:\Windows\WinSxS\{n}.dll"))
+        }),
+        ("services", |host, n| {
+            host.service(n, &format!("S{n}"), &format!(r"C:\Program Files\{n}.exe"))
+        }),
+        ("processes", |host, n| {
+            host.start(n, n as u32, &format!(r"C:\Windows\System32\{n}.exe"))
+        }),
     ];
     for (engine, mut module) in engines(module()) {
         for (number, (what, flood)) in floods.iter().enumerate() {
@@ -36,10 +51,16 @@ fn a_flood_on_a_host_does_not_hide_an_attack() {
                 records.extend((0..40).map(|n| flood(&host, 2_000 + 100 * (40 * step as i64 + n))));
             }
             let alerts = alerts(&mut *module, &records);
-            let attack: Vec<Value> =
-                alerts.into_iter().filter(|alert| alert["process"]["executable"] == r"C:\Windows\PSEXESVC.exe").collect();
+            let attack: Vec<Value> = alerts
+                .into_iter()
+                .filter(|alert| alert["process"]["executable"] == r"C:\Windows\PSEXESVC.exe")
+                .collect();
             // Of services the attack's own may go: it is one of many then.
-            assert!(matches!(best(&attack), Some("critical")), "{what} on {engine}: {:?}", best(&attack));
+            assert!(
+                matches!(best(&attack), Some("critical")),
+                "{what} on {engine}: {:?}",
+                best(&attack)
+            );
         }
         expect(&mut *module, "evicted_evidence", |count| count > 100);
     }
@@ -50,7 +71,13 @@ fn evidence_per_host() {
     let (_, mut module) = policy_engine("[limits]\nevidence_per_host = 16");
     let host = Host::new("PC1");
     for n in 0..4 {
-        assert_eq!(call(&mut *module, &host.connection(n * 10, &format!("10.1.0.{n}"))), None);
+        assert_eq!(
+            call(
+                &mut *module,
+                &host.connection(n * 10, &format!("10.1.0.{n}"))
+            ),
+            None
+        );
     }
     expect(&mut *module, "evicted_evidence", |count| count == 0);
     assert_eq!(call(&mut *module, &host.connection(100, "10.1.1.1")), None);
@@ -64,7 +91,13 @@ fn evidence_that_is_alike() {
         let host = Host::new("PC1");
         for n in 0..5 {
             expect(&mut *module, "evicted_evidence", |count| count == 0);
-            assert_eq!(call(&mut *module, &host.file(n * 3_000, "System", r"C:\Windows\a.exe")), None);
+            assert_eq!(
+                call(
+                    &mut *module,
+                    &host.file(n * 3_000, "System", r"C:\Windows\a.exe")
+                ),
+                None
+            );
         }
         expect(&mut *module, "evicted_evidence", |count| count == 1);
     }
@@ -77,11 +110,20 @@ fn hosts() {
     let attacked = Host::new("attacked");
     assert!(!alerts(&mut *module, &attacked.psexec(0, 7, "10.55.1.77")[..3]).is_empty());
     for n in 0..50 {
-        assert_eq!(call(&mut *module, &Host::new(&format!("PC{n}")).connection(1_000, "10.1.1.1")), None);
+        assert_eq!(
+            call(
+                &mut *module,
+                &Host::new(&format!("PC{n}")).connection(1_000, "10.1.1.1")
+            ),
+            None
+        );
     }
     expect(&mut *module, "evicted_hosts", |count| count == 48);
     let late = call(&mut *module, &attacked.connection(1_580, "10.55.1.77")).expect("a revision");
-    assert_eq!((&late["revision"], &late["severity"]), (&json!(2), &json!("critical")));
+    assert_eq!(
+        (&late["revision"], &late["severity"]),
+        (&json!(2), &json!("critical"))
+    );
 }
 
 /// A flood on one host, over the bytes for all of them, costs that host and not the others.
@@ -97,8 +139,15 @@ fn state_bytes() {
         assert_eq!(call(&mut *module, &noisy.file(n, "System", &path)), None);
     }
     expect(&mut *module, "evicted_bytes", |count| count > 100);
-    let stats: Value = serde_json::from_str(&module.stats().expect("stats").expect("some")).expect("JSON");
-    assert!(stats["state_bytes"].as_u64().is_some_and(|bytes| bytes <= 65_536), "{}", stats["state_bytes"]);
+    let stats: Value =
+        serde_json::from_str(&module.stats().expect("stats").expect("some")).expect("JSON");
+    assert!(
+        stats["state_bytes"]
+            .as_u64()
+            .is_some_and(|bytes| bytes <= 65_536),
+        "{}",
+        stats["state_bytes"]
+    );
     assert_eq!(best(&alerts(&mut *module, &pieces[2..])), Some("critical"));
 }
 
@@ -108,7 +157,10 @@ fn incidents_per_host() {
     let host = Host::new("PC1");
     for n in 0..5u32 {
         let path = format!(r"C:\Windows\{n}.exe");
-        let records = [host.file(i64::from(n) * 100, "System", &path), host.start(i64::from(n) * 100 + 50, 100 + n, &path)];
+        let records = [
+            host.file(i64::from(n) * 100, "System", &path),
+            host.start(i64::from(n) * 100 + 50, 100 + n, &path),
+        ];
         assert_eq!(best(&alerts(&mut *module, &records)), Some("medium"));
     }
     expect(&mut *module, "evicted_incidents", |count| count == 3);
@@ -136,15 +188,39 @@ fn alerts_that_wait() {
     };
     for n in 0..4u32 {
         let path = format!(r"C:\Windows\{n}.exe");
-        assert_eq!(call(&mut *module, &full(host.file(i64::from(n) * 100, "System", &path))), None);
-        assert_eq!(call(&mut *module, &full(host.start(i64::from(n) * 100 + 50, 100 + n, &path))), None);
+        assert_eq!(
+            call(
+                &mut *module,
+                &full(host.file(i64::from(n) * 100, "System", &path))
+            ),
+            None
+        );
+        assert_eq!(
+            call(
+                &mut *module,
+                &full(host.start(i64::from(n) * 100 + 50, 100 + n, &path))
+            ),
+            None
+        );
     }
     expect(&mut *module, "put_off", |count| count >= 4);
     expect(&mut *module, "evicted_pending", |count| count == 2);
     // The next record of the host carries one, whatever it is; flush hands out the other.
-    let other = Host::new("PC2").event(1, 1_000, json!({"Image": "C:\\a.exe", "ParentImage": "C:\\b.exe"}));
-    assert_eq!(call(&mut *module, &other), None, "another host's record carries none");
-    let next = host.event(1, 1_000, json!({"Image": "C:\\a.exe", "ParentImage": "C:\\b.exe"}));
+    let other = Host::new("PC2").event(
+        1,
+        1_000,
+        json!({"Image": "C:\\a.exe", "ParentImage": "C:\\b.exe"}),
+    );
+    assert_eq!(
+        call(&mut *module, &other),
+        None,
+        "another host's record carries none"
+    );
+    let next = host.event(
+        1,
+        1_000,
+        json!({"Image": "C:\\a.exe", "ParentImage": "C:\\b.exe"}),
+    );
     let carried = call(&mut *module, &next).expect("an alert");
     assert_eq!(carried["process"]["executable"], r"C:\Windows\2.exe");
     let flushed = module.flush().expect("flush");
@@ -158,15 +234,30 @@ fn alerts_that_wait() {
 fn the_least_of_the_alerts_that_wait_goes() {
     let (_, mut module) = policy_engine("[limits]\npending_per_host = 1");
     let host = Host::new("PC1");
-    let full = |record: String| record.replacen('{', r#"{"detection":1,"detection_psexec_filter":1,"#, 1);
+    let full =
+        |record: String| record.replacen('{', r#"{"detection":1,"detection_psexec_filter":1,"#, 1);
     for (n, writer) in ["System", r"C:\Users\a\setup.exe"].into_iter().enumerate() {
         let (path, at) = (format!(r"C:\Windows\{n}.exe"), n as i64 * 100);
-        assert_eq!(call(&mut *module, &full(host.file(at, writer, &path))), None);
-        assert_eq!(call(&mut *module, &full(host.start(at + 50, 100 + n as u32, &path))), None);
+        assert_eq!(
+            call(&mut *module, &full(host.file(at, writer, &path))),
+            None
+        );
+        assert_eq!(
+            call(
+                &mut *module,
+                &full(host.start(at + 50, 100 + n as u32, &path))
+            ),
+            None
+        );
     }
     expect(&mut *module, "evicted_pending", |count| count == 1);
     let kept = module.flush().expect("flush");
-    assert!(kept.len() == 1 && kept[0].contains(r"C:\\Windows\\0.exe") && !kept[0].contains(r#""severity":"low""#), "{kept:?}");
+    assert!(
+        kept.len() == 1
+            && kept[0].contains(r"C:\\Windows\\0.exe")
+            && !kept[0].contains(r#""severity":"low""#),
+        "{kept:?}"
+    );
 }
 
 /// Hosts that have been silent for hours make room for the one that needs it, though it holds the most.
@@ -175,16 +266,36 @@ fn silent_hosts_make_room() {
     let (engine, mut module) = policy_engine("[limits]\nstate_bytes = 65536");
     for n in 0..100 {
         let host = Host::new(&format!("OLD{n}"));
-        (0..4).for_each(|file| drop(call(&mut *module, &host.file(file, "System", &format!(r"C:\Windows\{file}.exe")))));
+        (0..4).for_each(|file| {
+            drop(call(
+                &mut *module,
+                &host.file(file, "System", &format!(r"C:\Windows\{file}.exe")),
+            ))
+        });
     }
     let (host, hours) = (Host::new("NEW"), 3 * 3_600_000);
     // What goes on there besides.
     for n in 0..20i64 {
-        call(&mut *module, &host.file(hours + n, "System", &format!(r"C:\Windows\Temp\{}\{n}.exe", "a long name ".repeat(40))));
+        call(
+            &mut *module,
+            &host.file(
+                hours + n,
+                "System",
+                &format!(r"C:\Windows\Temp\{}\{n}.exe", "a long name ".repeat(40)),
+            ),
+        );
     }
     let before = counter(&mut *module, "evicted_bytes");
-    let told: Vec<Value> = host.psexec(hours + 100, 20, "10.0.0.5").iter().filter_map(|record| call(&mut *module, record)).collect();
-    assert_eq!(told.last().map(|alert| &alert["severity"]), Some(&json!("critical")), "{engine}");
+    let told: Vec<Value> = host
+        .psexec(hours + 100, 20, "10.0.0.5")
+        .iter()
+        .filter_map(|record| call(&mut *module, record))
+        .collect();
+    assert_eq!(
+        told.last().map(|alert| &alert["severity"]),
+        Some(&json!("critical")),
+        "{engine}"
+    );
     expect(&mut *module, "evicted_hosts", |count| count > 0);
     expect(&mut *module, "evicted_bytes", |count| count == before);
 }
@@ -207,13 +318,27 @@ fn processes_watched() {
 fn a_key_that_is_taken() {
     for (_, mut module) in engines(module()) {
         let host = Host::new("PC1");
-        assert_eq!(call(&mut *module, &host.file(0, "System", r"C:\Windows\a.exe")), None);
-        let record = host.start(50, 1, r"C:\Windows\a.exe").replacen('{', r#"{"d\u0065tection":1,"#, 1);
-        let psexec_filter::engine::Answer::Changed(changed) = module.call("t", 0, 0, record.as_bytes()).expect("an answer") else {
+        assert_eq!(
+            call(&mut *module, &host.file(0, "System", r"C:\Windows\a.exe")),
+            None
+        );
+        let record =
+            host.start(50, 1, r"C:\Windows\a.exe")
+                .replacen('{', r#"{"d\u0065tection":1,"#, 1);
+        let psexec_filter::engine::Answer::Changed(changed) = module
+            .call("t", 0, 0, record.as_bytes())
+            .expect("an answer")
+        else {
             panic!("no alert")
         };
         let changed: Value = serde_json::from_slice(&changed).expect("JSON");
-        assert_eq!((&changed["detection"], &changed["detection_psexec_filter"]["kind"]), (&json!(1), &json!("alert")));
+        assert_eq!(
+            (
+                &changed["detection"],
+                &changed["detection_psexec_filter"]["kind"]
+            ),
+            (&json!(1), &json!("alert"))
+        );
         expect(&mut *module, "key_taken", |count| count == 1);
     }
 }
@@ -224,7 +349,10 @@ fn anchors_of_an_incident() {
         let host = Host::new("PC1");
         for n in 0..17u32 {
             expect(&mut *module, "evicted_anchors", |count| count == 0);
-            alerts(&mut *module, &host.psexec(i64::from(n) * 20_000, 100 + n, "10.55.1.77"));
+            alerts(
+                &mut *module,
+                &host.psexec(i64::from(n) * 20_000, 100 + n, "10.55.1.77"),
+            );
         }
         expect(&mut *module, "evicted_anchors", |count| count == 1);
     }
@@ -237,7 +365,10 @@ fn own_addresses() {
             expect(&mut *module, "evicted_addresses", |count| count == 0);
             let record = json!({"Image": "a", "Protocol": "tcp", "Initiated": "true", "SourceIp": format!("10.0.0.{n}"), "SourcePort": "50000",
                 "DestinationIp": "10.0.0.99", "DestinationPort": "445"});
-            assert_eq!(call(&mut *module, &Host::new("PC1").event(3, n, record)), None);
+            assert_eq!(
+                call(&mut *module, &Host::new("PC1").event(3, n, record)),
+                None
+            );
         }
         expect(&mut *module, "evicted_addresses", |count| count == 1);
     }
@@ -297,12 +428,37 @@ fn regular_expressions_as_deep_as_they_may_be() {
     }
     // And whatever asks them.
     let (_, mut module) = policy_engine(&places.join("\n").replace("PATTERN", "^z[a-z]{2}x"));
-    let (host, line) = (Host::new("PC1"), r"C:\Windows\System32\cmd.exe /Q /c whoami 1> \\127.0.0.1\ADMIN$\__1.7 2>&1");
-    let service = [host.new_service(20_000, "BTOBTO", line), vec![host.command(20_060, 8, line)]].concat();
-    let changed = vec![host.service(40_000, "Fax", line), host.command(40_060, 9, line), host.service(41_000, "Fax", r"C:\fxssvc.exe")];
-    let wmi = vec![host.connection(60_000, "10.55.1.77"), host.wmi(60_100, 10, CMD, line, "0x1d313d")];
-    let told = told(&alerts(&mut *module, &[host.psexec(0, 7, "10.55.1.77"), service, changed, wmi].concat()));
-    assert_eq!(told, ["psexec critical", "smbexec high", "scshell critical", "wmiexec high"]);
+    let (host, line) = (
+        Host::new("PC1"),
+        r"C:\Windows\System32\cmd.exe /Q /c whoami 1> \\127.0.0.1\ADMIN$\__1.7 2>&1",
+    );
+    let service = [
+        host.new_service(20_000, "BTOBTO", line),
+        vec![host.command(20_060, 8, line)],
+    ]
+    .concat();
+    let changed = vec![
+        host.service(40_000, "Fax", line),
+        host.command(40_060, 9, line),
+        host.service(41_000, "Fax", r"C:\fxssvc.exe"),
+    ];
+    let wmi = vec![
+        host.connection(60_000, "10.55.1.77"),
+        host.wmi(60_100, 10, CMD, line, "0x1d313d"),
+    ];
+    let told = told(&alerts(
+        &mut *module,
+        &[host.psexec(0, 7, "10.55.1.77"), service, changed, wmi].concat(),
+    ));
+    assert_eq!(
+        told,
+        [
+            "psexec critical",
+            "smbexec high",
+            "scshell critical",
+            "wmiexec high"
+        ]
+    );
 }
 
 /// An event in a string is looked for in its first 256 KiB. As XML it is read as far as that goes; JSON cannot be.
@@ -327,7 +483,9 @@ fn an_event_inside_a_long_string() {
         ] {
             assert_eq!(call(&mut *module, &record.to_string()), None);
             expect(&mut *module, "text_cut", |count| count == cut);
-            expect(&mut *module, "unparsed_too_large", |count| count == too_large);
+            expect(&mut *module, "unparsed_too_large", |count| {
+                count == too_large
+            });
             expect(&mut *module, "events", |count| count == events);
         }
     }
@@ -339,7 +497,12 @@ fn a_clock_that_jumps() {
     for (_, mut module) in engines(module()) {
         let host = Host::new("PC1");
         let mut records = host.psexec(0, 7, "10.55.1.77");
-        for (index, jump) in [(4, 2_400_000_000_000), (3, -900_000_000_000), (2, 2_400_000_000_000), (1, 86_400_000)] {
+        for (index, jump) in [
+            (4, 2_400_000_000_000),
+            (3, -900_000_000_000),
+            (2, 2_400_000_000_000),
+            (1, 86_400_000),
+        ] {
             records.insert(index, host.file(jump, "System", r"C:\Windows\a.exe"));
         }
         assert_eq!(best(&alerts(&mut *module, &records)), Some("critical"));
@@ -352,7 +515,10 @@ fn what_is_below_the_least_severity_is_counted() {
     let (_, mut module) = policy_engine("[alert]\nmin_severity = \"critical\"");
     let alerts = alerts(&mut *module, &Host::new("PC1").psexec(0, 7, "10.55.1.77"));
     assert_eq!(alerts.len(), 1);
-    assert_eq!((&alerts[0]["severity"], &alerts[0]["revision"]), (&json!("critical"), &json!(1)));
+    assert_eq!(
+        (&alerts[0]["severity"], &alerts[0]["revision"]),
+        (&json!("critical"), &json!(1))
+    );
     expect(&mut *module, "below_min_severity", |count| count > 0);
 }
 
@@ -365,15 +531,24 @@ fn counters_ride_on_a_record() {
     for n in 0..13 {
         told.extend(call(&mut *module, &host.connection(n * 10_000, "10.1.1.1")));
     }
-    let records: Vec<_> = told.iter().map(|stats| (&stats["kind"], &stats["counters"]["records"])).collect();
-    assert_eq!(records, [(&json!("stats"), &json!(7)), (&json!("stats"), &json!(13))]);
+    let records: Vec<_> = told
+        .iter()
+        .map(|stats| (&stats["kind"], &stats["counters"]["records"]))
+        .collect();
+    assert_eq!(
+        records,
+        [(&json!("stats"), &json!(7)), (&json!("stats"), &json!(13))]
+    );
 }
 
 /// A policy that was damaged after packing leaves the defaults in force, and says so.
 #[test]
 fn a_packed_policy_that_cannot_be_read() {
     let mut module = module_with("[alert]\nkey = \"elsewhere\"");
-    let at = module.windows(11).position(|bytes| bytes == b"\"elsewhere\"").expect("the policy in the module");
+    let at = module
+        .windows(11)
+        .position(|bytes| bytes == b"\"elsewhere\"")
+        .expect("the policy in the module");
     module[at..at + 11].copy_from_slice(b"[elsewhere]");
     for (_, mut engine) in engines(&module) {
         let records = Host::new("PC1").psexec(0, 7, "10.55.1.77");

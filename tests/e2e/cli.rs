@@ -12,18 +12,28 @@ use std::time::Duration;
 
 /// One alert a line.
 fn alerts(lines: &[u8]) -> Vec<Value> {
-    lines.split_inclusive(|byte| *byte == b'\n').map(|line| serde_json::from_slice(line).expect("JSON")).collect()
+    lines
+        .split_inclusive(|byte| *byte == b'\n')
+        .map(|line| serde_json::from_slice(line).expect("JSON"))
+        .collect()
 }
 
 /// Alerts without the place that they were found at.
 fn placeless(lines: &[u8]) -> Vec<Value> {
     let mut alerts = alerts(lines);
-    alerts.iter_mut().for_each(|alert| alert["input"] = Value::Null);
+    alerts
+        .iter_mut()
+        .for_each(|alert| alert["input"] = Value::Null);
     alerts
 }
 
 fn story() -> Vec<Vec<u8>> {
-    STORY.strip_suffix(b"\n").unwrap_or(STORY).split(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect()
+    STORY
+        .strip_suffix(b"\n")
+        .unwrap_or(STORY)
+        .split(|byte| *byte == b'\n')
+        .map(<[u8]>::to_vec)
+        .collect()
 }
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
@@ -36,26 +46,62 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 fn replay_without_a_file_tells_the_built_in_story() {
     let told = text(Place::new().run("replay", b"").good());
     for (label, says) in [
-        ("CRITICAL", "Program dropped over SMB and started as a service (PsExec)"),
+        (
+            "CRITICAL",
+            "Program dropped over SMB and started as a service (PsExec)",
+        ),
         ("who", r"NT AUTHORITY\SYSTEM"),
         ("from", "10.0.0.5"),
         ("onto", "WS01.corp.example"),
         ("ran", r"C:\Windows\PSEXESVC.exe  as service PSEXESVC"),
-        ("when", "2024-09-14T09:52:31.902Z to 2024-09-14T09:52:33.118Z"),
-        ("how sure", "critical; every piece that can be logged was seen"),
-        ("2024-09-14T09:52:31.902Z", r"event 11   System (over SMB) wrote C:\Windows\PSEXESVC.exe  [record 184203]"),
-        ("2024-09-14T09:52:31.951Z", r"event 13   service PSEXESVC was set to %%SystemRoot%%\PSEXESVC.exe  [record 184205]"),
-        ("2024-09-14T09:52:31.988Z", r"event 1    services.exe started C:\Windows\PSEXESVC.exe  [record 184207]"),
-        ("2024-09-14T09:52:32.044Z", r"event 17   pipe \PSEXESVC was opened by "),
-        ("2024-09-14T09:52:33.118Z", "event 3    10.0.0.5 connected to port 445  [record 184211]"),
+        (
+            "when",
+            "2024-09-14T09:52:31.902Z to 2024-09-14T09:52:33.118Z",
+        ),
+        (
+            "how sure",
+            "critical; every piece that can be logged was seen",
+        ),
+        (
+            "2024-09-14T09:52:31.902Z",
+            r"event 11   System (over SMB) wrote C:\Windows\PSEXESVC.exe  [record 184203]",
+        ),
+        (
+            "2024-09-14T09:52:31.951Z",
+            r"event 13   service PSEXESVC was set to %%SystemRoot%%\PSEXESVC.exe  [record 184205]",
+        ),
+        (
+            "2024-09-14T09:52:31.988Z",
+            r"event 1    services.exe started C:\Windows\PSEXESVC.exe  [record 184207]",
+        ),
+        (
+            "2024-09-14T09:52:32.044Z",
+            r"event 17   pipe \PSEXESVC was opened by ",
+        ),
+        (
+            "2024-09-14T09:52:33.118Z",
+            "event 3    10.0.0.5 connected to port 445  [record 184211]",
+        ),
         ("7 records read, 1 incident.", ""),
     ] {
-        let mut lines = told.lines().filter_map(|line| line.trim_start().strip_prefix(label));
-        assert!(lines.any(|rest| rest.trim_start().starts_with(says)), "{label} {says} in\n{told}");
+        let mut lines = told
+            .lines()
+            .filter_map(|line| line.trim_start().strip_prefix(label));
+        assert!(
+            lines.any(|rest| rest.trim_start().starts_with(says)),
+            "{label} {says} in\n{told}"
+        );
     }
-    assert!(told.lines().all(|line| line.trim_end() == line), "spaces at the end of a line in\n{told}");
-    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md")).expect("README.md");
-    assert!(readme.contains(&told), "README.md shows something else than\n{told}");
+    assert!(
+        told.lines().all(|line| line.trim_end() == line),
+        "spaces at the end of a line in\n{told}"
+    );
+    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md"))
+        .expect("README.md");
+    assert!(
+        readme.contains(&told),
+        "README.md shows something else than\n{told}"
+    );
 }
 
 #[test]
@@ -63,15 +109,26 @@ fn replay_as_ndjson_says_which_record_each_alert_rode_on() {
     let place = Place::new();
     place.put("story.ndjson", STORY);
     let lines = place.run("replay --format ndjson story.ndjson", b"").good();
-    let told: Vec<Value> = alerts(&lines).iter().map(|alert| json!([alert["kind"], alert["revision"], alert["input"]])).collect();
+    let told: Vec<Value> = alerts(&lines)
+        .iter()
+        .map(|alert| json!([alert["kind"], alert["revision"], alert["input"]]))
+        .collect();
     let at = |line: u32| json!({"path": "story.ndjson", "line": line});
-    assert_eq!(told, [json!(["alert", 1, at(5)]), json!(["alert", 2, at(7)])]);
+    assert_eq!(
+        told,
+        [json!(["alert", 1, at(5)]), json!(["alert", 2, at(7)])]
+    );
 
     let piped = place.run("replay --format ndjson -", STORY).good();
     assert_eq!(alerts(&piped)[1]["input"], json!({"path": "-", "line": 7}));
     assert_eq!(placeless(&piped), placeless(&lines));
     #[cfg(feature = "wamr")]
-    assert_eq!(place.run("replay --format ndjson --engine wamr story.ndjson", b"").good(), lines);
+    assert_eq!(
+        place
+            .run("replay --format ndjson --engine wamr story.ndjson", b"")
+            .good(),
+        lines
+    );
 }
 
 #[test]
@@ -85,14 +142,29 @@ fn replay_reads_a_log_however_it_was_written() {
         ("CRLF", crlf.clone(), 7),
         ("BOM", [bom, STORY].concat(), 7),
         ("BOM and CRLF", [bom, &crlf].concat(), 7),
-        ("empty lines and indents", lines.join(b"\n\n \t\n  ".as_slice()), 19),
+        (
+            "empty lines and indents",
+            lines.join(b"\n\n \t\n  ".as_slice()),
+            19,
+        ),
         ("gzip", gzip(STORY), 7),
-        ("gzip in pieces", lines.iter().flat_map(|line| gzip(&[line.as_slice(), b"\r\n"].concat())).collect(), 7),
+        (
+            "gzip in pieces",
+            lines
+                .iter()
+                .flat_map(|line| gzip(&[line.as_slice(), b"\r\n"].concat()))
+                .collect(),
+            7,
+        ),
     ] {
         place.put("log", log);
         let found = place.run("replay --format ndjson log", b"").good();
         assert_eq!(placeless(&found), want, "{what}");
-        assert_eq!(alerts(&found)[1]["input"], json!({"path": "log", "line": last}), "{what}");
+        assert_eq!(
+            alerts(&found)[1]["input"],
+            json!({"path": "log", "line": last}),
+            "{what}"
+        );
     }
 }
 
@@ -103,10 +175,20 @@ fn replay_remembers_from_file_to_file() {
     let lines = story();
     place.put("1.ndjson", lines[..4].join(&b'\n'));
     place.put("2.ndjson.gz", gzip(&lines[4..].join(&b'\n')));
-    let found = place.run("replay --format ndjson 1.ndjson 2.ndjson.gz", b"").good();
-    assert_eq!(placeless(&found), placeless(&place.run("replay --format ndjson", b"").good()));
-    assert_eq!(alerts(&found)[1]["input"], json!({"path": "2.ndjson.gz", "line": 3}));
-    assert!(text(place.run("replay 1.ndjson", b"").good()).ends_with("4 records read, 0 incidents.\n"));
+    let found = place
+        .run("replay --format ndjson 1.ndjson 2.ndjson.gz", b"")
+        .good();
+    assert_eq!(
+        placeless(&found),
+        placeless(&place.run("replay --format ndjson", b"").good())
+    );
+    assert_eq!(
+        alerts(&found)[1]["input"],
+        json!({"path": "2.ndjson.gz", "line": 3})
+    );
+    assert!(
+        text(place.run("replay 1.ndjson", b"").good()).ends_with("4 records read, 0 incidents.\n")
+    );
 }
 
 /// What is wrong is said with file and line, the rest is read, and the exit code tells.
@@ -122,18 +204,78 @@ fn replay_of_what_cannot_be_read() {
     let long: Vec<u8> = [b"hello\n".repeat(12), STORY.to_vec()].concat();
     for (what, bytes, says, alerts_found) in [
         ("missing", None, vec!["log: cannot be read: "], 0),
-        ("empty", Some(Vec::new()), vec!["log: is empty", EXPECTED], 0),
-        ("blank", Some(b"\r\n \n".to_vec()), vec!["log: holds no records", EXPECTED], 0),
-        ("text", Some(b"Sep 14 09:52:33 WS01 hello\n".to_vec()), vec!["log:1: not a JSON object", EXPECTED], 0),
-        ("a list", Some(b"[{\"a\":1}]".to_vec()), vec!["log:1: not a JSON object", EXPECTED], 0),
-        ("one line of text", Some(insert(b"hello")), vec!["log:3: not a JSON object", EXPECTED], 2),
-        ("one bad line", Some(insert(br#"{"a": x}"#)), vec!["log:3: not JSON at column 7", EXPECTED], 2),
-        ("two objects on a line", Some(insert(br#"{"a":1}{"b":2}"#)), vec!["log:3: not JSON at column 8", EXPECTED], 2),
-        ("cut in the last line", STORY.get(..STORY.len() - 9).map(<[u8]>::to_vec), vec!["log:7: not JSON", EXPECTED], 1),
-        ("many bad lines", Some(long), vec!["log:1: ", "log:10: ", "\n2 more faults"], 2),
-        ("damaged EVTX", Some(b"ElfFile\0rest".to_vec()), vec!["log: not a readable EVTX file: "], 0),
-        ("cut gzip", compressed.get(..compressed.len() - 12).map(<[u8]>::to_vec), vec!["log:7: cannot be read any further: "], 1),
-        ("gzip and more", Some([compressed.as_slice(), b"hello"].concat()), vec!["log:8: cannot be read any further: "], 2),
+        (
+            "empty",
+            Some(Vec::new()),
+            vec!["log: is empty", EXPECTED],
+            0,
+        ),
+        (
+            "blank",
+            Some(b"\r\n \n".to_vec()),
+            vec!["log: holds no records", EXPECTED],
+            0,
+        ),
+        (
+            "text",
+            Some(b"Sep 14 09:52:33 WS01 hello\n".to_vec()),
+            vec!["log:1: not a JSON object", EXPECTED],
+            0,
+        ),
+        (
+            "a list",
+            Some(b"[{\"a\":1}]".to_vec()),
+            vec!["log:1: not a JSON object", EXPECTED],
+            0,
+        ),
+        (
+            "one line of text",
+            Some(insert(b"hello")),
+            vec!["log:3: not a JSON object", EXPECTED],
+            2,
+        ),
+        (
+            "one bad line",
+            Some(insert(br#"{"a": x}"#)),
+            vec!["log:3: not JSON at column 7", EXPECTED],
+            2,
+        ),
+        (
+            "two objects on a line",
+            Some(insert(br#"{"a":1}{"b":2}"#)),
+            vec!["log:3: not JSON at column 8", EXPECTED],
+            2,
+        ),
+        (
+            "cut in the last line",
+            STORY.get(..STORY.len() - 9).map(<[u8]>::to_vec),
+            vec!["log:7: not JSON", EXPECTED],
+            1,
+        ),
+        (
+            "many bad lines",
+            Some(long),
+            vec!["log:1: ", "log:10: ", "\n2 more faults"],
+            2,
+        ),
+        (
+            "damaged EVTX",
+            Some(b"ElfFile\0rest".to_vec()),
+            vec!["log: not a readable EVTX file: "],
+            0,
+        ),
+        (
+            "cut gzip",
+            compressed.get(..compressed.len() - 12).map(<[u8]>::to_vec),
+            vec!["log:7: cannot be read any further: "],
+            1,
+        ),
+        (
+            "gzip and more",
+            Some([compressed.as_slice(), b"hello"].concat()),
+            vec!["log:8: cannot be read any further: "],
+            2,
+        ),
     ] {
         let place = Place::new();
         if let Some(bytes) = bytes {
@@ -146,15 +288,24 @@ fn replay_of_what_cannot_be_read() {
         for part in says {
             assert!(ran.err.contains(part), "{what}: {part:?} in {}", ran.err);
         }
-        let (next, log): (Vec<Value>, Vec<Value>) = alerts(&ran.out).into_iter().partition(|alert| alert["input"]["path"] == "next");
+        let (next, log): (Vec<Value>, Vec<Value>) = alerts(&ran.out)
+            .into_iter()
+            .partition(|alert| alert["input"]["path"] == "next");
         assert_eq!((log.len(), next.len()), (alerts_found, 2), "{what}");
     }
 }
 
 /// What is no event, or no JSON, or no text at all, between the records of an attack, the last of which carries an alert.
 fn stream() -> Vec<Vec<u8>> {
-    let mut lines: Vec<Vec<u8>> =
-        [b"Sep 14 09:52:33 WS01 hello".as_slice(), b"", b"[1]", b"caf\xe9 \xff\0\xfe", b"\xef\xbb\xbf{}"].map(<[u8]>::to_vec).to_vec();
+    let mut lines: Vec<Vec<u8>> = [
+        b"Sep 14 09:52:33 WS01 hello".as_slice(),
+        b"",
+        b"[1]",
+        b"caf\xe9 \xff\0\xfe",
+        b"\xef\xbb\xbf{}",
+    ]
+    .map(<[u8]>::to_vec)
+    .to_vec();
     // The longest line that is examined.
     lines.push(format!("{{\"a\":\"{}\"}}", "x".repeat(4 * 1024 * 1024 - 8)).into_bytes());
     lines.extend(story());
@@ -169,28 +320,62 @@ fn stream() -> Vec<Vec<u8>> {
 #[test]
 fn run_changes_nothing_but_the_records_that_carry_an_alert() {
     let place = Place::new();
-    for (ending, end) in [("\n", "\n"), ("\r\n", "\r\n"), ("\r\n", ""), ("\n", "\n\nlast")] {
+    for (ending, end) in [
+        ("\n", "\n"),
+        ("\r\n", "\r\n"),
+        ("\r\n", ""),
+        ("\n", "\n\nlast"),
+    ] {
         let input = [stream().join(ending.as_bytes()), end.into()].concat();
         let records = place.run("run", &input).good();
         let mut found = Vec::new();
         let mut both: Vec<u8> = Vec::new();
-        let (mut before, mut after) = (input.split_inclusive(|byte| *byte == b'\n'), records.split_inclusive(|byte| *byte == b'\n'));
+        let (mut before, mut after) = (
+            input.split_inclusive(|byte| *byte == b'\n'),
+            records.split_inclusive(|byte| *byte == b'\n'),
+        );
         for number in 1.. {
-            let (Some(before), Some(after)) = (before.next(), after.next()) else { break };
+            let (Some(before), Some(after)) = (before.next(), after.next()) else {
+                break;
+            };
             both.extend_from_slice(after);
             if after != before {
-                let alert = Value::Object(added(before, after).unwrap_or_else(|| panic!("line {number} ending in {ending:?}")));
+                let alert = Value::Object(
+                    added(before, after)
+                        .unwrap_or_else(|| panic!("line {number} ending in {ending:?}")),
+                );
                 both.extend_from_slice(if after.ends_with(b"\n") { b"" } else { b"\n" });
                 both.extend_from_slice(format!("{alert}\n").as_bytes());
                 found.push((number, alert));
             }
         }
-        assert_eq!((before.next(), after.next()), (None, None), "lines ending in {ending:?}");
-        assert_eq!(found.iter().map(|(number, _)| *number).collect::<Vec<u32>>(), [11, 13], "lines ending in {ending:?}");
+        assert_eq!(
+            (before.next(), after.next()),
+            (None, None),
+            "lines ending in {ending:?}"
+        );
+        assert_eq!(
+            found
+                .iter()
+                .map(|(number, _)| *number)
+                .collect::<Vec<u32>>(),
+            [11, 13],
+            "lines ending in {ending:?}"
+        );
 
         let told = place.run("run --emit alerts", &input).good();
-        assert_eq!(alerts(&told), found.into_iter().map(|(_, alert)| alert).collect::<Vec<_>>(), "lines ending in {ending:?}");
-        assert!(place.run("run --emit both", &input).good() == both, "lines ending in {ending:?}");
+        assert_eq!(
+            alerts(&told),
+            found
+                .into_iter()
+                .map(|(_, alert)| alert)
+                .collect::<Vec<_>>(),
+            "lines ending in {ending:?}"
+        );
+        assert!(
+            place.run("run --emit both", &input).good() == both,
+            "lines ending in {ending:?}"
+        );
     }
 }
 
@@ -200,9 +385,20 @@ fn run_passes_on_what_the_module_cannot_take() {
     let huge = format!("{{\"a\":\"{}\"}}\n", "x".repeat(12 * 1024 * 1024)).into_bytes();
     let ran = Place::new().run("run", &[b"{}\n", huge.as_slice(), STORY].concat());
     assert_eq!(ran.code, Some(1));
-    assert!(ran.err.contains(" WARN stdin:2: passed on unexamined: the line is longer than --max-line"), "{}", ran.err);
+    assert!(
+        ran.err
+            .contains(" WARN stdin:2: passed on unexamined: the line is longer than --max-line"),
+        "{}",
+        ran.err
+    );
     assert!(ran.out.starts_with(&[b"{}\n", huge.as_slice()].concat()));
-    assert_eq!(ran.out.split(|byte| *byte == b'\n').filter(|line| line.ends_with(b"}}")).count(), 2);
+    assert_eq!(
+        ran.out
+            .split(|byte| *byte == b'\n')
+            .filter(|line| line.ends_with(b"}}"))
+            .count(),
+        2
+    );
 }
 
 /// The last record completes the chain and cannot carry an object: the alert is a line of its own, also where the input ends
@@ -218,8 +414,18 @@ fn run_leaves_no_alert_behind() {
         let alert = text(place.run("run --emit alerts", input.as_bytes()).good());
         assert_eq!(alerts(alert.as_bytes()).len(), 1);
         let newline = if end.is_empty() { "\n" } else { "" };
-        for (emit, line) in [("records", format!("{{\"detection\":{}}}\n", alert.trim_end())), ("both", alert.clone())] {
-            let out = text(place.run(&format!("run --emit {emit}"), input.as_bytes()).good());
+        for (emit, line) in [
+            (
+                "records",
+                format!("{{\"detection\":{}}}\n", alert.trim_end()),
+            ),
+            ("both", alert.clone()),
+        ] {
+            let out = text(
+                place
+                    .run(&format!("run --emit {emit}"), input.as_bytes())
+                    .good(),
+            );
             assert!(out == format!("{input}{newline}{line}"), "{emit}: {out}");
         }
     }
@@ -228,14 +434,33 @@ fn run_leaves_no_alert_behind() {
 /// A shipper that waits for an answer gets it before it sends more.
 #[test]
 fn run_answers_at_once() {
-    let mut running = Place::new().command("run").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it starts");
-    let (mut stdin, stdout) = (running.stdin.take().expect("piped"), running.stdout.take().expect("piped"));
+    let mut running = Place::new()
+        .command("run")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let (mut stdin, stdout) = (
+        running.stdin.take().expect("piped"),
+        running.stdout.take().expect("piped"),
+    );
     let (send, answers) = mpsc::channel();
-    std::thread::spawn(move || BufReader::new(stdout).lines().try_for_each(|line| send.send(line.expect("UTF-8"))));
+    std::thread::spawn(move || {
+        BufReader::new(stdout)
+            .lines()
+            .try_for_each(|line| send.send(line.expect("UTF-8")))
+    });
     for line in story() {
-        stdin.write_all(&[line.as_slice(), b"\n"].concat()).expect("it reads");
-        let answer = answers.recv_timeout(Duration::from_secs(60)).expect("an answer");
-        assert!(answer.as_bytes().starts_with(&line[..line.len() - 1]), "{answer}");
+        stdin
+            .write_all(&[line.as_slice(), b"\n"].concat())
+            .expect("it reads");
+        let answer = answers
+            .recv_timeout(Duration::from_secs(60))
+            .expect("an answer");
+        assert!(
+            answer.as_bytes().starts_with(&line[..line.len() - 1]),
+            "{answer}"
+        );
     }
     drop(stdin);
     assert!(running.wait().expect("it ends").success());
@@ -246,13 +471,30 @@ fn run_answers_at_once() {
 fn a_reader_that_has_seen_enough() {
     let place = Place::new();
     place.put("story", STORY);
-    for arguments in ["run", "run --emit alerts", "replay", "replay --format ndjson", "policy show"] {
+    for arguments in [
+        "run",
+        "run --emit alerts",
+        "replay",
+        "replay --format ndjson",
+        "policy show",
+    ] {
         let (reader, writer) = std::io::pipe().expect("a pipe");
         drop(reader);
         let stdin = std::fs::File::open(place.0.path().join("story")).expect("it is there");
-        let output = place.command(arguments).stdin(stdin).stdout(writer).stderr(Stdio::piped()).spawn();
-        let output = output.and_then(std::process::Child::wait_with_output).expect("it runs");
-        assert_eq!((output.status.code(), text(output.stderr).as_str()), (Some(0), ""), "{arguments}");
+        let output = place
+            .command(arguments)
+            .stdin(stdin)
+            .stdout(writer)
+            .stderr(Stdio::piped())
+            .spawn();
+        let output = output
+            .and_then(std::process::Child::wait_with_output)
+            .expect("it runs");
+        assert_eq!(
+            (output.status.code(), text(output.stderr).as_str()),
+            (Some(0), ""),
+            "{arguments}"
+        );
     }
 }
 
@@ -262,23 +504,64 @@ fn pack_refuses_a_wrong_policy() {
     for (policy, says) in [
         (
             Some("[windows]\nsuppress = \"5m\"\nsupress = \"5m\"\n"),
-            ["p.toml:3: ", "unknown field `supress`", "expected one of `connection_before`"],
+            [
+                "p.toml:3: ",
+                "unknown field `supress`",
+                "expected one of `connection_before`",
+            ],
         ),
-        (Some("\n[windos]\n"), ["p.toml:2: ", "unknown field `windos`", "expected one of `alert`"]),
+        (
+            Some("\n[windos]\n"),
+            [
+                "p.toml:2: ",
+                "unknown field `windos`",
+                "expected one of `alert`",
+            ],
+        ),
         (
             Some("[[allow]]\nreason = \"x\"\nsource = [\"10.0.0.0/33\"]\n"),
-            ["p.toml:3: ", "`10.0.0.0/33` is not", "expected for example `10.1.2.3`"],
+            [
+                "p.toml:3: ",
+                "`10.0.0.0/33` is not",
+                "expected for example `10.1.2.3`",
+            ],
         ),
         (
             Some("[[allow]]\nreason = \"x\"\nsource = [\"backup01\"]\n"),
-            ["p.toml:3: ", "`backup01` is not", "expected for example `10.1.2.3`"],
+            [
+                "p.toml:3: ",
+                "`backup01` is not",
+                "expected for example `10.1.2.3`",
+            ],
         ),
-        (Some("[[allow]]\nsource = [\"10.0.0.0/8\"]\n"), ["p.toml:1: ", "missing field `reason`", ""]),
-        (Some("[windows]\n\nsuppress = \"5 minutes\"\n"), ["p.toml:3: ", "`5 minutes` is not a span of time", "such as `1500ms`"]),
-        (Some("[limits]\nhosts = 0\n"), ["p.toml:2: ", "0 is out of range", "from 1 to 4096"]),
-        (Some("[alert]\nkey = 7\n"), ["p.toml:2: ", "integer `7`", "expected a string"]),
-        (Some("[alert]\nmin_severity = \"urgent\"\n"), ["p.toml:2: ", "`urgent`", "expected one of `informational`"]),
-        (Some("[alert\n"), ["p.toml:1: ", "unclosed table", "expected `]`"]),
+        (
+            Some("[[allow]]\nsource = [\"10.0.0.0/8\"]\n"),
+            ["p.toml:1: ", "missing field `reason`", ""],
+        ),
+        (
+            Some("[windows]\n\nsuppress = \"5 minutes\"\n"),
+            [
+                "p.toml:3: ",
+                "`5 minutes` is not a span of time",
+                "such as `1500ms`",
+            ],
+        ),
+        (
+            Some("[limits]\nhosts = 0\n"),
+            ["p.toml:2: ", "0 is out of range", "from 1 to 4096"],
+        ),
+        (
+            Some("[alert]\nkey = 7\n"),
+            ["p.toml:2: ", "integer `7`", "expected a string"],
+        ),
+        (
+            Some("[alert]\nmin_severity = \"urgent\"\n"),
+            ["p.toml:2: ", "`urgent`", "expected one of `informational`"],
+        ),
+        (
+            Some("[alert\n"),
+            ["p.toml:1: ", "unclosed table", "expected `]`"],
+        ),
         (None, ["p.toml: ", "cannot be read", ""]),
     ] {
         let place = Place::new();
@@ -288,34 +571,83 @@ fn pack_refuses_a_wrong_policy() {
         place.put("old.wasm", "as it was");
         for out in ["new.wasm", "old.wasm"] {
             let ran = place.run(&format!("pack --policy p.toml --out {out}"), b"");
-            assert_eq!((ran.code, ran.out.as_slice()), (Some(1), b"".as_slice()), "{policy:?}");
+            assert_eq!(
+                (ran.code, ran.out.as_slice()),
+                (Some(1), b"".as_slice()),
+                "{policy:?}"
+            );
             for part in says {
-                assert!(ran.err.starts_with("psexec-filter: p.toml:") && ran.err.contains(part), "{part:?} in {}", ran.err);
+                assert!(
+                    ran.err.starts_with("psexec-filter: p.toml:") && ran.err.contains(part),
+                    "{part:?} in {}",
+                    ran.err
+                );
             }
         }
-        assert_eq!((place.get("new.wasm"), place.get("old.wasm")), (None, Some(b"as it was".to_vec())), "{policy:?}");
+        assert_eq!(
+            (place.get("new.wasm"), place.get("old.wasm")),
+            (None, Some(b"as it was".to_vec())),
+            "{policy:?}"
+        );
         let ran = place.run("replay --policy p.toml", b"");
-        assert_eq!((ran.code, ran.out.as_slice()), (Some(1), b"".as_slice()), "{policy:?}");
+        assert_eq!(
+            (ran.code, ran.out.as_slice()),
+            (Some(1), b"".as_slice()),
+            "{policy:?}"
+        );
     }
     let ran = Place::new().run("pack --out no-such-folder/new.wasm", b"");
     assert_eq!(ran.code, Some(1));
-    assert!(ran.err.starts_with("psexec-filter: no-such-folder/new.wasm: cannot be written: "), "{}", ran.err);
+    assert!(
+        ran.err
+            .starts_with("psexec-filter: no-such-folder/new.wasm: cannot be written: "),
+        "{}",
+        ran.err
+    );
 }
 
 /// A policy that leaves the module too little memory for records, or none: nobody starts with it.
 #[test]
 fn a_policy_that_takes_too_much_memory() {
     for (patterns, taken, commands) in [
-        (300, " KiB for this policy", &["pack --policy p.toml --out new.wasm", "replay --policy p.toml", "run --policy p.toml"][..]),
-        (2_000, "takes all the memory there is for this policy", &["pack --policy p.toml --out new.wasm"]),
+        (
+            300,
+            " KiB for this policy",
+            &[
+                "pack --policy p.toml --out new.wasm",
+                "replay --policy p.toml",
+                "run --policy p.toml",
+            ][..],
+        ),
+        (
+            2_000,
+            "takes all the memory there is for this policy",
+            &["pack --policy p.toml --out new.wasm"],
+        ),
     ] {
         let place = Place::new();
-        let patterns: String = (0..patterns).map(|n| format!("'re:^svc{n}-[a-z]{{200}}$', ")).collect();
-        place.put("p.toml", format!("[[allow]]\nreason = 'x'\nuser = [{patterns}]\n"));
+        let patterns: String = (0..patterns)
+            .map(|n| format!("'re:^svc{n}-[a-z]{{200}}$', "))
+            .collect();
+        place.put(
+            "p.toml",
+            format!("[[allow]]\nreason = 'x'\nuser = [{patterns}]\n"),
+        );
         for command in commands {
             let ran = place.run(command, b"{}\n");
-            assert_eq!((ran.code, ran.out.as_slice(), place.get("new.wasm")), (Some(1), b"".as_slice(), None), "{command}");
-            assert!(ran.err.contains(taken) && ran.err.contains("of at most 1024 KiB; expected shorter lists"), "{command}: {}", ran.err);
+            assert_eq!(
+                (ran.code, ran.out.as_slice(), place.get("new.wasm")),
+                (Some(1), b"".as_slice(), None),
+                "{command}"
+            );
+            assert!(
+                ran.err.contains(taken)
+                    && ran
+                        .err
+                        .contains("of at most 1024 KiB; expected shorter lists"),
+                "{command}: {}",
+                ran.err
+            );
         }
     }
 }
@@ -324,10 +656,19 @@ fn a_policy_that_takes_too_much_memory() {
 #[test]
 fn pack_refuses_an_entry_that_has_ended() {
     let place = Place::new();
-    place.put("p.toml", "[[allow]]\nhost = [\"pc1\"]\nuntil = \"2024-09-14\"\nreason = \"x\"\n");
+    place.put(
+        "p.toml",
+        "[[allow]]\nhost = [\"pc1\"]\nuntil = \"2024-09-14\"\nreason = \"x\"\n",
+    );
     let ran = place.run("pack --policy p.toml --out new.wasm", b"");
     assert_eq!((ran.code, place.get("new.wasm")), (Some(1), None));
-    assert!(ran.err.starts_with("psexec-filter: p.toml:3: this entry ended with 2024-09-14; expected a later"), "{}", ran.err);
+    assert!(
+        ran.err.starts_with(
+            "psexec-filter: p.toml:3: this entry ended with 2024-09-14; expected a later"
+        ),
+        "{}",
+        ran.err
+    );
     // An old log is judged by its own time.
     assert_eq!(place.run("replay --policy p.toml", b"").code, Some(0));
 }
@@ -343,38 +684,87 @@ fn what_is_packed_is_what_policy_shows() {
     let place = Place::new();
     place.put("p.toml", POLICY);
     let packed = place.run("pack --policy p.toml --out 1.wasm", b"");
-    assert_eq!((packed.code, packed.out.as_slice()), (Some(0), b"".as_slice()));
-    assert!(packed.err.starts_with("1.wasm: ") && packed.err.ends_with(" bytes, policy inside\n"), "{}", packed.err);
+    assert_eq!(
+        (packed.code, packed.out.as_slice()),
+        (Some(0), b"".as_slice())
+    );
+    assert!(
+        packed.err.starts_with("1.wasm: ") && packed.err.ends_with(" bytes, policy inside\n"),
+        "{}",
+        packed.err
+    );
     let shown = text(place.run("policy show 1.wasm", b"").good());
-    assert_eq!(policy_from_toml(&shown, "shown"), policy_from_toml(POLICY, "p.toml"));
+    assert_eq!(
+        policy_from_toml(&shown, "shown"),
+        policy_from_toml(POLICY, "p.toml")
+    );
 
     // What is shown packs to the same; a policy replaces the one before it; none is the default.
     place.put("shown.toml", &shown);
     place.run("pack --policy shown.toml --module 1.wasm --out 2.wasm", b"");
-    assert!(place.get("2.wasm").is_some_and(|module| Some(module) == place.get("1.wasm")));
+    assert!(
+        place
+            .get("2.wasm")
+            .is_some_and(|module| Some(module) == place.get("1.wasm"))
+    );
     place.run("pack --module 1.wasm --out 3.wasm", b"");
     assert!(place.get("3.wasm").is_some_and(|packed| packed == module()));
-    assert_eq!(place.run("policy show 3.wasm", b"").good(), place.run("policy show", b"").good());
+    assert_eq!(
+        place.run("policy show 3.wasm", b"").good(),
+        place.run("policy show", b"").good()
+    );
 }
 
 #[test]
 fn a_policy_is_in_force_with_the_next_command() {
     let place = Place::new();
-    place.put("p.toml", "alert = {key = \"psexec.found\", min_severity = \"critical\"}\n");
+    place.put(
+        "p.toml",
+        "alert = {key = \"psexec.found\", min_severity = \"critical\"}\n",
+    );
     place.run("pack --policy p.toml --out p.wasm", b"");
     for with in ["--policy p.toml", "--module p.wasm"] {
-        let found = alerts(&place.run(&format!("replay --format ndjson {with}"), b"").good());
-        let told: Vec<Value> = found.iter().map(|alert| json!([alert["severity"], alert["revision"], alert["input"]["line"]])).collect();
+        let found = alerts(
+            &place
+                .run(&format!("replay --format ndjson {with}"), b"")
+                .good(),
+        );
+        let told: Vec<Value> = found
+            .iter()
+            .map(|alert| json!([alert["severity"], alert["revision"], alert["input"]["line"]]))
+            .collect();
         assert_eq!(told, [json!(["critical", 1, 7])], "{with}");
         let records = alerts(&place.run(&format!("run {with}"), STORY).good());
-        let keys: Vec<bool> = records.iter().map(|record| record["psexec.found"]["kind"] == "alert").collect();
-        assert_eq!(keys, [false, false, false, false, false, false, true], "{with}");
-        assert!(records.iter().all(|record| record.get("detection").is_none()), "{with}");
+        let keys: Vec<bool> = records
+            .iter()
+            .map(|record| record["psexec.found"]["kind"] == "alert")
+            .collect();
+        assert_eq!(
+            keys,
+            [false, false, false, false, false, false, true],
+            "{with}"
+        );
+        assert!(
+            records
+                .iter()
+                .all(|record| record.get("detection").is_none()),
+            "{with}"
+        );
     }
     // What is said on the command line wins over what is inside.
     place.put("other.toml", "alert.key = \"other\"\n");
-    let records = alerts(&place.run("run --module p.wasm --policy other.toml", STORY).good());
-    assert_eq!(records.iter().filter(|record| record["other"]["kind"] == "alert").count(), 2);
+    let records = alerts(
+        &place
+            .run("run --module p.wasm --policy other.toml", STORY)
+            .good(),
+    );
+    assert_eq!(
+        records
+            .iter()
+            .filter(|record| record["other"]["kind"] == "alert")
+            .count(),
+        2
+    );
 }
 
 /// Every command that takes a module says which file, what is wrong with it, and what was expected.
@@ -383,17 +773,39 @@ fn a_module_that_cannot_be_used() {
     let place = Place::new();
     place.put("text", "hello");
     place.put("cut", &module()[..module().len() / 2]);
-    place.put("other", wat::parse_str("(module (func (export \"other\")))").expect("good WAT"));
-    for command in ["replay --module", "run --module", "pack --out new.wasm --module", "policy show"] {
+    place.put(
+        "other",
+        wat::parse_str("(module (func (export \"other\")))").expect("good WAT"),
+    );
+    for command in [
+        "replay --module",
+        "run --module",
+        "pack --out new.wasm --module",
+        "policy show",
+    ] {
         for (name, says) in [
             ("missing", "cannot be read"),
-            ("text", "expected the file that `make build` leaves at target/psexec_filter.wasm"),
-            ("cut", "expected the file that `make build` leaves at target/psexec_filter.wasm"),
+            (
+                "text",
+                "expected the file that `make build` leaves at target/psexec_filter.wasm",
+            ),
+            (
+                "cut",
+                "expected the file that `make build` leaves at target/psexec_filter.wasm",
+            ),
             ("other", "does not export the function `psexec_filter`"),
         ] {
             let ran = place.run(&format!("{command} {name}"), STORY);
-            assert_eq!((ran.code, ran.out.as_slice()), (Some(1), b"".as_slice()), "{command} {name}");
-            assert!(ran.err.starts_with(&format!("psexec-filter: {name}: ")) && ran.err.contains(says), "{command} {name}: {}", ran.err);
+            assert_eq!(
+                (ran.code, ran.out.as_slice()),
+                (Some(1), b"".as_slice()),
+                "{command} {name}"
+            );
+            assert!(
+                ran.err.starts_with(&format!("psexec-filter: {name}: ")) && ran.err.contains(says),
+                "{command} {name}: {}",
+                ran.err
+            );
         }
     }
     assert_eq!(place.get("new.wasm"), None);

@@ -22,20 +22,35 @@ fn what_a_tool_always_says_is_found_at_the_end() {
     for filling in FILLINGS {
         for (engine, mut module) in engines(module()) {
             let host = Host::new("PC1");
-            let smbexec = padded("cmd.exe /Q /c ", filling, r"echo cd > \\127.0.0.1\C$\__output 2>&1 > C:\Windows\TEMP\execute.bat");
+            let smbexec = padded(
+                "cmd.exe /Q /c ",
+                filling,
+                r"echo cd > \\127.0.0.1\C$\__output 2>&1 > C:\Windows\TEMP\execute.bat",
+            );
             let mut records = host.new_service(0, "BTOBTO", &smbexec);
             records.push(host.command(60, 7, &smbexec));
             records.push(host.service_value(300, "BTOBTO", "Start", "DWORD (0x00000004)"));
             records.push(host.connection(1_560, ATTACKER));
-            assert_eq!(told(&alerts(&mut *module, &records)), ["smbexec critical"], "{filling:?} on {engine}");
+            assert_eq!(
+                told(&alerts(&mut *module, &records)),
+                ["smbexec critical"],
+                "{filling:?} on {engine}"
+            );
 
             let host = Host::new("PC2");
-            let wmiexec = padded("cmd.exe /Q /c whoami & ", filling, r" 1> \\127.0.0.1\ADMIN$\__1726304400.1 2>&1");
+            let wmiexec = padded(
+                "cmd.exe /Q /c whoami & ",
+                filling,
+                r" 1> \\127.0.0.1\ADMIN$\__1726304400.1 2>&1",
+            );
             let records = [host.wmi(0, 8, CMD, &wmiexec, "0x51a2b")];
             let all = alerts(&mut *module, &records);
             assert_eq!(told(&all), ["wmiexec high"], "{filling:?} on {engine}");
             let shown = all[0]["process"]["command_line"].as_str().map(str::len);
-            assert!(shown.is_some_and(|bytes| bytes <= 1_024), "{shown:?} bytes of the line in the alert");
+            assert!(
+                shown.is_some_and(|bytes| bytes <= 1_024),
+                "{shown:?} bytes of the line in the alert"
+            );
         }
     }
 }
@@ -45,18 +60,43 @@ fn what_a_tool_always_says_is_found_at_the_end() {
 fn a_long_line_is_remembered() {
     for (engine, mut first) in engines(module()) {
         let host = Host::new("PC1");
-        let line = padded("cmd.exe /Q /c ", " ", r"echo cd > \\127.0.0.1\C$\__output 2>&1 > C:\Windows\TEMP\execute.bat");
-        assert!(!alerts(&mut *first, &[host.new_service(0, "BTOBTO", &line), vec![host.command(60, 7, &line)]].concat()).is_empty());
+        let line = padded(
+            "cmd.exe /Q /c ",
+            " ",
+            r"echo cd > \\127.0.0.1\C$\__output 2>&1 > C:\Windows\TEMP\execute.bat",
+        );
+        assert!(
+            !alerts(
+                &mut *first,
+                &[
+                    host.new_service(0, "BTOBTO", &line),
+                    vec![host.command(60, 7, &line)]
+                ]
+                .concat()
+            )
+            .is_empty()
+        );
         let saved = first.save().expect("saved");
         let mut second = engines_named(engine);
         assert!(second.restore(&saved).expect("restored"));
-        let gone = [host.service_value(300, "BTOBTO", "Start", "DWORD (0x00000004)"), host.connection(1_560, ATTACKER)];
-        assert_eq!(told(&alerts(&mut *second, &gone)), ["smbexec critical"], "{engine}");
+        let gone = [
+            host.service_value(300, "BTOBTO", "Start", "DWORD (0x00000004)"),
+            host.connection(1_560, ATTACKER),
+        ];
+        assert_eq!(
+            told(&alerts(&mut *second, &gone)),
+            ["smbexec critical"],
+            "{engine}"
+        );
     }
 }
 
 fn engines_named(name: &str) -> Box<dyn psexec_filter::engine::Engine> {
-    engines(module()).into_iter().find(|(engine, _)| *engine == name).expect("an engine").1
+    engines(module())
+        .into_iter()
+        .find(|(engine, _)| *engine == name)
+        .expect("an engine")
+        .1
 }
 
 /// The process's line is longer than the service's command by what its variables hold.
@@ -65,9 +105,20 @@ fn a_variable_that_holds_a_whole_kilobyte() {
     for (engine, mut module) in engines(module()) {
         let host = Host::new("PC1");
         let mut records = host.new_service(0, "svc", "cmd.exe /v /c rem %%PATH%% & net user x");
-        records.push(host.command(60, 7, &format!("cmd.exe /v /c rem {} & net user x", r"C:\Program Files\Tool\bin;".repeat(80))));
+        records.push(host.command(
+            60,
+            7,
+            &format!(
+                "cmd.exe /v /c rem {} & net user x",
+                r"C:\Program Files\Tool\bin;".repeat(80)
+            ),
+        ));
         records.push(host.connection(1_560, ATTACKER));
-        assert_eq!(told(&alerts(&mut *module, &records)), ["smbexec high"], "{engine}");
+        assert_eq!(
+            told(&alerts(&mut *module, &records)),
+            ["smbexec high"],
+            "{engine}"
+        );
     }
 }
 
@@ -77,11 +128,18 @@ fn a_command_behind_a_local_getsystem() {
     for filling in FILLINGS {
         for (engine, mut module) in engines(module()) {
             let host = Host::new("PC1");
-            let line = padded(r"cmd.exe /c echo b > \\.\pipe\b", filling, "& powershell -enc JABz");
+            let line = padded(
+                r"cmd.exe /c echo b > \\.\pipe\b",
+                filling,
+                "& powershell -enc JABz",
+            );
             let mut records = host.new_service(0, "b", &line);
             records.extend([host.command(60, 7, &line), host.connection(1_500, ATTACKER)]);
             let told = told(&alerts(&mut *module, &records));
-            assert!(matches!(&*told, [one] if one == "smbexec high" || one == "smbexec critical"), "{filling:?} on {engine}: {told:?}");
+            assert!(
+                matches!(&*told, [one] if one == "smbexec high" || one == "smbexec critical"),
+                "{filling:?} on {engine}: {told:?}"
+            );
         }
     }
 }
@@ -89,14 +147,26 @@ fn a_command_behind_a_local_getsystem() {
 /// A library that came over SMB is as much a dropped program as any: the function is named behind a comma.
 #[test]
 fn a_dropped_library_that_rundll32_loads() {
-    for line in [r"rundll32.exe C:\Windows\evil.dll,Start", r#"C:\Windows\System32\rundll32.exe "C:\Windows\evil.dll",#1"#] {
+    for line in [
+        r"rundll32.exe C:\Windows\evil.dll,Start",
+        r#"C:\Windows\System32\rundll32.exe "C:\Windows\evil.dll",#1"#,
+    ] {
         for (engine, mut module) in engines(module()) {
             let host = Host::new("PC1");
             let mut records = vec![host.file(0, "System", r"C:\Windows\evil.dll")];
             records.extend(host.new_service(40, "svc", line));
-            records.push(host.process(80, (7, r"C:\Windows\System32\rundll32.exe", line), (1, SERVICES), SYSTEM));
+            records.push(host.process(
+                80,
+                (7, r"C:\Windows\System32\rundll32.exe", line),
+                (1, SERVICES),
+                SYSTEM,
+            ));
             records.push(host.connection(1_500, ATTACKER));
-            assert_eq!(told(&alerts(&mut *module, &records)), ["psexec critical"], "{line} on {engine}");
+            assert_eq!(
+                told(&alerts(&mut *module, &records)),
+                ["psexec critical"],
+                "{line} on {engine}"
+            );
         }
     }
 }
@@ -110,7 +180,11 @@ fn a_dropped_program_behind_many_others() {
         let mut records = vec![host.file(0, "System", r"C:\Windows\evil.exe")];
         records.extend(host.new_service(40, "svc", &line));
         records.extend([host.command(80, 7, &line), host.connection(1_500, ATTACKER)]);
-        assert_eq!(told(&alerts(&mut *module, &records)), ["psexec critical"], "{engine}");
+        assert_eq!(
+            told(&alerts(&mut *module, &records)),
+            ["psexec critical"],
+            "{engine}"
+        );
     }
 }
 
@@ -129,7 +203,16 @@ fn another_process_of_the_same_program_is_connected_to_first() {
         let decoys = (0..6u32).map(|n| connection(&host, i64::from(n) * 300, 60 + n));
         let mut records: Vec<String> = decoys.collect();
         records.push(connection(&host, 2_000, 50));
-        records.push(host.process(2_500, (7, CMD, line), (50, MMC), (r"CORP\alice", "0x1d313d")));
-        assert_eq!(told(&alerts(&mut *module, &records)), ["dcomexec critical"], "{engine}");
+        records.push(host.process(
+            2_500,
+            (7, CMD, line),
+            (50, MMC),
+            (r"CORP\alice", "0x1d313d"),
+        ));
+        assert_eq!(
+            told(&alerts(&mut *module, &records)),
+            ["dcomexec critical"],
+            "{engine}"
+        );
     }
 }

@@ -33,11 +33,33 @@ const TABLE: &[Connection] = &[
         destination: ("10.55.1.77", 50_211),
         ..USUAL
     },
-    Connection { what: "RPC endpoint mapper", destination: ("10.0.0.21", 135), ..USUAL },
-    Connection { what: "NetBIOS session", destination: ("10.0.0.21", 139), ..USUAL },
-    Connection { what: "from a port that is a service port too", source: ("10.55.1.77", 139), ..USUAL },
-    Connection { what: "IPv6", source: ("fd00:0:0:0:0:0:0:77", 50_211), remote: Some("fd00::77"), ..USUAL },
-    Connection { what: "IPv4 inside IPv6", source: ("0:0:0:0:0:ffff:a37:14d", 50_211), remote: Some("10.55.1.77"), ..USUAL },
+    Connection {
+        what: "RPC endpoint mapper",
+        destination: ("10.0.0.21", 135),
+        ..USUAL
+    },
+    Connection {
+        what: "NetBIOS session",
+        destination: ("10.0.0.21", 139),
+        ..USUAL
+    },
+    Connection {
+        what: "from a port that is a service port too",
+        source: ("10.55.1.77", 139),
+        ..USUAL
+    },
+    Connection {
+        what: "IPv6",
+        source: ("fd00:0:0:0:0:0:0:77", 50_211),
+        remote: Some("fd00::77"),
+        ..USUAL
+    },
+    Connection {
+        what: "IPv4 inside IPv6",
+        source: ("0:0:0:0:0:ffff:a37:14d", 50_211),
+        remote: Some("10.55.1.77"),
+        ..USUAL
+    },
     Connection {
         what: "a dynamic port of the service controller",
         image: r"C:\Windows\System32\services.exe",
@@ -58,15 +80,60 @@ const TABLE: &[Connection] = &[
         remote: None,
         ..USUAL
     },
-    Connection { what: "another port", destination: ("10.0.0.21", 3389), remote: None, ..USUAL },
-    Connection { what: "outbound", initiated: "true", remote: None, ..USUAL },
-    Connection { what: "UDP", protocol: "udp", remote: None, ..USUAL },
-    Connection { what: "loopback", source: ("127.0.0.1", 50_211), remote: None, ..USUAL },
-    Connection { what: "loopback, IPv6", source: ("0:0:0:0:0:0:0:1", 50_211), remote: None, ..USUAL },
-    Connection { what: "loopback, IPv4 inside IPv6", source: ("::ffff:127.0.0.1", 50_211), remote: None, ..USUAL },
-    Connection { what: "the host to itself", source: ("10.0.0.21", 50_211), remote: None, ..USUAL },
-    Connection { what: "the host to itself by its other address", source: ("10.9.9.9", 50_211), remote: None, ..USUAL },
-    Connection { what: "no address at all", source: ("-", 50_211), remote: None, ..USUAL },
+    Connection {
+        what: "another port",
+        destination: ("10.0.0.21", 3389),
+        remote: None,
+        ..USUAL
+    },
+    Connection {
+        what: "outbound",
+        initiated: "true",
+        remote: None,
+        ..USUAL
+    },
+    Connection {
+        what: "UDP",
+        protocol: "udp",
+        remote: None,
+        ..USUAL
+    },
+    Connection {
+        what: "loopback",
+        source: ("127.0.0.1", 50_211),
+        remote: None,
+        ..USUAL
+    },
+    Connection {
+        what: "loopback, IPv6",
+        source: ("0:0:0:0:0:0:0:1", 50_211),
+        remote: None,
+        ..USUAL
+    },
+    Connection {
+        what: "loopback, IPv4 inside IPv6",
+        source: ("::ffff:127.0.0.1", 50_211),
+        remote: None,
+        ..USUAL
+    },
+    Connection {
+        what: "the host to itself",
+        source: ("10.0.0.21", 50_211),
+        remote: None,
+        ..USUAL
+    },
+    Connection {
+        what: "the host to itself by its other address",
+        source: ("10.9.9.9", 50_211),
+        remote: None,
+        ..USUAL
+    },
+    Connection {
+        what: "no address at all",
+        source: ("-", 50_211),
+        remote: None,
+        ..USUAL
+    },
 ];
 
 #[test]
@@ -80,15 +147,45 @@ fn the_far_side_is_named_or_the_connection_ignored() {
             for own in ["10.9.9.9", "10.0.0.21"] {
                 records.insert(
                     0,
-                    event(&host, &Connection { source: (own, 50_000), destination: ("10.0.0.1", 443), initiated: "true", ..USUAL }),
+                    event(
+                        &host,
+                        &Connection {
+                            source: (own, 50_000),
+                            destination: ("10.0.0.1", 443),
+                            initiated: "true",
+                            ..USUAL
+                        },
+                    ),
                 );
             }
             records.push(event(&host, row));
-            let alert = alerts(&mut *module, &records).pop().unwrap_or_else(|| panic!("{}: no alert", row.what));
-            let severity = if row.remote.is_some() { "critical" } else { "high" };
-            let told = (&alert["source"]["ip"], &alert["severity"], alert["source"]["port"].as_u64());
-            let port = row.remote.map(|_| if row.what.contains("swapped") { row.destination.1 } else { row.source.1 }.into());
-            assert_eq!(told, (&json!(row.remote), &json!(severity), port), "{} on {engine}", row.what);
+            let alert = alerts(&mut *module, &records)
+                .pop()
+                .unwrap_or_else(|| panic!("{}: no alert", row.what));
+            let severity = if row.remote.is_some() {
+                "critical"
+            } else {
+                "high"
+            };
+            let told = (
+                &alert["source"]["ip"],
+                &alert["severity"],
+                alert["source"]["port"].as_u64(),
+            );
+            let port = row.remote.map(|_| {
+                if row.what.contains("swapped") {
+                    row.destination.1
+                } else {
+                    row.source.1
+                }
+                .into()
+            });
+            assert_eq!(
+                told,
+                (&json!(row.remote), &json!(severity), port),
+                "{} on {engine}",
+                row.what
+            );
         }
     }
 }
@@ -105,14 +202,24 @@ fn event(host: &Host, row: &Connection) -> String {
 /// The window reaches from 120 s before the process start to 10 s after it.
 #[test]
 fn the_window_around_the_process_start() {
-    for (ms, counts) in [(-120_001, false), (-120_000, true), (9_999, true), (10_000, true), (10_001, false)] {
+    for (ms, counts) in [
+        (-120_001, false),
+        (-120_000, true),
+        (9_999, true),
+        (10_000, true),
+        (10_001, false),
+    ] {
         for (engine, mut module) in engines(module()) {
             let host = Host::new("PC1");
             let mut records = host.psexec(0, 7, "");
             records.pop();
             records.push(host.connection(80 + ms, "10.55.1.77"));
             let alert = alerts(&mut *module, &records).pop().expect("an alert");
-            assert_eq!(alert["source"]["ip"].is_string(), counts, "{ms} on {engine}");
+            assert_eq!(
+                alert["source"]["ip"].is_string(),
+                counts,
+                "{ms} on {engine}"
+            );
         }
     }
 }
@@ -122,12 +229,18 @@ fn the_window_around_the_process_start() {
 fn a_busy_server_names_the_best_fit_and_counts_the_rest() {
     for (engine, mut module) in engines(module()) {
         let host = Host::new("SRV1");
-        let mut records: Vec<String> = (1..=9).map(|n| host.connection(-10_000 * n, &format!("10.1.0.{n}"))).collect();
+        let mut records: Vec<String> = (1..=9)
+            .map(|n| host.connection(-10_000 * n, &format!("10.1.0.{n}")))
+            .collect();
         records.extend(host.psexec(0, 7, "10.55.1.77"));
         records.push(host.connection(4_000, "10.1.0.10"));
         let alerts = alerts(&mut *module, &records);
         let last = alerts.last().expect("an alert");
-        assert_eq!(last["source"], json!({"ip": "10.55.1.77", "port": 50_211, "candidates": 10}), "{engine}");
+        assert_eq!(
+            last["source"],
+            json!({"ip": "10.55.1.77", "port": 50_211, "candidates": 10}),
+            "{engine}"
+        );
         let named: Vec<&Value> = alerts.iter().map(|alert| &alert["source"]["ip"]).collect();
         assert_eq!(named.last(), Some(&&json!("10.55.1.77")), "{engine}");
     }

@@ -15,46 +15,85 @@ use std::path::Path;
 /// neither where the two are compared.
 pub fn same(what: &str, policy: &Policy, native: bool, records: &[&[u8]]) -> Vec<Answer> {
     let mut filter = Filter::new(policy.clone());
-    let mut engines = engines(&psexec_filter_pack::pack(psexec_filter::module::EMBEDDED, policy).expect("it packs"));
+    let mut engines = engines(
+        &psexec_filter_pack::pack(psexec_filter::module::EMBEDDED, policy).expect("it packs"),
+    );
     let answers = records.iter().enumerate().map(|(number, record)| {
-        let mut answers = engines.iter_mut().map(|(_, engine)| engine.call("t", 1_726_304_400, 5, record).expect("an answer"));
+        let mut answers = engines.iter_mut().map(|(_, engine)| {
+            engine
+                .call("t", 1_726_304_400, 5, record)
+                .expect("an answer")
+        });
         let first = answers.next().expect("an engine");
-        assert!(answers.all(|answer| answer == first), "{what}, record {number}: the engines differ");
+        assert!(
+            answers.all(|answer| answer == first),
+            "{what}, record {number}: the engines differ"
+        );
         if native {
-            let alone = filter.process(record, 1_726_304_400, 5).map_or(Answer::Unchanged, |splice| {
-                let (head, tail) = record.split_at(splice.at);
-                Answer::Changed([head, splice.text.as_bytes(), tail].concat())
-            });
+            let alone =
+                filter
+                    .process(record, 1_726_304_400, 5)
+                    .map_or(Answer::Unchanged, |splice| {
+                        let (head, tail) = record.split_at(splice.at);
+                        Answer::Changed([head, splice.text.as_bytes(), tail].concat())
+                    });
             assert_eq!(alone, first, "{what}, record {number}: natively it differs");
         }
         first
     });
     let answers = answers.collect();
-    let mut waiting = engines.iter_mut().map(|(_, engine)| engine.flush().expect("flush"));
+    let mut waiting = engines
+        .iter_mut()
+        .map(|(_, engine)| engine.flush().expect("flush"));
     let first = waiting.next().expect("an engine");
-    assert!(waiting.all(|alerts| alerts == first), "{what}: the engines differ at the end");
-    let mut stats = engines.iter_mut().map(|(_, engine)| engine.stats().expect("stats"));
+    assert!(
+        waiting.all(|alerts| alerts == first),
+        "{what}: the engines differ at the end"
+    );
+    let mut stats = engines
+        .iter_mut()
+        .map(|(_, engine)| engine.stats().expect("stats"));
     let counted = stats.next().expect("an engine");
-    assert!(stats.all(|stats| stats == counted), "{what}: the engines count differently");
+    assert!(
+        stats.all(|stats| stats == counted),
+        "{what}: the engines count differently"
+    );
     if native {
-        assert_eq!(std::iter::from_fn(|| filter.flush()).collect::<Vec<_>>(), first, "{what}: natively it differs at the end");
+        assert_eq!(
+            std::iter::from_fn(|| filter.flush()).collect::<Vec<_>>(),
+            first,
+            "{what}: natively it differs at the end"
+        );
         assert_eq!(filter.counters().evicted_bytes, 0, "{what}: not comparable");
     }
     answers
 }
 
 fn changed(answers: &[Answer]) -> usize {
-    answers.iter().filter(|answer| **answer != Answer::Unchanged).count()
+    answers
+        .iter()
+        .filter(|answer| **answer != Answer::Unchanged)
+        .count()
 }
 
 /// Records of every shape, and what is left of them when bytes are turned, cut and doubled.
 #[test]
 fn every_shape_and_mutants_of_it() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/shapes");
-    let mut files: Vec<_> = std::fs::read_dir(folder).expect("fixtures").map(|entry| entry.expect("readable").path()).collect();
+    let mut files: Vec<_> = std::fs::read_dir(folder)
+        .expect("fixtures")
+        .map(|entry| entry.expect("readable").path())
+        .collect();
     files.sort();
-    let texts: Vec<Vec<u8>> = files.iter().map(|path| std::fs::read(path).expect("readable")).collect();
-    let seeds: Vec<Vec<u8>> = texts.iter().flat_map(|text| text.split(|byte| *byte == b'\n')).map(<[u8]>::to_vec).collect();
+    let texts: Vec<Vec<u8>> = files
+        .iter()
+        .map(|path| std::fs::read(path).expect("readable"))
+        .collect();
+    let seeds: Vec<Vec<u8>> = texts
+        .iter()
+        .flat_map(|text| text.split(|byte| *byte == b'\n'))
+        .map(<[u8]>::to_vec)
+        .collect();
     let mut rng = fastrand::Rng::with_seed(7);
     let mutants: Vec<Vec<u8>> = (0..400).map(|_| mutate(&mut rng, &seeds)).collect();
     let records: Vec<&[u8]> = seeds.iter().chain(&mutants).map(Vec::as_slice).collect();
@@ -85,8 +124,17 @@ fn hostile_events() {
 fn simulated_networks() {
     let told = (0..4).map(|seed| {
         let world = World::new(seed);
-        let records: Vec<&[u8]> = world.records.iter().map(|record| record.text.as_bytes()).collect();
-        changed(&same(&format!("simulation {seed}"), &Policy::default(), true, &records))
+        let records: Vec<&[u8]> = world
+            .records
+            .iter()
+            .map(|record| record.text.as_bytes())
+            .collect();
+        changed(&same(
+            &format!("simulation {seed}"),
+            &Policy::default(),
+            true,
+            &records,
+        ))
     });
     assert!(told.sum::<usize>() > 20);
 }
@@ -94,8 +142,16 @@ fn simulated_networks() {
 /// A flood over the bound on bytes, between the pieces of an attack.
 #[test]
 fn a_flood_over_the_bytes() {
-    let policy: Policy = serde_json::from_str(r#"{"limits":{"state_bytes":65536,"evidence_per_host":256}}"#).expect("a policy");
-    let flood = |n: i64| Host::new(&format!("PC{}", n % 3)).file(n, "System", &format!(r"C:\Windows\{}\{n}.exe", "x".repeat(900)));
+    let policy: Policy =
+        serde_json::from_str(r#"{"limits":{"state_bytes":65536,"evidence_per_host":256}}"#)
+            .expect("a policy");
+    let flood = |n: i64| {
+        Host::new(&format!("PC{}", n % 3)).file(
+            n,
+            "System",
+            &format!(r"C:\Windows\{}\{n}.exe", "x".repeat(900)),
+        )
+    };
     let mut records = Host::new("victim").psexec(0, 7, "10.55.1.77");
     for at in (1..records.len()).rev() {
         records.splice(at..at, (0..200).map(|n| flood(n + 200 * at as i64)));

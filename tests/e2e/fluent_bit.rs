@@ -21,7 +21,9 @@ fn classic() {
 /// Windows' inputs exist on Windows only; the part behind them is tried here, with the records from files.
 #[test]
 fn windows_endpoint_behind_its_inputs() {
-    let Some(fluent_bit) = shipper("fluent-bit", "FLUENT_BIT") else { return };
+    let Some(fluent_bit) = shipper("fluent-bit", "FLUENT_BIT") else {
+        return;
+    };
     let folder = tempfile::tempdir().expect("a folder");
     let text = config("windows-endpoint.yaml");
     let (_, behind) = text.split_once("\n  filters:\n").expect("filters");
@@ -37,18 +39,37 @@ fn windows_endpoint_behind_its_inputs() {
          - {{name: file, match: alert.psexec-filter, path: '{place}', file: alerts.ndjson, format: plain}}\n",
         input.display()
     );
-    let text = swap(&text, r"C:\fluent-bit\psexec_filter.wasm", &write_module(folder.path()));
+    let text = swap(
+        &text,
+        r"C:\fluent-bit\psexec_filter.wasm",
+        &write_module(folder.path()),
+    );
     let _running = start(&fluent_bit, folder.path(), "windows.yaml", &text);
     check(folder.path(), &records);
 }
 
 /// Sends records over the network into an aggregator with that configuration.
 fn aggregator(name: &str) {
-    let Some(fluent_bit) = shipper("fluent-bit", "FLUENT_BIT") else { return };
+    let Some(fluent_bit) = shipper("fluent-bit", "FLUENT_BIT") else {
+        return;
+    };
     let folder = tempfile::tempdir().expect("a folder");
-    let port = TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("bound").port().to_string();
-    let text = swap(&config(name), "/etc/fluent-bit/psexec_filter.wasm", &write_module(folder.path()));
-    let text = swap(&text, "/var/log/fluent-bit", &folder.path().display().to_string());
+    let port = TcpListener::bind("127.0.0.1:0")
+        .expect("a free port")
+        .local_addr()
+        .expect("bound")
+        .port()
+        .to_string();
+    let text = swap(
+        &config(name),
+        "/etc/fluent-bit/psexec_filter.wasm",
+        &write_module(folder.path()),
+    );
+    let text = swap(
+        &text,
+        "/var/log/fluent-bit",
+        &folder.path().display().to_string(),
+    );
     let text = swap(&text, "24224", &port);
     let text = swap(&text, "0.0.0.0", "127.0.0.1");
     let _aggregator = start(&fluent_bit, folder.path(), name, &text);
@@ -72,15 +93,26 @@ fn records() -> Vec<Value> {
     let (one, two) = (Host::new("WS01.example.org"), Host::new("WS02"));
     let mut lines = vec![json!({"EventID": 4688, "Computer": "WS01", "ProviderName": "Microsoft-Windows-Security-Auditing"}).to_string()];
     for record in one.psexec(0, 7, "10.1.2.3") {
-        lines.push(one.event(5, 0, json!({"Image": r"C:\Windows\System32\svchost.exe", "note": "äöü \u{1F600} <>&"})));
+        lines.push(one.event(
+            5,
+            0,
+            json!({"Image": r"C:\Windows\System32\svchost.exe", "note": "äöü \u{1F600} <>&"}),
+        ));
         lines.push(record);
     }
     lines.push(two.file(0, "System", r"C:\Windows\PSEXESVC.exe"));
-    let mut start: Value = serde_json::from_str(&two.start(500, 8, r"C:\Windows\PSEXESVC.exe")).expect("JSON");
+    let mut start: Value =
+        serde_json::from_str(&two.start(500, 8, r"C:\Windows\PSEXESVC.exe")).expect("JSON");
     start["detection"] = json!({"rule": {"id": "somebody-elses"}});
     lines.push(start.to_string());
-    lines.push(json!({"message": "no event at all", "Keywords": -9_223_372_036_854_775_808_i64}).to_string());
-    lines.iter().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+    lines.push(
+        json!({"message": "no event at all", "Keywords": -9_223_372_036_854_775_808_i64})
+            .to_string(),
+    );
+    lines
+        .iter()
+        .map(|line| serde_json::from_str(line).expect("JSON"))
+        .collect()
 }
 
 /// Waits for all records to come out and holds them to what came in.
@@ -93,7 +125,11 @@ fn check(folder: &Path, records: &[Value]) {
             if before.get(key).is_none()
                 && let Some(alert) = rest.as_object_mut().expect("an object").remove(key)
             {
-                alerts.push((alert["host"]["name"].clone(), alert["severity"].clone(), alert["source"]["ip"].clone()));
+                alerts.push((
+                    alert["host"]["name"].clone(),
+                    alert["severity"].clone(),
+                    alert["source"]["ip"].clone(),
+                ));
             }
         }
         assert_eq!(&rest, before, "a record was changed beyond its alert");
@@ -107,9 +143,18 @@ fn check(folder: &Path, records: &[Value]) {
             alert("WS02", "medium", Value::Null)
         ]
     );
-    let ours: Vec<&Value> = out.iter().zip(records).filter(|(after, before)| after != before).map(|(after, _)| after).collect();
+    let ours: Vec<&Value> = out
+        .iter()
+        .zip(records)
+        .filter(|(after, before)| after != before)
+        .map(|(after, _)| after)
+        .collect();
     let copies = wait_for(&folder.join("alerts.ndjson"), ours.len());
-    assert_eq!(copies.iter().collect::<Vec<_>>(), ours, "each record with an alert of ours, and no other, is copied");
+    assert_eq!(
+        copies.iter().collect::<Vec<_>>(),
+        ours,
+        "each record with an alert of ours, and no other, is copied"
+    );
 }
 
 /// A Fluent Bit that ends with the test.
@@ -127,7 +172,13 @@ impl Drop for Running {
 fn start(fluent_bit: &Path, folder: &Path, name: &str, text: &str) -> Running {
     let path = folder.join(name);
     std::fs::write(&path, text).expect("written");
-    let mut child = Command::new(fluent_bit).arg("-c").arg(&path).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("it starts");
+    let mut child = Command::new(fluent_bit)
+        .arg("-c")
+        .arg(&path)
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it starts");
     let log = BufReader::new(child.stderr.take().expect("piped"));
     let running = Running(child);
     let (up, is_up) = std::sync::mpsc::channel();
@@ -143,7 +194,9 @@ fn start(fluent_bit: &Path, folder: &Path, name: &str, text: &str) -> Running {
         }
         let _ = up.send(seen);
     });
-    let told = is_up.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("{name}: Fluent Bit did not start"));
+    let told = is_up
+        .recv_timeout(PATIENCE)
+        .unwrap_or_else(|_| panic!("{name}: Fluent Bit did not start"));
     assert!(told.is_empty(), "{name}: Fluent Bit ended:\n{told}");
     running
 }
@@ -155,13 +208,18 @@ fn write_module(folder: &Path) -> String {
 }
 
 fn config(name: &str) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs/fluent-bit").join(name);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../configs/fluent-bit")
+        .join(name);
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
 /// Puts `to` in the place of `from`, which must be there.
 fn swap(text: &str, from: &str, to: &str) -> String {
-    assert!(text.contains(from), "{from} is not in the configuration any more");
+    assert!(
+        text.contains(from),
+        "{from} is not in the configuration any more"
+    );
     text.replace(from, to)
 }
 

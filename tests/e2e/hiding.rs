@@ -22,7 +22,13 @@ const PIECES: [usize; 4] = [0, 1, 2, 4];
 #[test]
 fn escapes() {
     let all = |text: &str| -> String {
-        let escaped = text.chars().map(|c| if c.is_ascii_alphanumeric() { format!("\\u{:04x}", u32::from(c)) } else { c.to_string() });
+        let escaped = text.chars().map(|c| {
+            if c.is_ascii_alphanumeric() {
+                format!("\\u{:04x}", u32::from(c))
+            } else {
+                c.to_string()
+            }
+        });
         escaped.collect()
     };
     for (engine, mut module) in engines(module()) {
@@ -30,14 +36,31 @@ fn escapes() {
             let provider = changed(&Host::new(&format!("PC{n}")), piece, |record| {
                 record.replace("Microsoft-Windows-Sysmon", "Microsoft-Windows-\\u0053ysmon")
             });
-            assert_eq!(told(&alerts(&mut *module, &provider)), WHOLE, "{engine}, the provider of piece {piece}");
+            assert_eq!(
+                told(&alerts(&mut *module, &provider)),
+                WHOLE,
+                "{engine}, the provider of piece {piece}"
+            );
             // Every string of the record, keys and values, all of it.
             let everything = changed(&Host::new(&format!("PC{n}-all")), piece, |record| {
-                let parts: Vec<String> =
-                    record.split('"').enumerate().map(|(n, part)| if n % 2 == 1 { all(part) } else { part.to_owned() }).collect();
+                let parts: Vec<String> = record
+                    .split('"')
+                    .enumerate()
+                    .map(|(n, part)| {
+                        if n % 2 == 1 {
+                            all(part)
+                        } else {
+                            part.to_owned()
+                        }
+                    })
+                    .collect();
                 parts.join("\"")
             });
-            assert_eq!(told(&alerts(&mut *module, &everything)), WHOLE, "{engine}, all of piece {piece}");
+            assert_eq!(
+                told(&alerts(&mut *module, &everything)),
+                WHOLE,
+                "{engine}, all of piece {piece}"
+            );
         }
     }
 }
@@ -53,7 +76,11 @@ fn the_same_key_again() {
                     r#"{record},"EventID":5,"Hostname":"PC9","Image":"C:\\other.exe","SourceIp":"127.0.0.1","TargetFilename":"C:\\x.txt"}}"#
                 )
             });
-            assert_eq!(told(&alerts(&mut *module, &records)), WHOLE, "{engine}, piece {piece}");
+            assert_eq!(
+                told(&alerts(&mut *module, &records)),
+                WHOLE,
+                "{engine}, piece {piece}"
+            );
         }
         assert_eq!(counter(&mut *module, "duplicate_keys"), 4, "{engine}");
     }
@@ -77,10 +104,17 @@ fn an_event_inside_the_event() {
                 for key in ["Description", "Company", "RuleName", "x"] {
                     let host = Host::new(&format!("PC-{n}-{what}-{key}"));
                     let records = changed(&host, piece, |record| {
-                        let record = record.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')).expect("an object");
+                        let record = record
+                            .strip_prefix('{')
+                            .and_then(|rest| rest.strip_suffix('}'))
+                            .expect("an object");
                         format!("{{\"{key}\":{value},{record},\"{key}2\":{value}}}")
                     });
-                    assert_eq!(told(&alerts(&mut *module, &records)), WHOLE, "{engine}, piece {piece}, {what} in {key}");
+                    assert_eq!(
+                        told(&alerts(&mut *module, &records)),
+                        WHOLE,
+                        "{engine}, piece {piece}, {what} in {key}"
+                    );
                 }
             }
         }
@@ -108,7 +142,15 @@ fn lines_in_a_rendered_text() {
     const DROPPED: &str = r"C:\Windows\a1b2c3d4.exe";
     let line = r"cmd.exe /Q /c cd \ 1> \\127.0.0.1\ADMIN$\__1.7 2>&1";
     for (engine, mut module) in engines(module()) {
-        for (n, (description, more)) in [("Tool", ""), ("Tool", planted), (planted, ""), (planted, planted)].into_iter().enumerate() {
+        for (n, (description, more)) in [
+            ("Tool", ""),
+            ("Tool", planted),
+            (planted, ""),
+            (planted, planted),
+        ]
+        .into_iter()
+        .enumerate()
+        {
             for (image, parent, line, want) in [
                 (CMD, WMI, line, "wmiexec high"),
                 (CMD, r"C:\Windows\System32\mmc.exe", line, "dcomexec medium"),
@@ -116,8 +158,15 @@ fn lines_in_a_rendered_text() {
             ] {
                 let host = Host::new(&format!("PC-{n}-{}", parent.len()));
                 let line = format!("{more}\n{line}");
-                let records = [host.file(0, "System", DROPPED), text(&host, image, description, line.trim_start(), parent)];
-                assert_eq!(told(&alerts(&mut *module, &records)), [want], "{parent} on {engine}, planted {n}");
+                let records = [
+                    host.file(0, "System", DROPPED),
+                    text(&host, image, description, line.trim_start(), parent),
+                ];
+                assert_eq!(
+                    told(&alerts(&mut *module, &records)),
+                    [want],
+                    "{parent} on {engine}, planted {n}"
+                );
             }
         }
     }
@@ -139,12 +188,24 @@ fn the_largest_event_inside_a_string() {
             guid(2)
         );
         // As most write it into JSON, and as Go does.
-        let escaped = json!(xml).to_string().replace('&', "\\u0026").replace('<', "\\u003c").replace('>', "\\u003e");
+        let escaped = json!(xml)
+            .to_string()
+            .replace('&', "\\u0026")
+            .replace('<', "\\u003c")
+            .replace('>', "\\u003e");
         for (n, string) in [json!(xml).to_string(), escaped].into_iter().enumerate() {
             let record = format!(r#"{{"Message":{string}}}"#).replace("PC1", &format!("PC{n}"));
-            assert_eq!(told(&alerts(&mut *module, &[record])), ["wmiexec high"], "{engine}, {n}");
+            assert_eq!(
+                told(&alerts(&mut *module, &[record])),
+                ["wmiexec high"],
+                "{engine}, {n}"
+            );
         }
-        assert!(module.memory_bytes() <= 16 * 1024 * 1024, "{engine}: {}", module.memory_bytes());
+        assert!(
+            module.memory_bytes() <= 16 * 1024 * 1024,
+            "{engine}: {}",
+            module.memory_bytes()
+        );
     }
 }
 
@@ -152,8 +213,15 @@ fn the_largest_event_inside_a_string() {
 #[test]
 fn nothing_is_told_of_what_only_quotes_an_attack() {
     for (engine, mut module) in engines(module()) {
-        let quoted: Vec<String> =
-            Host::new("PC1").psexec(0, 7, ATTACKER).iter().map(|record| json!({"EventID": 5, "text": record}).to_string()).collect();
-        assert_eq!(alerts(&mut *module, &quoted), Vec::<Value>::new(), "{engine}");
+        let quoted: Vec<String> = Host::new("PC1")
+            .psexec(0, 7, ATTACKER)
+            .iter()
+            .map(|record| json!({"EventID": 5, "text": record}).to_string())
+            .collect();
+        assert_eq!(
+            alerts(&mut *module, &quoted),
+            Vec::<Value>::new(),
+            "{engine}"
+        );
     }
 }

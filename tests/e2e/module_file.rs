@@ -14,33 +14,75 @@ fn it_asks_for_nothing_and_says_how_much_it_may_take() {
     for payload in Parser::new(0).parse_all(module()) {
         match payload.expect("WebAssembly") {
             Payload::ImportSection(section) => imports += section.count(),
-            Payload::MemorySection(section) => maximum = section.into_iter().next().and_then(|memory| memory.expect("a memory").maximum),
-            Payload::ExportSection(section) => exports.extend(section.into_iter().map(|export| export.expect("an export").name.to_owned())),
+            Payload::MemorySection(section) => {
+                maximum = section
+                    .into_iter()
+                    .next()
+                    .and_then(|memory| memory.expect("a memory").maximum)
+            }
+            Payload::ExportSection(section) => exports.extend(
+                section
+                    .into_iter()
+                    .map(|export| export.expect("an export").name.to_owned()),
+            ),
             _ => {}
         }
     }
     assert_eq!((imports, maximum), (0, Some(256)));
-    for name in ["memory", "malloc", "free", "psexec_filter", "psexec_filter_flush", "psexec_filter_stats"] {
-        assert!(exports.iter().any(|export| export == name), "{name} is not exported");
+    for name in [
+        "memory",
+        "malloc",
+        "free",
+        "psexec_filter",
+        "psexec_filter_flush",
+        "psexec_filter_stats",
+    ] {
+        assert!(
+            exports.iter().any(|export| export == name),
+            "{name} is not exported"
+        );
     }
 }
 
-const FUNCTION: &str = "(func (export \"psexec_filter\") (param i32 i32 i32 i32 i32 i32) (result i32)";
+const FUNCTION: &str =
+    "(func (export \"psexec_filter\") (param i32 i32 i32 i32 i32 i32) (result i32)";
 
 /// Whatever is given instead of the module: a message that names the file, what is wrong, and what to do.
 #[test]
 fn a_file_that_is_no_such_module() {
     let folder = tempfile::tempdir().expect("a folder");
     let wat = |text: &str| wat::parse_str(text).expect("good WAT");
-    let imports = format!("(module (import \"wasi_snapshot_preview1\" \"fd_write\" (func)) {FUNCTION} unreachable))");
+    let imports = format!(
+        "(module (import \"wasi_snapshot_preview1\" \"fd_write\" (func)) {FUNCTION} unreachable))"
+    );
     for (name, bytes, says) in [
         ("none", None, "cannot be read"),
         ("empty", Some(Vec::new()), "not a WebAssembly module"),
-        ("text", Some(b"hello".to_vec()), "expected the file that `make build` leaves at target/psexec_filter.wasm"),
-        ("cut", Some(module()[..module().len() / 2].to_vec()), "not a WebAssembly module"),
-        ("other", Some(wat("(module (func (export \"other\")))")), "does not export the function `psexec_filter`"),
-        ("signature", Some(wat("(module (func (export \"psexec_filter\")))")), "Fluent Bit calls (i32, i32, i32, i32, i32, i32) -> i32"),
-        ("imports", Some(wat(&imports)), "imports `wasi_snapshot_preview1.fd_write`"),
+        (
+            "text",
+            Some(b"hello".to_vec()),
+            "expected the file that `make build` leaves at target/psexec_filter.wasm",
+        ),
+        (
+            "cut",
+            Some(module()[..module().len() / 2].to_vec()),
+            "not a WebAssembly module",
+        ),
+        (
+            "other",
+            Some(wat("(module (func (export \"other\")))")),
+            "does not export the function `psexec_filter`",
+        ),
+        (
+            "signature",
+            Some(wat("(module (func (export \"psexec_filter\")))")),
+            "Fluent Bit calls (i32, i32, i32, i32, i32, i32) -> i32",
+        ),
+        (
+            "imports",
+            Some(wat(&imports)),
+            "imports `wasi_snapshot_preview1.fd_write`",
+        ),
     ] {
         let path = folder.path().join(name);
         if let Some(bytes) = bytes {
@@ -52,7 +94,10 @@ fn a_file_that_is_no_such_module() {
     }
     assert_eq!(load(None, None).as_deref(), Ok(module()));
     let error = load(None, Some(Path::new("no-such-policy.toml"))).expect_err("no policy");
-    assert!(error.starts_with("no-such-policy.toml: cannot be read"), "{error}");
+    assert!(
+        error.starts_with("no-such-policy.toml: cannot be read"),
+        "{error}"
+    );
 }
 
 /// A module that loads but misbehaves in a call: the caller is told how, and the record is still the caller's.
@@ -66,12 +111,21 @@ fn a_module_that_misbehaves_in_a_call() {
             "traps",
             gives,
             "unreachable",
-            (|error| matches!(error, CallError::Trap(why) if why.contains("unreachable"))) as fn(&CallError) -> bool,
+            (|error| matches!(error, CallError::Trap(why) if why.contains("unreachable")))
+                as fn(&CallError) -> bool,
         ),
-        ("returns an address outside", gives, "i32.const 200000", |error| matches!(error, CallError::BadAddress(200_000))),
-        ("gives no memory", gives_none, "local.get 4", |error| matches!(error, CallError::NoMemory(1))),
+        (
+            "returns an address outside",
+            gives,
+            "i32.const 200000",
+            |error| matches!(error, CallError::BadAddress(200_000)),
+        ),
+        ("gives no memory", gives_none, "local.get 4", |error| {
+            matches!(error, CallError::NoMemory(1))
+        }),
     ] {
-        let module = wat::parse_str(format!("(module {rest} {malloc} {FUNCTION} {body}))")).expect("good WAT");
+        let module = wat::parse_str(format!("(module {rest} {malloc} {FUNCTION} {body}))"))
+            .expect("good WAT");
         for (engine, mut module) in engines_with(&module, Options::default()) {
             for _ in 0..2 {
                 let error = module.call("t", 0, 0, b"{\"a\":\"bcd\"}").expect_err(what);
@@ -79,13 +133,20 @@ fn a_module_that_misbehaves_in_a_call() {
                 assert!(error.to_string().starts_with("the module "), "{error}");
             }
             assert!(
-                module.stats().is_err_and(|error| error.to_string().contains("does not export `psexec_filter_stats`")),
+                module.stats().is_err_and(|error| error
+                    .to_string()
+                    .contains("does not export `psexec_filter_stats`")),
                 "{what} on {engine}"
             );
         }
     }
-    let echo = wat::parse_str(format!("(module {rest} {gives} {FUNCTION} local.get 4))")).expect("good WAT");
+    let echo = wat::parse_str(format!("(module {rest} {gives} {FUNCTION} local.get 4))"))
+        .expect("good WAT");
     for (engine, mut module) in engines_with(&echo, Options::default()) {
-        assert_eq!(module.call("", 0, 0, b"{}"), Ok(Answer::Unchanged), "{engine}");
+        assert_eq!(
+            module.call("", 0, 0, b"{}"),
+            Ok(Answer::Unchanged),
+            "{engine}"
+        );
     }
 }

@@ -14,18 +14,35 @@ fn every_order_of_the_five_pieces_ends_in_the_same_alert() {
             let alerts = alerts(&mut *module, &arrived);
             let told = format!("{order:?} on {engine}");
 
-            let ids: BTreeSet<&str> = alerts.iter().filter_map(|alert| alert["id"].as_str()).collect();
+            let ids: BTreeSet<&str> = alerts
+                .iter()
+                .filter_map(|alert| alert["id"].as_str())
+                .collect();
             assert_eq!(ids.len(), 1, "one incident: {told}");
-            let revisions: Vec<u64> = alerts.iter().filter_map(|alert| alert["revision"].as_u64()).collect();
-            assert_eq!(revisions, (1..=alerts.len() as u64).collect::<Vec<_>>(), "{told}");
-            let ranks: Vec<usize> = alerts.iter().map(|alert| rank(&alert["severity"])).collect();
+            let revisions: Vec<u64> = alerts
+                .iter()
+                .filter_map(|alert| alert["revision"].as_u64())
+                .collect();
+            assert_eq!(
+                revisions,
+                (1..=alerts.len() as u64).collect::<Vec<_>>(),
+                "{told}"
+            );
+            let ranks: Vec<usize> = alerts
+                .iter()
+                .map(|alert| rank(&alert["severity"]))
+                .collect();
             assert!(ranks.is_sorted(), "severity fell: {ranks:?} {told}");
             let last = alerts.last().expect("an alert");
             assert_eq!(last["severity"], "critical", "{told}");
             assert_eq!(last["source"]["ip"], "10.55.1.77", "{told}");
             assert_eq!(last["lateral"], true, "{told}");
             // A last piece that makes nothing surer (service and pipe say the same) raises no revision of its own.
-            assert_eq!(last["missing"].as_array().map(Vec::is_empty), Some(!matches!(order.last(), Some(1 | 3))), "{told}");
+            assert_eq!(
+                last["missing"].as_array().map(Vec::is_empty),
+                Some(!matches!(order.last(), Some(1 | 3))),
+                "{told}"
+            );
         }
     }
 }
@@ -53,17 +70,33 @@ fn severity_follows_what_was_seen() {
     ] {
         for (engine, mut module) in engines(module()) {
             let host = Host::new("PC1");
-            let mut pieces: Vec<Vec<String>> = host.psexec(0, 7, "10.55.1.77").into_iter().map(|piece| vec![piece]).collect();
+            let mut pieces: Vec<Vec<String>> = host
+                .psexec(0, 7, "10.55.1.77")
+                .into_iter()
+                .map(|piece| vec![piece])
+                .collect();
             pieces[1] = host.new_service(40, "PSEXESVC", r"%%SystemRoot%%\PSEXESVC.exe");
-            let records: Vec<String> = pieces.into_iter().zip(seen).filter(|(_, seen)| *seen).flat_map(|(piece, _)| piece).collect();
+            let records: Vec<String> = pieces
+                .into_iter()
+                .zip(seen)
+                .filter(|(_, seen)| *seen)
+                .flat_map(|(piece, _)| piece)
+                .collect();
             let last = alerts(&mut *module, &records).pop();
-            assert_eq!(last.as_ref().and_then(|alert| alert["severity"].as_str()), severity, "{seen:?} on {engine}");
+            assert_eq!(
+                last.as_ref().and_then(|alert| alert["severity"].as_str()),
+                severity,
+                "{seen:?} on {engine}"
+            );
         }
     }
 }
 
 fn rank(severity: &Value) -> usize {
-    ["informational", "low", "medium", "high", "critical"].iter().position(|name| severity == *name).expect("a severity")
+    ["informational", "low", "medium", "high", "critical"]
+        .iter()
+        .position(|name| severity == *name)
+        .expect("a severity")
 }
 
 /// All orders of `0..count`.

@@ -15,16 +15,35 @@ pub static PROGRAM: LazyLock<PathBuf> = LazyLock::new(|| {
     // target/<profile>/deps/<this test>
     let test = std::env::current_exe().expect("this test");
     let folder = test.ancestors().nth(2).expect("the profile's folder");
-    let profile = folder.file_name().filter(|name| *name != "debug").unwrap_or(OsStr::new("dev"));
+    let profile = folder
+        .file_name()
+        .filter(|name| *name != "debug")
+        .unwrap_or(OsStr::new("dev"));
     let mut build = Command::new(env!("CARGO"));
-    build.args(["build", "--quiet", "--package", "psexec-filter", "--bin", "psexec-filter"]);
+    build.args([
+        "build",
+        "--quiet",
+        "--package",
+        "psexec-filter",
+        "--bin",
+        "psexec-filter",
+    ]);
     if cfg!(feature = "wamr") {
         build.args(["--features", "psexec-filter/wamr"]);
     }
-    build.arg("--profile").arg(profile).arg("--target-dir").arg(folder.parent().expect("the target folder"));
-    let built = build.current_dir(env!("CARGO_MANIFEST_DIR")).status().expect("cargo starts");
+    build
+        .arg("--profile")
+        .arg(profile)
+        .arg("--target-dir")
+        .arg(folder.parent().expect("the target folder"));
+    let built = build
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .status()
+        .expect("cargo starts");
     assert!(built.success(), "the program does not build");
-    folder.join("psexec-filter").with_extension(std::env::consts::EXE_EXTENSION)
+    folder
+        .join("psexec-filter")
+        .with_extension(std::env::consts::EXE_EXTENSION)
 });
 
 /// A folder for files, in which the program is started; so messages name files as they were given.
@@ -49,17 +68,30 @@ impl Place {
     /// The program with arguments, which are separated by spaces; not yet started.
     pub fn command(&self, arguments: &str) -> Command {
         let mut command = Command::new(&*PROGRAM);
-        command.args(arguments.split_whitespace()).current_dir(self.0.path());
+        command
+            .args(arguments.split_whitespace())
+            .current_dir(self.0.path());
         command
     }
 
     /// Runs the program to its end.
     pub fn run(&self, arguments: &str, input: &[u8]) -> Ran {
         let mut stdin = tempfile::tempfile().expect("a file");
-        stdin.write_all(input).and_then(|()| stdin.rewind()).expect("written");
-        let output = self.command(arguments).stdin(stdin).output().expect("it starts");
+        stdin
+            .write_all(input)
+            .and_then(|()| stdin.rewind())
+            .expect("written");
+        let output = self
+            .command(arguments)
+            .stdin(stdin)
+            .output()
+            .expect("it starts");
         let err = String::from_utf8(output.stderr).expect("UTF-8");
-        Ran { code: output.status.code(), out: output.stdout, err }
+        Ran {
+            code: output.status.code(),
+            out: output.stdout,
+            err,
+        }
     }
 }
 
@@ -91,11 +123,15 @@ pub fn shipper(name: &str, variable: &str) -> Option<PathBuf> {
     let named = std::env::var_os(variable).map(PathBuf::from);
     let on_path = || {
         let path = std::env::var_os("PATH")?;
-        std::env::split_paths(&path).map(|folder| folder.join(name)).find(|file| file.is_file())
+        std::env::split_paths(&path)
+            .map(|folder| folder.join(name))
+            .find(|file| file.is_file())
     };
     let found = named.or_else(on_path);
     if found.is_none() {
-        skipped(&format!("no {name} on PATH, and {variable} does not name one"));
+        skipped(&format!(
+            "no {name} on PATH, and {variable} does not name one"
+        ));
     }
     found
 }
@@ -105,11 +141,19 @@ pub fn wait_for(path: &Path, count: usize) -> Vec<Value> {
     let start = Instant::now();
     loop {
         let text = std::fs::read_to_string(path).unwrap_or_default();
-        let lines: Vec<Value> = text.lines().map_while(|line| serde_json::from_str(line).ok()).collect();
+        let lines: Vec<Value> = text
+            .lines()
+            .map_while(|line| serde_json::from_str(line).ok())
+            .collect();
         if lines.len() >= count {
             return lines;
         }
-        assert!(start.elapsed() < PATIENCE, "{}: {} of {count} records came", path.display(), lines.len());
+        assert!(
+            start.elapsed() < PATIENCE,
+            "{}: {} of {count} records came",
+            path.display(),
+            lines.len()
+        );
         std::thread::sleep(Duration::from_millis(100));
     }
 }

@@ -29,7 +29,10 @@ impl Running {
     /// Starts it; what it says on standard error is kept.
     fn start(place: &Place, arguments: &str) -> Running {
         let mut command = place.command(arguments);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
         Running::of(command)
     }
 
@@ -37,14 +40,25 @@ impl Running {
         let mut child = command.spawn().expect("it starts");
         let (send, says) = mpsc::channel();
         let stderr = BufReader::new(child.stderr.take().expect("piped"));
-        std::thread::spawn(move || stderr.lines().try_for_each(|line| send.send(line.expect("UTF-8"))));
-        Running { child, says, said: String::new() }
+        std::thread::spawn(move || {
+            stderr
+                .lines()
+                .try_for_each(|line| send.send(line.expect("UTF-8")))
+        });
+        Running {
+            child,
+            says,
+            said: String::new(),
+        }
     }
 
     /// Waits until it says something with `what` in it; returns what stands behind that on the line.
     fn wait_for(&mut self, what: &str) -> String {
         let end = Instant::now() + LONG;
-        while let Ok(line) = self.says.recv_timeout(end.saturating_duration_since(Instant::now())) {
+        while let Ok(line) = self
+            .says
+            .recv_timeout(end.saturating_duration_since(Instant::now()))
+        {
             self.said += &line;
             self.said += "\n";
             if let Some((_, behind)) = line.split_once(what) {
@@ -56,14 +70,21 @@ impl Running {
 
     /// Starts it with TCP in and the file `out` out; with the address it listens on.
     fn listening(place: &Place, options: &str) -> (Running, String) {
-        let mut running = Running::start(place, &format!("run --input tcp://127.0.0.1:0 {options} {}", out(place)));
+        let mut running = Running::start(
+            place,
+            &format!("run --input tcp://127.0.0.1:0 {options} {}", out(place)),
+        );
         let address = running.address();
         (running, address)
     }
 
     /// The address that metrics are served on.
     fn metrics(&mut self) -> String {
-        self.wait_for("serving http://").split('/').next().expect("an address").to_owned()
+        self.wait_for("serving http://")
+            .split('/')
+            .next()
+            .expect("an address")
+            .to_owned()
     }
 
     /// The address it listens on.
@@ -72,7 +93,10 @@ impl Running {
     }
 
     fn signal(&self, name: &str) {
-        let status = Command::new("kill").args([format!("-{name}"), self.child.id().to_string()]).status().expect("kill");
+        let status = Command::new("kill")
+            .args([format!("-{name}"), self.child.id().to_string()])
+            .status()
+            .expect("kill");
         assert!(status.success());
     }
 
@@ -110,7 +134,10 @@ fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
 
 fn lines(place: &Place, file: &str) -> Vec<String> {
     let bytes = place.get(file).unwrap_or_default();
-    bytes.split_inclusive(|byte| *byte == b'\n').map(|line| String::from_utf8_lossy(line).into_owned()).collect()
+    bytes
+        .split_inclusive(|byte| *byte == b'\n')
+        .map(|line| String::from_utf8_lossy(line).into_owned())
+        .collect()
 }
 
 fn out(place: &Place) -> String {
@@ -118,14 +145,22 @@ fn out(place: &Place) -> String {
 }
 
 fn ids(place: &Place, file: &str) -> BTreeSet<String> {
-    let alert = |line: String| serde_json::from_str::<Value>(&line).ok()?["detection"]["id"].as_str().map(str::to_owned);
+    let alert = |line: String| {
+        serde_json::from_str::<Value>(&line).ok()?["detection"]["id"]
+            .as_str()
+            .map(str::to_owned)
+    };
     lines(place, file).into_iter().filter_map(alert).collect()
 }
 
 /// A path of the metrics server, with its status line.
 fn get(address: &str, path: &str) -> String {
     let mut stream = TcpStream::connect(address).expect("it listens");
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").expect("it reads");
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
+    )
+    .expect("it reads");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("it answers");
     answer
@@ -133,7 +168,13 @@ fn get(address: &str, path: &str) -> String {
 
 fn metric(address: &str, name: &str) -> Option<f64> {
     let text = get(address, "/metrics");
-    text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
+    text.lines().find_map(|line| {
+        line.strip_prefix(name)?
+            .strip_prefix(' ')?
+            .trim()
+            .parse()
+            .ok()
+    })
 }
 
 /// Every line of every client comes out whole, each client's in its order, on TCP and on a Unix socket at once; and a record
@@ -142,12 +183,23 @@ fn metric(address: &str, name: &str) -> Option<f64> {
 fn several_clients_at_once() {
     let place = Place::new();
     let socket = place.0.path().join("in.sock");
-    let arguments = format!("run --input tcp://127.0.0.1:0 --input unix://{} {} --metrics 127.0.0.1:0", socket.display(), out(&place));
+    let arguments = format!(
+        "run --input tcp://127.0.0.1:0 --input unix://{} {} --metrics 127.0.0.1:0",
+        socket.display(),
+        out(&place)
+    );
     let mut running = Running::start(&place, &arguments);
     let address = running.address();
     running.wait_for("listening on unix://");
     let metrics = running.metrics();
-    assert_eq!(std::fs::metadata(&socket).expect("it is there").permissions().mode() & 0o777, 0o600);
+    assert_eq!(
+        std::fs::metadata(&socket)
+            .expect("it is there")
+            .permissions()
+            .mode()
+            & 0o777,
+        0o600
+    );
 
     const EACH: usize = 2_000;
     std::thread::scope(|scope| {
@@ -160,9 +212,15 @@ fn several_clients_at_once() {
                 };
                 for n in 0..EACH {
                     // In pieces, so that lines come cut anywhere.
-                    let line = format!("{{\"client\":{client},\"n\":{n},\"fill\":\"{}\"}}\n", "x".repeat(n % 300));
+                    let line = format!(
+                        "{{\"client\":{client},\"n\":{n},\"fill\":\"{}\"}}\n",
+                        "x".repeat(n % 300)
+                    );
                     let (head, tail) = line.split_at(n % line.len());
-                    stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(tail.as_bytes())).expect("it reads");
+                    stream
+                        .write_all(head.as_bytes())
+                        .and_then(|()| stream.write_all(tail.as_bytes()))
+                        .expect("it reads");
                 }
             });
         }
@@ -171,11 +229,22 @@ fn several_clients_at_once() {
             stream.write_all(line).expect("it reads");
             drop(stream);
             // One after the other: between clients there is no order.
-            eventually("the line is out", || lines(&place, "out").iter().filter(|line| line.contains("Sysmon")).count() > n);
+            eventually("the line is out", || {
+                lines(&place, "out")
+                    .iter()
+                    .filter(|line| line.contains("Sysmon"))
+                    .count()
+                    > n
+            });
         }
     });
-    let story = STORY.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).count();
-    eventually("all lines", || lines(&place, "out").len() == 6 * EACH + story);
+    let story = STORY
+        .split(|byte| *byte == b'\n')
+        .filter(|line| !line.is_empty())
+        .count();
+    eventually("all lines", || {
+        lines(&place, "out").len() == 6 * EACH + story
+    });
     let mut next = [0; 6];
     for line in lines(&place, "out") {
         let line: Value = serde_json::from_str(&line).expect("a whole line");
@@ -185,11 +254,16 @@ fn several_clients_at_once() {
         }
     }
     assert_eq!(ids(&place, "out").len(), 1);
-    eventually("the counts", || metric(&metrics, "psexec_filter_module_records_total") == Some((6 * EACH + story) as f64));
+    eventually("the counts", || {
+        metric(&metrics, "psexec_filter_module_records_total") == Some((6 * EACH + story) as f64)
+    });
     for (name, value) in [
         ("psexec_filter_lines_total", (6 * EACH + story) as f64),
         ("psexec_filter_connections_total", (6 + story) as f64),
-        ("psexec_filter_call_seconds_count", (6 * EACH + story) as f64),
+        (
+            "psexec_filter_call_seconds_count",
+            (6 * EACH + story) as f64,
+        ),
         ("psexec_filter_module_hosts", 1.0),
         ("psexec_filter_module_incidents", 1.0),
         ("psexec_filter_module_alerts_total", 1.0),
@@ -211,19 +285,53 @@ fn addresses_that_are_refused() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = taken.local_addr().expect("it has one").port();
     for (arguments, says) in [
-        ("run --input tcp://0.0.0.0:9000".to_owned(), "put a TLS proxy in front of it"),
-        ("run --input tcp://10.1.2.3:9000".to_owned(), "listen on 127.0.0.1:9000"),
-        ("run --input tcp://[::]:9000".to_owned(), "put a TLS proxy in front of it"),
-        ("run --metrics 0.0.0.0:9000".to_owned(), "put a TLS proxy in front of it"),
-        ("run --input udp://127.0.0.1:9000".to_owned(), "expected `-`, `tcp://127.0.0.1:PORT` or `unix:///PATH`"),
-        ("run --input tcp://somewhere".to_owned(), "expected for example 127.0.0.1:9000"),
-        (format!("run --input tcp://127.0.0.1:{port}"), "somebody else listens there already"),
-        (format!("run --metrics 127.0.0.1:{port}"), "is the port in use?"),
-        ("run --output file:///nowhere/at/all".to_owned(), "cannot be opened"),
-        ("run --state nowhere/state".to_owned(), "does its folder exist?"),
+        (
+            "run --input tcp://0.0.0.0:9000".to_owned(),
+            "put a TLS proxy in front of it",
+        ),
+        (
+            "run --input tcp://10.1.2.3:9000".to_owned(),
+            "listen on 127.0.0.1:9000",
+        ),
+        (
+            "run --input tcp://[::]:9000".to_owned(),
+            "put a TLS proxy in front of it",
+        ),
+        (
+            "run --metrics 0.0.0.0:9000".to_owned(),
+            "put a TLS proxy in front of it",
+        ),
+        (
+            "run --input udp://127.0.0.1:9000".to_owned(),
+            "expected `-`, `tcp://127.0.0.1:PORT` or `unix:///PATH`",
+        ),
+        (
+            "run --input tcp://somewhere".to_owned(),
+            "expected for example 127.0.0.1:9000",
+        ),
+        (
+            format!("run --input tcp://127.0.0.1:{port}"),
+            "somebody else listens there already",
+        ),
+        (
+            format!("run --metrics 127.0.0.1:{port}"),
+            "is the port in use?",
+        ),
+        (
+            "run --output file:///nowhere/at/all".to_owned(),
+            "cannot be opened",
+        ),
+        (
+            "run --state nowhere/state".to_owned(),
+            "does its folder exist?",
+        ),
     ] {
         let ran = place.run(&arguments, b"{}\n");
-        assert!(ran.code.is_some_and(|code| code != 0) && ran.err.contains(says) && ran.out.is_empty(), "{arguments}: {}", ran.err);
+        assert!(
+            ran.code.is_some_and(|code| code != 0) && ran.err.contains(says) && ran.out.is_empty(),
+            "{arguments}: {}",
+            ran.err
+        );
     }
     // A socket that a killed program left behind is no obstacle; one that is in use is.
     let socket = place.0.path().join("in.sock");
@@ -231,7 +339,11 @@ fn addresses_that_are_refused() {
     let mut first = Running::start(&place, &arguments);
     first.wait_for("listening on");
     let ran = place.run(&arguments, b"");
-    assert!(ran.err.contains("somebody else listens there already"), "{}", ran.err);
+    assert!(
+        ran.err.contains("somebody else listens there already"),
+        "{}",
+        ran.err
+    );
     first.signal("KILL");
     first.end();
     assert!(socket.exists());
@@ -256,19 +368,35 @@ fn clients_that_misbehave() {
     };
     say(b"{\"slow");
     connect().write_all(b"{\"half\":").expect("it reads");
-    connect().write_all(b"{\"text\":\"\xff\xfe\"}\n\xc3\x28\n").expect("it reads");
+    connect()
+        .write_all(b"{\"text\":\"\xff\xfe\"}\n\xc3\x28\n")
+        .expect("it reads");
     for _ in 0..10_000 {
         drop(connect());
     }
     connect().write_all(b"{\"last\":1}\n").expect("it reads");
-    eventually("the last one is out", || lines(&place, "out").iter().any(|line| line == "{\"last\":1}\n"));
+    eventually("the last one is out", || {
+        lines(&place, "out")
+            .iter()
+            .any(|line| line == "{\"last\":1}\n")
+    });
     say(b"\":1}\n");
-    eventually("the slow one is out", || lines(&place, "out").iter().any(|line| line == "{\"slow\":1}\n"));
+    eventually("the slow one is out", || {
+        lines(&place, "out")
+            .iter()
+            .any(|line| line == "{\"slow\":1}\n")
+    });
     running.stop();
     let whole = place.get("out").expect("output");
     let mut got: Vec<&[u8]> = whole.split_inclusive(|byte| *byte == b'\n').collect();
     got.sort();
-    let want: [&[u8]; 5] = [b"{\"half\":\n", b"{\"last\":1}\n", b"{\"slow\":1}\n", b"{\"text\":\"\xff\xfe\"}\n", b"\xc3\x28\n"];
+    let want: [&[u8]; 5] = [
+        b"{\"half\":\n",
+        b"{\"last\":1}\n",
+        b"{\"slow\":1}\n",
+        b"{\"text\":\"\xff\xfe\"}\n",
+        b"\xc3\x28\n",
+    ];
     assert_eq!(got, want);
 }
 
@@ -279,22 +407,48 @@ fn lines_that_are_too_long() {
     let (running, address) = Running::listening(&place, "--max-line 1024");
     let long = format!("{{\"a\":\"{}\"}}\n", "x".repeat(3_000_000));
     let mut stream = TcpStream::connect(&address).expect("TCP");
-    stream.write_all(format!("{{\"first\":1}}\n{long}{{\"then\":1}}\n").as_bytes()).expect("it reads");
-    eventually("all of it", || place.get("out").is_some_and(|bytes| bytes.ends_with(b"{\"then\":1}\n")));
+    stream
+        .write_all(format!("{{\"first\":1}}\n{long}{{\"then\":1}}\n").as_bytes())
+        .expect("it reads");
+    eventually("all of it", || {
+        place
+            .get("out")
+            .is_some_and(|bytes| bytes.ends_with(b"{\"then\":1}\n"))
+    });
     assert!(lines(&place, "out") == ["{\"first\":1}\n", &long, "{\"then\":1}\n"]);
 
     let (head, tail) = long.split_at(1_000_000);
     let before = place.get("out").map_or(0, |bytes| bytes.len());
     stream.write_all(head.as_bytes()).expect("it reads");
-    eventually("its beginning", || place.get("out").is_some_and(|bytes| bytes.len() > before));
+    eventually("its beginning", || {
+        place.get("out").is_some_and(|bytes| bytes.len() > before)
+    });
     let mut other = TcpStream::connect(&address).expect("TCP");
     other.write_all(b"{\"other\":1}\n").expect("it reads");
-    eventually("another's line", || place.get("out").is_some_and(|bytes| bytes.ends_with(b"{\"other\":1}\n")));
+    eventually("another's line", || {
+        place
+            .get("out")
+            .is_some_and(|bytes| bytes.ends_with(b"{\"other\":1}\n"))
+    });
     stream.write_all(tail.as_bytes()).expect("it reads");
-    eventually("the rest", || place.get("out").is_some_and(|bytes| bytes.ends_with(tail.as_bytes())));
+    eventually("the rest", || {
+        place
+            .get("out")
+            .is_some_and(|bytes| bytes.ends_with(tail.as_bytes()))
+    });
     let said = running.stop();
-    assert_eq!(lines(&place, "out")[3..], [format!("{head}\n"), "{\"other\":1}\n".to_owned(), tail.to_owned()]);
-    assert!(said.contains("the line is longer than --max-line") && said.contains("ended here"), "{said}");
+    assert_eq!(
+        lines(&place, "out")[3..],
+        [
+            format!("{head}\n"),
+            "{\"other\":1}\n".to_owned(),
+            tail.to_owned()
+        ]
+    );
+    assert!(
+        said.contains("the line is longer than --max-line") && said.contains("ended here"),
+        "{said}"
+    );
 }
 
 /// An output that takes nothing holds up the input; when it takes again all is there. Told to end while it takes nothing, the
@@ -304,7 +458,9 @@ fn an_output_that_takes_nothing() {
     let place = Place::new();
     let reader = TcpListener::bind("127.0.0.1:0").expect("a port");
     let to = reader.local_addr().expect("it has one");
-    let arguments = format!("run --input tcp://127.0.0.1:0 --output tcp://{to} --metrics 127.0.0.1:0 --drain 2");
+    let arguments = format!(
+        "run --input tcp://127.0.0.1:0 --output tcp://{to} --metrics 127.0.0.1:0 --drain 2"
+    );
     let mut running = Running::start(&place, &arguments);
     let address = running.address();
     let metrics = running.metrics();
@@ -324,9 +480,19 @@ fn an_output_that_takes_nothing() {
     // 120 MB do not fit into all buffers together: the sender is held up, and the program keeps no more than its bounds.
     std::thread::sleep(Duration::from_secs(2));
     assert!(!sender.is_finished(), "the sender was not held up");
-    let status = std::fs::read_to_string(format!("/proc/{}/status", running.child.id())).unwrap_or_default();
-    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
-    assert!(resident.is_none_or(|kib| kib < 200 * 1024), "{resident:?} KiB");
+    let status =
+        std::fs::read_to_string(format!("/proc/{}/status", running.child.id())).unwrap_or_default();
+    let resident = status.lines().find_map(|line| {
+        line.strip_prefix("VmRSS:")?
+            .trim()
+            .strip_suffix(" kB")?
+            .parse::<u64>()
+            .ok()
+    });
+    assert!(
+        resident.is_none_or(|kib| kib < 200 * 1024),
+        "{resident:?} KiB"
+    );
     assert!(metric(&metrics, "psexec_filter_queued_batches").is_some_and(|queued| queued > 0.0));
     let mut got = BufReader::new(stream).lines();
     for n in 0..COUNT {
@@ -346,12 +512,19 @@ fn an_output_that_takes_nothing() {
         std::thread::sleep(LONG);
     });
     stream.write_all(b"{\"again\":1}\n").expect("it reads");
-    assert_eq!(received.recv_timeout(LONG).as_deref(), Ok("{\"again\":1}"), "the first line after the loss");
+    assert_eq!(
+        received.recv_timeout(LONG).as_deref(),
+        Ok("{\"again\":1}"),
+        "the first line after the loss"
+    );
     send(COUNT);
     std::thread::sleep(Duration::from_secs(1));
     running.signal("TERM");
     let (code, said) = running.end();
-    assert!(code == Some(1) && said.contains("the output did not take what was left within 2 s"), "{code:?} {said}");
+    assert!(
+        code == Some(1) && said.contains("the output did not take what was left within 2 s"),
+        "{code:?} {said}"
+    );
 }
 
 /// A line that trickles holds nobody up for long either.
@@ -361,7 +534,9 @@ fn a_long_line_that_trickles() {
     let (running, address) = Running::listening(&place, "--max-line 1024");
     let mut slow = TcpStream::connect(&address).expect("TCP");
     slow.write_all(&[b'x'; 2048]).expect("it reads");
-    eventually("its beginning", || place.get("out").is_some_and(|bytes| bytes.len() >= 2048));
+    eventually("its beginning", || {
+        place.get("out").is_some_and(|bytes| bytes.len() >= 2048)
+    });
     let done = std::sync::atomic::AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -370,8 +545,15 @@ fn a_long_line_that_trickles() {
                 std::thread::sleep(Duration::from_millis(200));
             }
         });
-        TcpStream::connect(&address).expect("TCP").write_all(b"{\"other\":1}\n").expect("it reads");
-        eventually("another's line", || lines(&place, "out").iter().any(|line| line == "{\"other\":1}\n"));
+        TcpStream::connect(&address)
+            .expect("TCP")
+            .write_all(b"{\"other\":1}\n")
+            .expect("it reads");
+        eventually("another's line", || {
+            lines(&place, "out")
+                .iter()
+                .any(|line| line == "{\"other\":1}\n")
+        });
         done.store(true, std::sync::atomic::Ordering::Relaxed);
     });
     running.stop();
@@ -398,7 +580,10 @@ fn told_to_end_by_a_busy_client() {
     for (n, line) in whole.iter().enumerate() {
         assert_eq!(line, &format!("{{\"n\":{n}}}\n"));
     }
-    assert!(format!("{{\"n\":{}}}\n", whole.len()).starts_with(last.trim_end()), "{last}");
+    assert!(
+        format!("{{\"n\":{}}}\n", whole.len()).starts_with(last.trim_end()),
+        "{last}"
+    );
 }
 
 /// Its reader is gone: with an input that has no end that is a fault, and is said.
@@ -407,13 +592,19 @@ fn a_reader_that_is_gone() {
     let place = Place::new();
     let mut command = place.command("run --input tcp://127.0.0.1:0 --state state");
     let (reader, writer) = std::io::pipe().expect("a pipe");
-    command.stdin(Stdio::null()).stdout(writer).stderr(Stdio::piped());
+    command
+        .stdin(Stdio::null())
+        .stdout(writer)
+        .stderr(Stdio::piped());
     let mut running = Running::of(command);
     let address = running.address();
     drop(reader);
     send(&address, &attack()[..1]);
     let (code, said) = running.end();
-    assert!(code == Some(1) && said.contains("nobody reads standard output any more"), "{code:?} {said}");
+    assert!(
+        code == Some(1) && said.contains("nobody reads standard output any more"),
+        "{code:?} {said}"
+    );
     assert!(place.get("state").is_some(), "what was learned is kept");
 }
 
@@ -422,10 +613,23 @@ fn a_reader_that_is_gone() {
 fn a_full_disk_under_the_log() {
     let place = Place::new();
     let mut command = place.command("run --max-line 1024");
-    let full = std::fs::File::options().write(true).open("/dev/full").expect("/dev/full");
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(full).spawn().expect("it starts");
+    let full = std::fs::File::options()
+        .write(true)
+        .open("/dev/full")
+        .expect("/dev/full");
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(full)
+        .spawn()
+        .expect("it starts");
     let input = format!("{{\"a\":\"{}\"}}\n{{}}\n", "x".repeat(5_000));
-    child.stdin.take().expect("piped").write_all(input.as_bytes()).expect("it reads");
+    child
+        .stdin
+        .take()
+        .expect("piped")
+        .write_all(input.as_bytes())
+        .expect("it reads");
     let output = child.wait_with_output().expect("it ends");
     assert!(output.status.code() == Some(1) && output.stdout == input.as_bytes());
 }
@@ -434,15 +638,29 @@ fn a_full_disk_under_the_log() {
 #[test]
 fn what_was_told_is_told_once() {
     let place = Place::new();
-    let arguments = format!("run --input tcp://127.0.0.1:0 --idle 1 --state state --state-interval 1 {}", out(&place));
-    let full = |record: String| record.replacen('{', r#"{"detection":1,"detection_psexec_filter":1,"#, 1);
+    let arguments = format!(
+        "run --input tcp://127.0.0.1:0 --idle 1 --state state --state-interval 1 {}",
+        out(&place)
+    );
+    let full =
+        |record: String| record.replacen('{', r#"{"detection":1,"detection_psexec_filter":1,"#, 1);
     let (host, path) = (Host::new("PC1"), r"C:\Windows\a.exe");
     let mut running = Running::start(&place, &arguments);
     let address = running.address();
-    send(&address, &[full(host.file(0, "System", path)), full(host.start(100, 20, path))]);
+    send(
+        &address,
+        &[
+            full(host.file(0, "System", path)),
+            full(host.start(100, 20, path)),
+        ],
+    );
     eventually("a third line", || lines(&place, "out").len() == 3);
     let other = place.run(&arguments, b"");
-    assert!(other.code == Some(1) && other.err.contains("another program keeps its state there"), "{}", other.err);
+    assert!(
+        other.code == Some(1) && other.err.contains("another program keeps its state there"),
+        "{}",
+        other.err
+    );
     running.stop();
     let mut again = Running::start(&place, &arguments);
     again.wait_for("went on from the state");
@@ -455,13 +673,22 @@ fn what_was_told_is_told_once() {
 #[test]
 fn a_full_disk() {
     let place = Place::new();
-    let mut running = Running::start(&place, "run --input tcp://127.0.0.1:0 --output file:///dev/full --drain 1");
+    let mut running = Running::start(
+        &place,
+        "run --input tcp://127.0.0.1:0 --output file:///dev/full --drain 1",
+    );
     let address = running.address();
-    TcpStream::connect(&address).expect("TCP").write_all(b"{}\n").expect("it reads");
+    TcpStream::connect(&address)
+        .expect("TCP")
+        .write_all(b"{}\n")
+        .expect("it reads");
     running.wait_for("file:///dev/full: takes nothing");
     running.signal("TERM");
     let (code, said) = running.end();
-    assert!(code == Some(1) && said.contains("did not take what was left"), "{code:?} {said}");
+    assert!(
+        code == Some(1) && said.contains("did not take what was left"),
+        "{code:?} {said}"
+    );
 
     // The snapshot is written beside its place first: there the disk is full.
     std::os::unix::fs::symlink("/dev/full", place.0.path().join("state.new")).expect("a link");
@@ -474,13 +701,18 @@ fn a_full_disk() {
     drop(stream);
     running.signal("TERM");
     let (code, said) = running.end();
-    assert!(code == Some(1) && said.contains("the last snapshot could not be written"), "{code:?} {said}");
+    assert!(
+        code == Some(1) && said.contains("the last snapshot could not be written"),
+        "{code:?} {said}"
+    );
 }
 
 /// The attack of the tests below: several techniques' worth of records of one host, with repeats that fold.
 fn attack() -> Vec<String> {
     let host = Host::new("PC1");
-    (0..4u32).flat_map(|run| host.psexec(i64::from(run) * 10_000, 20 + run, "10.0.0.5")).collect()
+    (0..4u32)
+        .flat_map(|run| host.psexec(i64::from(run) * 10_000, 20 + run, "10.0.0.5"))
+        .collect()
 }
 
 fn send(address: &str, records: &[String]) {
@@ -496,18 +728,29 @@ fn a_kill_and_what_was_not_acknowledged() {
     let whole = Place::new();
     let records = attack();
     let text: String = records.iter().map(|record| format!("{record}\n")).collect();
-    std::fs::write(whole.0.path().join("out"), whole.run("run", text.as_bytes()).good()).expect("written");
+    std::fs::write(
+        whole.0.path().join("out"),
+        whole.run("run", text.as_bytes()).good(),
+    )
+    .expect("written");
     let want = ids(&whole, "out");
     assert!(!want.is_empty());
     for cut in [3, records.len() / 2] {
         let place = Place::new();
-        let arguments = format!("run --input tcp://127.0.0.1:0 --state state --state-interval 1 {}", out(&place));
+        let arguments = format!(
+            "run --input tcp://127.0.0.1:0 --state state --state-interval 1 {}",
+            out(&place)
+        );
         let mut first = Running::start(&place, &arguments);
         let address = first.address();
         send(&address, &records[..cut]);
         eventually("they are out", || lines(&place, "out").len() == cut);
         // A snapshot that was begun after that; each line asks for one.
-        let saved = || std::fs::metadata(place.0.path().join("state")).and_then(|data| data.modified()).ok();
+        let saved = || {
+            std::fs::metadata(place.0.path().join("state"))
+                .and_then(|data| data.modified())
+                .ok()
+        };
         let out_at = saved();
         let mut nudges = 0;
         eventually("a snapshot", || {
@@ -516,7 +759,9 @@ fn a_kill_and_what_was_not_acknowledged() {
             std::thread::sleep(Duration::from_millis(100));
             nudges > 12 && saved() > out_at
         });
-        eventually("they are out", || lines(&place, "out").len() == cut + nudges);
+        eventually("they are out", || {
+            lines(&place, "out").len() == cut + nudges
+        });
         first.signal("KILL");
         first.end();
         let mut second = Running::start(&place, &arguments);
@@ -524,7 +769,9 @@ fn a_kill_and_what_was_not_acknowledged() {
         second.wait_for("went on from the state in state");
         let again = &records[cut.saturating_sub(5)..];
         send(&address, again);
-        eventually("they are out", || lines(&place, "out").len() == cut + nudges + again.len());
+        eventually("they are out", || {
+            lines(&place, "out").len() == cut + nudges + again.len()
+        });
         second.stop();
         assert_eq!(ids(&place, "out"), want, "cut at {cut}");
     }
@@ -534,7 +781,10 @@ fn a_kill_and_what_was_not_acknowledged() {
 #[test]
 fn told_to_end_it_writes_what_came_and_remembers() {
     let place = Place::new();
-    let arguments = format!("run --input tcp://127.0.0.1:0 --state state {}", out(&place));
+    let arguments = format!(
+        "run --input tcp://127.0.0.1:0 --state state {}",
+        out(&place)
+    );
     let records = attack();
     let mut sent = 0;
     for record in records.chunks(records.len().div_ceil(4)) {
@@ -553,28 +803,52 @@ fn told_to_end_it_writes_what_came_and_remembers() {
 #[test]
 fn state_that_is_refused() {
     let place = Place::new();
-    let arguments = format!("run --input tcp://127.0.0.1:0 --state state {}", out(&place));
+    let arguments = format!(
+        "run --input tcp://127.0.0.1:0 --state state {}",
+        out(&place)
+    );
     let mut running = Running::start(&place, &arguments);
     let address = running.address();
     send(&address, &attack()[..2]);
     running.stop();
     let good = String::from_utf8(place.get("state").expect("state")).expect("UTF-8");
     let crc = |body: &str| crc32fast::hash(body.as_bytes());
-    let body = good.split_once('\n').expect("a head").1.replacen(r#""state":1"#, r#""state":99"#, 1);
-    let other = format!("{{\"psexec_filter_state\":1,\"pieces\":{},\"crc32\":{}}}\n{body}", body.lines().count(), crc(&body));
+    let body =
+        good.split_once('\n')
+            .expect("a head")
+            .1
+            .replacen(r#""state":1"#, r#""state":99"#, 1);
+    let other = format!(
+        "{{\"psexec_filter_state\":1,\"pieces\":{},\"crc32\":{}}}\n{body}",
+        body.lines().count(),
+        crc(&body)
+    );
     for (bytes, says) in [
         (good[..good.len() - 30].to_owned(), "is damaged"),
         (good.replace("PC1", "PC2"), "is damaged: its checksum"),
-        ("hello".to_owned(), "is damaged: it does not begin like a state file"),
-        (good.replacen("\"psexec_filter_state\":1", "\"psexec_filter_state\":7", 1), "is of form 7, from another version"),
+        (
+            "hello".to_owned(),
+            "is damaged: it does not begin like a state file",
+        ),
+        (
+            good.replacen("\"psexec_filter_state\":1", "\"psexec_filter_state\":7", 1),
+            "is of form 7, from another version",
+        ),
         (other, "it was saved by another version"),
     ] {
         place.put("state", &bytes);
         let mut running = Running::start(&place, &arguments);
         running.wait_for(says);
         running.stop();
-        assert_eq!(place.get("state.refused").as_deref(), Some(bytes.as_bytes()), "{says}");
-        assert!(place.get("state").is_none(), "{says}: nothing came, so nothing is saved");
+        assert_eq!(
+            place.get("state.refused").as_deref(),
+            Some(bytes.as_bytes()),
+            "{says}"
+        );
+        assert!(
+            place.get("state").is_none(),
+            "{says}: nothing came, so nothing is saved"
+        );
     }
 }
 
@@ -607,9 +881,16 @@ fn when_nothing_comes_alerts_go_without_a_record() {
     let place = Place::new();
     let (running, address) = Running::listening(&place, "--idle 1");
     let host = Host::new("PC1");
-    let full = |record: String| record.replacen('{', r#"{"detection":1,"detection_psexec_filter":1,"#, 1);
+    let full =
+        |record: String| record.replacen('{', r#"{"detection":1,"detection_psexec_filter":1,"#, 1);
     let path = r"C:\Windows\a.exe";
-    send(&address, &[full(host.file(0, "System", path)), full(host.start(100, 20, path))]);
+    send(
+        &address,
+        &[
+            full(host.file(0, "System", path)),
+            full(host.start(100, 20, path)),
+        ],
+    );
     eventually("a third line", || lines(&place, "out").len() == 3);
     let alert: Value = serde_json::from_str(&lines(&place, "out")[2]).expect("JSON");
     assert_eq!(alert["detection"]["kind"], "alert");
@@ -636,7 +917,10 @@ fn a_module_that_hangs_or_dies() {
     place.put("m.wasm", wat::parse_str(module).expect("good WAT"));
     let input = "{\"a\":1}\n{\"L\":1}\n{\"b\":1}\n{\"T\":1}\n{\"c\":1}\n{\"G\":1}\n";
     let ran = place.run("run --module m.wasm --call-deadline 100", input.as_bytes());
-    assert_eq!((ran.code, String::from_utf8_lossy(&ran.out).as_ref()), (Some(1), input));
+    assert_eq!(
+        (ran.code, String::from_utf8_lossy(&ran.out).as_ref()),
+        (Some(1), input)
+    );
     for says in [
         "stdin:2: passed on unexamined: the module died in a call (it took longer than it may)",
         "stdin:4: passed on unexamined: the module died in a call (",

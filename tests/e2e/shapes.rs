@@ -30,7 +30,13 @@ fn shapes() -> Vec<(String, Vec<String>)> {
         .map(|entry| {
             let path = entry.expect("readable").path();
             let text = std::fs::read_to_string(&path).expect("UTF-8");
-            (path.file_stem().expect("a name").to_string_lossy().into_owned(), text.lines().map(str::to_owned).collect())
+            (
+                path.file_stem()
+                    .expect("a name")
+                    .to_string_lossy()
+                    .into_owned(),
+                text.lines().map(str::to_owned).collect(),
+            )
         })
         .collect();
     shapes.sort();
@@ -44,7 +50,9 @@ fn every_shape_gives_the_same_alert() {
     for (shape, records) in shapes {
         for (engine, mut module) in engines(module()) {
             let alerts = alerts(&mut *module, &records);
-            let [alert] = &alerts[..] else { panic!("{shape} on {engine}: {} alerts", alerts.len()) };
+            let [alert] = &alerts[..] else {
+                panic!("{shape} on {engine}: {} alerts", alerts.len())
+            };
             let (first_seen, time_zone) = first_seen(&shape);
             let told = json!({
                 "kind": alert["kind"], "chain": alert["chain"], "revision": alert["revision"], "severity": alert["severity"],
@@ -74,14 +82,30 @@ fn every_shape_gives_the_same_alert() {
 fn the_order_of_arrival_does_not_matter_in_any_shape() {
     for (shape, records) in shapes() {
         for (engine, mut module) in engines(module()) {
-            for (round, order) in [[3, 2, 1, 0], [2, 3, 0, 1], [1, 0, 3, 2]].into_iter().enumerate() {
+            for (round, order) in [[3, 2, 1, 0], [2, 3, 0, 1], [1, 0, 3, 2]]
+                .into_iter()
+                .enumerate()
+            {
                 // A host of its own each time, in the same instance.
                 let host = format!("WS9{round}.corp.example");
-                let reordered: Vec<String> = order.iter().map(|index| records[*index].replace("WS01.corp.example", &host)).collect();
+                let reordered: Vec<String> = order
+                    .iter()
+                    .map(|index| records[*index].replace("WS01.corp.example", &host))
+                    .collect();
                 let alerts = alerts(&mut *module, &reordered);
-                let last = alerts.last().unwrap_or_else(|| panic!("{shape} on {engine}: no alert"));
-                let told = (&last["severity"], &last["source"]["ip"], &last["host"]["name"]);
-                assert_eq!(told, (&json!("critical"), &json!("10.0.0.5"), &Value::from(host)), "{shape} on {engine}");
+                let last = alerts
+                    .last()
+                    .unwrap_or_else(|| panic!("{shape} on {engine}: no alert"));
+                let told = (
+                    &last["severity"],
+                    &last["source"]["ip"],
+                    &last["host"]["name"],
+                );
+                assert_eq!(
+                    told,
+                    (&json!("critical"), &json!("10.0.0.5"), &Value::from(host)),
+                    "{shape} on {engine}"
+                );
             }
         }
     }

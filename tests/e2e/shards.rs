@@ -17,7 +17,11 @@ fn note(incidents: &mut Incidents, alert: &Value) {
 /// The host of a record as a shipper would tell it, without knowing our shapes.
 fn shard(record: &str) -> usize {
     let record: Value = serde_json::from_str(record).expect("JSON");
-    let host = HOST_PATHS.iter().find_map(|path| record.pointer(path).and_then(Value::as_str)).unwrap_or_default().to_lowercase();
+    let host = HOST_PATHS
+        .iter()
+        .find_map(|path| record.pointer(path).and_then(Value::as_str))
+        .unwrap_or_default()
+        .to_lowercase();
     let first = host.split('.').next().unwrap_or_default();
     first.bytes().map(usize::from).sum::<usize>() % SHARDS
 }
@@ -42,11 +46,17 @@ fn eight_filters_find_what_one_finds() {
         for alert in one.flush().expect("flush") {
             note(&mut whole, &serde_json::from_str(&alert).expect("JSON"));
         }
-        for alert in many.iter_mut().flat_map(|engine| engine.flush().expect("flush")) {
+        for alert in many
+            .iter_mut()
+            .flat_map(|engine| engine.flush().expect("flush"))
+        {
             note(&mut parts, &serde_json::from_str(&alert).expect("JSON"));
         }
         assert_eq!(parts, whole, "{}", path.display());
         found += whole.len();
     }
-    assert!(found > 0 || corpus_files().is_empty(), "a test that finds nothing shows nothing");
+    assert!(
+        found > 0 || corpus_files().is_empty(),
+        "a test that finds nothing shows nothing"
+    );
 }

@@ -17,11 +17,19 @@ fn attacks() -> Vec<String> {
         let (host, at) = (Host::new(name), n as i64 * 30_000);
         records.push(host.connection(at, ATTACKER));
         for run in 0..3u32 {
-            let (path, at) = (r"C:\Windows\PSEXESVC.exe", at + 1_000 + i64::from(run) * 5_000);
+            let (path, at) = (
+                r"C:\Windows\PSEXESVC.exe",
+                at + 1_000 + i64::from(run) * 5_000,
+            );
             records.push(host.file(at, "System", path));
             records.extend(host.new_service(at + 50, "PSEXESVC", path));
             records.push(host.start(at + 100, 20 + run, path));
-            records.push(host.process(at + 200, (40 + run, CMD, "cmd"), (20 + run, path), (r"CORP\alice", "0x5e1f2")));
+            records.push(host.process(
+                at + 200,
+                (40 + run, CMD, "cmd"),
+                (20 + run, path),
+                (r"CORP\alice", "0x5e1f2"),
+            ));
             let command = r"cmd.exe /Q /c whoami 1> \\127.0.0.1\ADMIN$\__1556656369.7 2>&1";
             records.push(host.wmi(at + 2_000, 60 + run, CMD, command, "0x1d313d"));
         }
@@ -44,9 +52,16 @@ fn a_restart_changes_nothing_of_what_is_told() {
         assert!(whole.len() > 6, "{whole:?}");
         for cut in (0..=records.len()).step_by(step) {
             let (mut first, mut second) = (engine(), engine());
-            let mut told: Vec<Value> = records[..cut].iter().filter_map(|record| call(&mut *first, record)).collect();
+            let mut told: Vec<Value> = records[..cut]
+                .iter()
+                .filter_map(|record| call(&mut *first, record))
+                .collect();
             assert!(save_and_restore(&mut *first, &mut *second));
-            assert_eq!(first.save().expect("again").len(), second.save().expect("its own").len(), "cut at {cut}");
+            assert_eq!(
+                first.save().expect("again").len(),
+                second.save().expect("its own").len(),
+                "cut at {cut}"
+            );
             told.extend(alerts(&mut *second, &records[cut..]));
             assert_eq!(told, whole, "cut at {cut}");
         }
@@ -57,12 +72,20 @@ fn a_restart_changes_nothing_of_what_is_told() {
 #[test]
 fn what_is_sent_again_is_no_other_incident() {
     let records = attacks();
-    let ids = |alerts: &[Value]| alerts.iter().map(|alert| alert["id"].to_string()).collect::<std::collections::BTreeSet<_>>();
+    let ids = |alerts: &[Value]| {
+        alerts
+            .iter()
+            .map(|alert| alert["id"].to_string())
+            .collect::<std::collections::BTreeSet<_>>()
+    };
     let mut engine = wasmtime(module());
     let whole = ids(&alerts(&mut *engine, &records));
     for cut in (0..records.len()).step_by(3) {
         let (mut first, mut second) = (wasmtime(module()), wasmtime(module()));
-        let mut told: Vec<Value> = records[..cut].iter().filter_map(|record| call(&mut *first, record)).collect();
+        let mut told: Vec<Value> = records[..cut]
+            .iter()
+            .filter_map(|record| call(&mut *first, record))
+            .collect();
         assert!(save_and_restore(&mut *first, &mut *second));
         // The last ones once more, and more that the snapshot does not have.
         told.extend(alerts(&mut *second, &records[cut.saturating_sub(12)..]));
@@ -73,13 +96,25 @@ fn what_is_sent_again_is_no_other_incident() {
 /// A policy with smaller limits takes what fits into them; one with other names takes all.
 #[test]
 fn state_goes_into_another_policy() {
-    for (policy, fits) in [("[limits]\nhosts = 1", false), ("[limits]\nevidence_per_host = 16\nincidents_per_host = 1", true), ("", true)] {
+    for (policy, fits) in [
+        ("[limits]\nhosts = 1", false),
+        (
+            "[limits]\nevidence_per_host = 16\nincidents_per_host = 1",
+            true,
+        ),
+        ("", true),
+    ] {
         let mut first = wasmtime(module());
         alerts(&mut *first, &attacks());
         let mut second = wasmtime(&module_with(policy));
         assert!(save_and_restore(&mut *first, &mut *second), "{policy}");
-        let stats: Value = serde_json::from_str(&second.stats().expect("stats").expect("some")).expect("JSON");
-        assert_eq!(stats["hosts"].as_u64(), Some(if fits { 2 } else { 1 }), "{policy}: {stats}");
+        let stats: Value =
+            serde_json::from_str(&second.stats().expect("stats").expect("some")).expect("JSON");
+        assert_eq!(
+            stats["hosts"].as_u64(),
+            Some(if fits { 2 } else { 1 }),
+            "{policy}: {stats}"
+        );
     }
 }
 
@@ -92,8 +127,23 @@ fn what_is_no_state_is_refused() {
         let before = engine.save().expect("state");
         let other = before[0].replacen(r#""state":1"#, r#""state":2"#, 1);
         assert_ne!(other, before[0]);
-        for piece in ["", "{}", "[1]", "null", "{\"name\":\"x\",\"host\":{}}", "\u{0}", &"[".repeat(100_000), &other, &before[1][..200]] {
-            assert_eq!(engine.restore(&[piece.to_owned()]), Ok(false), "{name}: {}", &piece[..piece.len().min(40)]);
+        for piece in [
+            "",
+            "{}",
+            "[1]",
+            "null",
+            "{\"name\":\"x\",\"host\":{}}",
+            "\u{0}",
+            &"[".repeat(100_000),
+            &other,
+            &before[1][..200],
+        ] {
+            assert_eq!(
+                engine.restore(&[piece.to_owned()]),
+                Ok(false),
+                "{name}: {}",
+                &piece[..piece.len().min(40)]
+            );
         }
         assert_eq!(engine.save().expect("state"), before, "{name}");
     }
@@ -105,7 +155,13 @@ struct Mortal(Box<dyn Engine>);
 const DIE: &[u8] = b"die";
 
 impl Engine for Mortal {
-    fn call(&mut self, tag: &str, seconds: u32, nanoseconds: u32, record: &[u8]) -> Result<Answer, CallError> {
+    fn call(
+        &mut self,
+        tag: &str,
+        seconds: u32,
+        nanoseconds: u32,
+        record: &[u8],
+    ) -> Result<Answer, CallError> {
         if record == DIE {
             return Err(CallError::Trap("told to".to_owned()));
         }
@@ -130,20 +186,49 @@ impl Engine for Mortal {
 fn a_module_that_dies_goes_on_from_its_snapshot() {
     let metrics = Arc::new(Metrics::new());
     let start = || -> Result<Box<dyn Engine>, String> { Ok(Box::new(Mortal(wasmtime(module())))) };
-    let load = move || Ok(Loaded { engine: start()?, key: "detection".to_owned(), again: Box::new(start) });
+    let load = move || {
+        Ok(Loaded {
+            engine: start()?,
+            key: "detection".to_owned(),
+            again: Box::new(start),
+        })
+    };
     let mut examiner = Examiner::new(Box::new(load), Arc::clone(&metrics)).expect("it loads");
     let host = Host::new("PC1");
     let path = r"C:\Windows\a.exe";
-    assert!(matches!(examiner.examine(host.file(0, "System", path).as_bytes()), Verdict::Unchanged));
+    assert!(matches!(
+        examiner.examine(host.file(0, "System", path).as_bytes()),
+        Verdict::Unchanged
+    ));
     examiner.save().expect("a snapshot");
     for _ in 0..3 {
         assert!(matches!(examiner.examine(DIE), Verdict::Unexamined(_)));
     }
     assert_eq!(metrics.restarts.get(), 3);
-    assert!(matches!(examiner.examine(host.start(100, 20, path).as_bytes()), Verdict::Changed(..)), "the file is remembered");
+    assert!(
+        matches!(
+            examiner.examine(host.start(100, 20, path).as_bytes()),
+            Verdict::Changed(..)
+        ),
+        "the file is remembered"
+    );
     // Module and policy are read again, and it is remembered still.
     examiner.reload().expect("it loads");
-    let again = examiner.examine(host.process(300, (30, CMD, "cmd"), (20, path), (r"CORP\alice", "0x5e1f2")).as_bytes());
+    let again = examiner.examine(
+        host.process(
+            300,
+            (30, CMD, "cmd"),
+            (20, path),
+            (r"CORP\alice", "0x5e1f2"),
+        )
+        .as_bytes(),
+    );
     assert!(!matches!(again, Verdict::Unexamined(_)));
-    assert!(examiner.save().expect("state").iter().any(|piece| piece.contains("a.exe")));
+    assert!(
+        examiner
+            .save()
+            .expect("state")
+            .iter()
+            .any(|piece| piece.contains("a.exe"))
+    );
 }

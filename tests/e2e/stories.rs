@@ -4,7 +4,15 @@ use psexec_filter_tests::{Host, alerts, counter, engines, module, policy_engine}
 use serde_json::{Value, json};
 
 fn severities(alerts: &[Value]) -> Vec<(&str, u64)> {
-    alerts.iter().map(|alert| (alert["severity"].as_str().unwrap_or("?"), alert["repeat"].as_u64().unwrap_or(999))).collect()
+    alerts
+        .iter()
+        .map(|alert| {
+            (
+                alert["severity"].as_str().unwrap_or("?"),
+                alert["repeat"].as_u64().unwrap_or(999),
+            )
+        })
+        .collect()
 }
 
 /// PsExec used on the own machine for SYSTEM: the file is written by PsExec itself, and it connects to its own pipe.
@@ -16,7 +24,11 @@ fn local_use_is_low_and_not_lateral() {
         records[0] = host.file(0, r"C:\tools\PsExec64.exe", r"C:\Windows\PSEXESVC.exe");
         let alerts = alerts(&mut *module, &records);
         assert_eq!(severities(&alerts), [("low", 0)], "{engine}");
-        assert_eq!((&alerts[0]["lateral"], &alerts[0]["source"]), (&json!(false), &Value::Null), "{engine}");
+        assert_eq!(
+            (&alerts[0]["lateral"], &alerts[0]["source"]),
+            (&json!(false), &Value::Null),
+            "{engine}"
+        );
     }
 }
 
@@ -43,11 +55,31 @@ fn an_installer_on_a_busy_server_is_low() {
 fn any_name_and_any_folder() {
     for (engine, mut module) in engines(module()) {
         for (number, (written, command, started)) in [
-            (r"C:\Windows\xKjQrT.exe", r"%systemroot%\xKjQrT.exe", r"C:\WINDOWS\XKJQRT.EXE"),
-            (r"C:\Windows\Temp\svc.exe", r"\??\C:\Windows\Temp\svc.exe", r"\\?\C:\Windows\Temp\svc.exe"),
-            (r"C:\Shares\drop\a.exe", r"C:\Shares\drop\a.exe -k", r"C:\Shares\drop\a.exe"),
-            (r"\Device\HarddiskVolume3\Windows\b.exe", r"\\PC1\ADMIN$\b.exe", r"C:\Windows\b.exe"),
-            (r"C:\Windows\c.dat", r"C:\Windows\c.dat", r"C:\Windows\c.dat"),
+            (
+                r"C:\Windows\xKjQrT.exe",
+                r"%systemroot%\xKjQrT.exe",
+                r"C:\WINDOWS\XKJQRT.EXE",
+            ),
+            (
+                r"C:\Windows\Temp\svc.exe",
+                r"\??\C:\Windows\Temp\svc.exe",
+                r"\\?\C:\Windows\Temp\svc.exe",
+            ),
+            (
+                r"C:\Shares\drop\a.exe",
+                r"C:\Shares\drop\a.exe -k",
+                r"C:\Shares\drop\a.exe",
+            ),
+            (
+                r"\Device\HarddiskVolume3\Windows\b.exe",
+                r"\\PC1\ADMIN$\b.exe",
+                r"C:\Windows\b.exe",
+            ),
+            (
+                r"C:\Windows\c.dat",
+                r"C:\Windows\c.dat",
+                r"C:\Windows\c.dat",
+            ),
         ]
         .into_iter()
         .enumerate()
@@ -59,9 +91,19 @@ fn any_name_and_any_folder() {
                 host.start(80, 7, started),
                 host.connection(1_500, "10.55.1.77"),
             ];
-            let last = alerts(&mut *module, &records).pop().unwrap_or_else(|| panic!("{written}: no alert on {engine}"));
-            let told = (&last["severity"], &last["service"]["name"], &last["process"]["executable"]);
-            assert_eq!(told, (&json!("critical"), &json!("xyz"), &json!(started)), "{written} on {engine}");
+            let last = alerts(&mut *module, &records)
+                .pop()
+                .unwrap_or_else(|| panic!("{written}: no alert on {engine}"));
+            let told = (
+                &last["severity"],
+                &last["service"]["name"],
+                &last["process"]["executable"],
+            );
+            assert_eq!(
+                told,
+                (&json!("critical"), &json!("xyz"), &json!(started)),
+                "{written} on {engine}"
+            );
         }
     }
 }
@@ -71,11 +113,22 @@ fn any_name_and_any_folder() {
 fn repeats_are_counted_and_told_ever_less_often() {
     for (engine, mut module) in engines(module()) {
         let host = Host::new("PC1");
-        let records: Vec<String> = (0..150).flat_map(|n| host.psexec(i64::from(n) * 20_000, 100 + n, "10.55.1.77")).collect();
+        let records: Vec<String> = (0..150)
+            .flat_map(|n| host.psexec(i64::from(n) * 20_000, 100 + n, "10.55.1.77"))
+            .collect();
         let alerts = alerts(&mut *module, &records);
-        let told = [("high", 0), ("critical", 0), ("critical", 1), ("critical", 10), ("critical", 100)];
+        let told = [
+            ("high", 0),
+            ("critical", 0),
+            ("critical", 1),
+            ("critical", 10),
+            ("critical", 100),
+        ];
         assert_eq!(severities(&alerts), told, "{engine}");
-        assert!(alerts.iter().all(|alert| alert["id"] == alerts[0]["id"]), "{engine}");
+        assert!(
+            alerts.iter().all(|alert| alert["id"] == alerts[0]["id"]),
+            "{engine}"
+        );
         assert!(counter(&mut *module, "suppressed") >= 100, "{engine}");
     }
 }
@@ -88,7 +141,10 @@ fn a_repeat_after_the_suppression_time_is_a_new_incident() {
         let mut records = host.psexec(0, 7, "10.55.1.77");
         records.extend(host.psexec(302_000, 8, "10.55.1.77"));
         let alerts = alerts(&mut *module, &records);
-        let first: Vec<&Value> = alerts.iter().filter(|alert| alert["revision"] == 1).collect();
+        let first: Vec<&Value> = alerts
+            .iter()
+            .filter(|alert| alert["revision"] == 1)
+            .collect();
         assert_eq!(first.len(), 2, "{engine}");
         assert_ne!(first[0]["id"], first[1]["id"], "{engine}");
         assert!(alerts.iter().all(|alert| alert["repeat"] == 0), "{engine}");
@@ -101,9 +157,17 @@ fn records_delivered_twice_change_nothing() {
     for (engine, mut module) in engines(module()) {
         let records = Host::new("PC1").psexec(0, 7, "10.55.1.77");
         let once = alerts(&mut *module, &records);
-        assert_eq!(once.last().map(|alert| &alert["severity"]), Some(&json!("critical")), "{engine}");
+        assert_eq!(
+            once.last().map(|alert| &alert["severity"]),
+            Some(&json!("critical")),
+            "{engine}"
+        );
         for _ in 0..3 {
-            assert_eq!(alerts(&mut *module, &records), Vec::<Value>::new(), "{engine}");
+            assert_eq!(
+                alerts(&mut *module, &records),
+                Vec::<Value>::new(),
+                "{engine}"
+            );
         }
         assert_eq!(counter(&mut *module, "evidence_duplicate"), 15, "{engine}");
     }
@@ -120,10 +184,18 @@ fn hosts_are_apart() {
             two.service(40, "PSEXESVC", r"%SystemRoot%\PSEXESVC.exe"),
             two.start(80, 7, r"C:\Windows\PSEXESVC.exe"),
         ];
-        assert_eq!(alerts(&mut *module, &records), Vec::<Value>::new(), "{engine}");
+        assert_eq!(
+            alerts(&mut *module, &records),
+            Vec::<Value>::new(),
+            "{engine}"
+        );
         // The same machine by its short and its full name, in another case, is one.
         let started = Host::new("pc1.corp.example").start(80, 7, r"C:\Windows\PSEXESVC.exe");
-        assert_eq!(severities(&alerts(&mut *module, &[started])), [("high", 0)], "{engine}");
+        assert_eq!(
+            severities(&alerts(&mut *module, &[started])),
+            [("high", 0)],
+            "{engine}"
+        );
     }
 }
 
@@ -138,13 +210,20 @@ fn ids_are_the_same_in_another_instance() {
                 records.extend(Host::new("PC2").psexec(0, 7, "10.55.1.77"));
                 told.push(Value::from(alerts(&mut *module, &records)));
             }
-            assert!(told.windows(2).all(|pair| pair[0] == pair[1]), "the engines differ");
+            assert!(
+                told.windows(2).all(|pair| pair[0] == pair[1]),
+                "the engines differ"
+            );
             told
         })
         .collect();
     assert_eq!(both[0], both[1]);
-    let ids: std::collections::BTreeSet<&str> =
-        both[0][0].as_array().expect("alerts").iter().filter_map(|alert| alert["id"].as_str()).collect();
+    let ids: std::collections::BTreeSet<&str> = both[0][0]
+        .as_array()
+        .expect("alerts")
+        .iter()
+        .filter_map(|alert| alert["id"].as_str())
+        .collect();
     assert_eq!(ids.len(), 2, "one id a host");
 }
 
@@ -161,7 +240,11 @@ fn what_is_allowed_is_still_told_but_informational() {
         let last = alerts.last().cloned().unwrap_or_default();
         json!([last["severity"], last["status"], last["reason"]])
     };
-    let allowed = json!(["informational", "allowed", "software deployment, ticket 4711"]);
+    let allowed = json!([
+        "informational",
+        "allowed",
+        "software deployment, ticket 4711"
+    ]);
     let raised = json!(["critical", null, null]);
     for (host, ms, source, want) in [
         ("PC1", 0, "10.55.1.77", &allowed),
@@ -170,10 +253,18 @@ fn what_is_allowed_is_still_told_but_informational() {
         ("PC1", 1_800_000, "fd00::77", &allowed),
     ] {
         let records = Host::new(host).psexec(ms, 7, source);
-        assert_eq!(&told(alerts(&mut *module, &records)), want, "{host} from {source} on {engine}");
+        assert_eq!(
+            &told(alerts(&mut *module, &records)),
+            want,
+            "{host} from {source} on {engine}"
+        );
     }
     // One candidate that is not allowed is enough: it may have been the one.
     let mut records = Host::new("PC1").psexec(2_700_000, 9, "10.55.1.77");
     records.push(Host::new("PC1").connection(2_702_000, "10.99.1.1"));
-    assert_eq!(told(alerts(&mut *module, &records)), raised, "{engine}: one of two candidates");
+    assert_eq!(
+        told(alerts(&mut *module, &records)),
+        raised,
+        "{engine}: one of two candidates"
+    );
 }

@@ -1,6 +1,8 @@
 //! Each technique as each tool leaves it on the target, reconstructed from the tools' sources.
 
-use psexec_filter_tests::{CMD, Host, POWERSHELL, SERVICES, SYSTEM, WMI, alerts, engines, module, policy_engine, told};
+use psexec_filter_tests::{
+    CMD, Host, POWERSHELL, SERVICES, SYSTEM, WMI, alerts, engines, module, policy_engine, told,
+};
 use serde_json::{Value, json};
 
 const ATTACKER: &str = "10.55.1.77";
@@ -14,7 +16,11 @@ fn expanded(command: &str) -> String {
         ("%TEMP%", r"C:\Windows\TEMP"),
         ("%SYSTEMDRIVE%", "C:"),
     ];
-    variables.iter().fold(command.to_owned(), |line, (name, value)| line.replace(name, value))
+    variables
+        .iter()
+        .fold(command.to_owned(), |line, (name, value)| {
+            line.replace(name, value)
+        })
 }
 
 /// Service commands by tool and version. A service is made, started and deleted for each.
@@ -47,7 +53,10 @@ const SERVICE_COMMANDS: &[(&str, &str)] = &[
         "Metasploit psexec, powershell",
         r#"%COMSPEC% /b /c start /b /min powershell.exe -nop -w hidden -noni -c "if([IntPtr]::Size -eq 4){1}""#,
     ),
-    ("Cobalt Strike psexec_psh", r"%COMSPEC% /b /c start /b /min powershell -nop -w hidden -encodedcommand JABzAD0ATgBlAHcA"),
+    (
+        "Cobalt Strike psexec_psh",
+        r"%COMSPEC% /b /c start /b /min powershell -nop -w hidden -encodedcommand JABzAD0ATgBlAHcA",
+    ),
     (
         "Empire Invoke-PSExec",
         r"%COMSPEC% /C start /b C:\Windows\System32\WindowsPowershell\v1.0\powershell -noP -sta -w 1 -enc SQBmACgAJABQAFMA",
@@ -62,20 +71,32 @@ fn smbexec_by_every_tool() {
             let mut records = host.new_service(0, "BTOBTO", &command.replace('%', "%%"));
             records.push(host.command(60, 7, &expanded(command)));
             records.push(host.service_value(300, "BTOBTO", "Start", "DWORD (0x00000004)"));
-            assert_eq!(told(&alerts(&mut *module, &records)), ["smbexec high"], "{tool} on {engine}, no connection logged");
+            assert_eq!(
+                told(&alerts(&mut *module, &records)),
+                ["smbexec high"],
+                "{tool} on {engine}, no connection logged"
+            );
             records.push(host.connection(1_560, ATTACKER));
             let all = alerts(&mut *module, &records);
             assert_eq!(told(&all), ["smbexec critical"], "{tool} on {engine}");
             let last = all.last().expect("an alert");
             assert_eq!(
-                (&last["source"]["ip"], &last["lateral"], &last["service"]["name"]),
+                (
+                    &last["source"]["ip"],
+                    &last["lateral"],
+                    &last["service"]["name"]
+                ),
                 (&json!(ATTACKER), &json!(true), &json!("BTOBTO"))
             );
         }
         // Where event 13 is not logged the command alone is still told.
         for (engine, mut module) in engines(module()) {
             let line = Host::new("PC1").command(60, 7, &expanded(command));
-            assert_eq!(told(&alerts(&mut *module, &[line])), ["smbexec medium"], "{tool} on {engine}, no service logged");
+            assert_eq!(
+                told(&alerts(&mut *module, &[line])),
+                ["smbexec medium"],
+                "{tool} on {engine}, no service logged"
+            );
         }
     }
 }
@@ -93,7 +114,11 @@ fn the_output_of_smbexec_is_not_a_dropped_program() {
             records.push(host.command(ms + 60, 7 + n, &expanded(command)));
             records.push(host.file(ms + 100, "System", r"C:\__output"));
         }
-        assert_eq!(told(&alerts(&mut *module, &records)), ["smbexec high"], "{engine}");
+        assert_eq!(
+            told(&alerts(&mut *module, &records)),
+            ["smbexec high"],
+            "{engine}"
+        );
     }
 }
 
@@ -104,16 +129,37 @@ fn a_command_that_poses_as_something_harmless_is_told() {
     let wmi = r"cmd.exe /Q /c whoami & rem \windows\ccm\ 1> \\127.0.0.1\ADMIN$\__1.7 2>&1";
     let pipe = r"cmd.exe /c powershell -enc JABz & echo a > \\.\pipe\b";
     let update = r"C:\Windows\System32\cmd.exe /c evil & rem C:\Program Files\Google\Update\";
-    let new = |line: &str| [host.new_service(0, "b", line), vec![host.command(60, 7, line), host.connection(1_500, ATTACKER)]].concat();
-    let changed =
-        vec![host.service(0, "Fax", update), host.command(60, 7, update), host.service(5_000, "Fax", r"C:\Windows\system32\fxssvc.exe")];
+    let new = |line: &str| {
+        [
+            host.new_service(0, "b", line),
+            vec![host.command(60, 7, line), host.connection(1_500, ATTACKER)],
+        ]
+        .concat()
+    };
+    let changed = vec![
+        host.service(0, "Fax", update),
+        host.command(60, 7, update),
+        host.service(5_000, "Fax", r"C:\Windows\system32\fxssvc.exe"),
+    ];
     for (what, records, want) in [
-        ("SCCM's folder in a remark", vec![host.wmi(0, 7, CMD, wmi, "0x1d313d")], "wmiexec high"),
-        ("an echo into a pipe behind the payload", new(pipe), "smbexec high"),
+        (
+            "SCCM's folder in a remark",
+            vec![host.wmi(0, 7, CMD, wmi, "0x1d313d")],
+            "wmiexec high",
+        ),
+        (
+            "an echo into a pipe behind the payload",
+            new(pipe),
+            "smbexec high",
+        ),
         ("an updater's folder in a remark", changed, "scshell high"),
     ] {
         for (engine, mut module) in engines(module()) {
-            assert_eq!(told(&alerts(&mut *module, &records)), [want], "{what} on {engine}");
+            assert_eq!(
+                told(&alerts(&mut *module, &records)),
+                [want],
+                "{what} on {engine}"
+            );
         }
     }
 }
@@ -125,11 +171,25 @@ fn near_misses_cost_no_more() {
         let host = Host::new("PC1");
         for n in 0..5u32 {
             let command = format!("cmd{} b", "%A%a".repeat(200));
-            alerts(&mut *module, &host.new_service(i64::from(n), &format!("s{n}"), &command));
-            alerts(&mut *module, &[host.command(10 + i64::from(n), 50 + n, &format!("cmd {}", "a".repeat(1_000)))]);
+            alerts(
+                &mut *module,
+                &host.new_service(i64::from(n), &format!("s{n}"), &command),
+            );
+            alerts(
+                &mut *module,
+                &[host.command(
+                    10 + i64::from(n),
+                    50 + n,
+                    &format!("cmd {}", "a".repeat(1_000)),
+                )],
+            );
         }
         let told = alerts(&mut *module, &host.psexec(100, 7, ATTACKER));
-        assert!(told.iter().any(|alert| alert["chain"] == "psexec" && alert["severity"] == "critical"), "{engine}");
+        assert!(
+            told.iter()
+                .any(|alert| alert["chain"] == "psexec" && alert["severity"] == "critical"),
+            "{engine}"
+        );
     }
 }
 
@@ -137,11 +197,22 @@ fn near_misses_cost_no_more() {
 #[test]
 fn levels_are_told_as_the_policy_says() {
     let (engine, mut module) = policy_engine("[psexec]\nseverity = { critical = \"medium\" }");
-    assert_eq!(told(&alerts(&mut *module, &Host::new("PC1").psexec(0, 7, ATTACKER))), ["psexec high"], "{engine}: severity never falls");
+    assert_eq!(
+        told(&alerts(
+            &mut *module,
+            &Host::new("PC1").psexec(0, 7, ATTACKER)
+        )),
+        ["psexec high"],
+        "{engine}: severity never falls"
+    );
     let host = Host::new("PC2");
     let mut records = host.psexec(0, 7, ATTACKER);
     records.rotate_right(3);
-    assert_eq!(told(&alerts(&mut *module, &records)), ["psexec medium"], "{engine}");
+    assert_eq!(
+        told(&alerts(&mut *module, &records)),
+        ["psexec medium"],
+        "{engine}"
+    );
 }
 
 /// A name that is given away late is told, too.
@@ -150,8 +221,20 @@ fn a_late_name_is_told() {
     for (engine, mut module) in engines(module()) {
         let host = Host::new("PC1");
         assert!(!alerts(&mut *module, &host.psexec(0, 7, ATTACKER)).is_empty());
-        let late = alerts(&mut *module, &[host.pipe(2_000, 7, r"C:\Windows\PSEXESVC.exe", r"\PSEXESVC-EVIL-77-stdin")]);
-        assert_eq!(late.last().map(|alert| &alert["source"]["domain"]), Some(&json!("evil")), "{engine}");
+        let late = alerts(
+            &mut *module,
+            &[host.pipe(
+                2_000,
+                7,
+                r"C:\Windows\PSEXESVC.exe",
+                r"\PSEXESVC-EVIL-77-stdin",
+            )],
+        );
+        assert_eq!(
+            late.last().map(|alert| &alert["source"]["domain"]),
+            Some(&json!("evil")),
+            "{engine}"
+        );
     }
 }
 
@@ -172,23 +255,37 @@ fn an_smbexec_shell_is_one_incident() {
         }
         let all = alerts(&mut *module, &records);
         assert_eq!(told(&all), ["smbexec critical"], "{engine}");
-        assert_eq!(all.last().map(|alert| &alert["repeat"]), Some(&json!(10)), "{engine}");
+        assert_eq!(
+            all.last().map(|alert| &alert["repeat"]),
+            Some(&json!(10)),
+            "{engine}"
+        );
     }
 }
 
 /// Several commands in a row are a shell, however many the policy says that are.
 #[test]
 fn so_many_commands_make_a_shell() {
-    for (setting, want) in [("", "smbexec critical"), ("[smbexec]\nshell_commands = 4", "smbexec high")] {
+    for (setting, want) in [
+        ("", "smbexec critical"),
+        ("[smbexec]\nshell_commands = 4", "smbexec high"),
+    ] {
         let (engine, mut module) = policy_engine(setting);
         let host = Host::new("PC1");
         let mut records = vec![host.connection(-500, ATTACKER)];
         for n in 0..3u32 {
-            let (ms, line) = (i64::from(n) * 4_000, SERVICE_COMMANDS[1].1.replace("cd ", &format!("dir {n}")));
+            let (ms, line) = (
+                i64::from(n) * 4_000,
+                SERVICE_COMMANDS[1].1.replace("cd ", &format!("dir {n}")),
+            );
             records.extend(host.new_service(ms, &format!("Svc{n}"), &line.replace('%', "%%")));
             records.push(host.command(ms + 60, 100 + n, &expanded(&line)));
         }
-        assert_eq!(told(&alerts(&mut *module, &records)), [want], "{engine} {setting}");
+        assert_eq!(
+            told(&alerts(&mut *module, &records)),
+            [want],
+            "{engine} {setting}"
+        );
     }
 }
 
@@ -196,7 +293,12 @@ fn so_many_commands_make_a_shell() {
 #[test]
 fn services_that_run_commands_of_their_own_are_low() {
     for (what, service, command, line) in [
-        ("echo into a pipe", "hcqljo", r"cmd.exe /c echo hcqljo > \\.\pipe\hcqljo", r"cmd.exe /c echo hcqljo > \\.\pipe\hcqljo"),
+        (
+            "echo into a pipe",
+            "hcqljo",
+            r"cmd.exe /c echo hcqljo > \\.\pipe\hcqljo",
+            r"cmd.exe /c echo hcqljo > \\.\pipe\hcqljo",
+        ),
         (
             "rundll32 of a DLL named like the service",
             "lfkswp",
@@ -208,17 +310,29 @@ fn services_that_run_commands_of_their_own_are_low() {
             let host = Host::new("PC1");
             let mut records = vec![host.connection(-5_000, ATTACKER)];
             records.extend(host.new_service(0, service, command));
-            let image = if line.starts_with("cmd") { CMD } else { r"C:\Windows\System32\rundll32.exe" };
+            let image = if line.starts_with("cmd") {
+                CMD
+            } else {
+                r"C:\Windows\System32\rundll32.exe"
+            };
             records.push(host.process(60, (7, image, line), (1, SERVICES), SYSTEM));
             records.push(host.connection(1_500, ATTACKER));
-            assert_eq!(told(&alerts(&mut *module, &records)), ["smbexec low"], "{what} on {engine}");
+            assert_eq!(
+                told(&alerts(&mut *module, &records)),
+                ["smbexec low"],
+                "{what} on {engine}"
+            );
         }
     }
     for (engine, mut module) in engines(module()) {
         let host = Host::new("PC1");
         let mut records = host.new_service(0, "Setup", r"cmd.exe /c C:\setup\run.cmd");
         records.push(host.command(60, 7, r"cmd.exe /c C:\setup\run.cmd"));
-        assert_eq!(told(&alerts(&mut *module, &records)), ["smbexec low"], "an installer on {engine}");
+        assert_eq!(
+            told(&alerts(&mut *module, &records)),
+            ["smbexec low"],
+            "an installer on {engine}"
+        );
     }
 }
 
@@ -226,9 +340,27 @@ fn services_that_run_commands_of_their_own_are_low() {
 fn wmiexec_by_every_tool() {
     // Program, command line, severity without and with the connection to RPC.
     for (tool, image, line, alone, connected) in [
-        ("impacket wmiexec", CMD, r"cmd.exe /Q /c cd \ 1> \\127.0.0.1\ADMIN$\__1556656369.7 2>&1", Some("high"), "high"),
-        ("impacket wmiexec -nooutput", CMD, r"cmd.exe /Q /c whoami", None, "high"),
-        ("impacket wmiexec -silentcommand", r"C:\Windows\System32\whoami.exe", r"whoami.exe", None, "medium"),
+        (
+            "impacket wmiexec",
+            CMD,
+            r"cmd.exe /Q /c cd \ 1> \\127.0.0.1\ADMIN$\__1556656369.7 2>&1",
+            Some("high"),
+            "high",
+        ),
+        (
+            "impacket wmiexec -nooutput",
+            CMD,
+            r"cmd.exe /Q /c whoami",
+            None,
+            "high",
+        ),
+        (
+            "impacket wmiexec -silentcommand",
+            r"C:\Windows\System32\whoami.exe",
+            r"whoami.exe",
+            None,
+            "medium",
+        ),
         (
             "impacket wmiexec -shell-type powershell",
             POWERSHELL,
@@ -236,10 +368,34 @@ fn wmiexec_by_every_tool() {
             Some("high"),
             "high",
         ),
-        ("NetExec and CrackMapExec", CMD, r"cmd.exe /Q /c whoami 1> \Windows\Temp\aBcDeF 2>&1", Some("high"), "high"),
-        ("smbmap", CMD, r"cmd.exe /Q /c whoami 1> \\127.0.0.1\C$\aBcDeFgHiJ 2>&1", Some("high"), "high"),
-        ("SharpExec", CMD, r"cmd.exe /c whoami > C:\__LegitFile 2>&1", Some("high"), "high"),
-        ("wmic process call create", r"C:\Windows\System32\calc.exe", "calc.exe", None, "medium"),
+        (
+            "NetExec and CrackMapExec",
+            CMD,
+            r"cmd.exe /Q /c whoami 1> \Windows\Temp\aBcDeF 2>&1",
+            Some("high"),
+            "high",
+        ),
+        (
+            "smbmap",
+            CMD,
+            r"cmd.exe /Q /c whoami 1> \\127.0.0.1\C$\aBcDeFgHiJ 2>&1",
+            Some("high"),
+            "high",
+        ),
+        (
+            "SharpExec",
+            CMD,
+            r"cmd.exe /c whoami > C:\__LegitFile 2>&1",
+            Some("high"),
+            "high",
+        ),
+        (
+            "wmic process call create",
+            r"C:\Windows\System32\calc.exe",
+            "calc.exe",
+            None,
+            "medium",
+        ),
         (
             "left with XML's entities by a shipper",
             CMD,
@@ -251,14 +407,35 @@ fn wmiexec_by_every_tool() {
         for (engine, mut module) in engines(module()) {
             let host = Host::new("PC1");
             let start = host.wmi(0, 7, image, line, "0x1d313d");
-            let want: Vec<String> = alone.iter().map(|severity| format!("wmiexec {severity}")).collect();
-            assert_eq!(told(&alerts(&mut *module, std::slice::from_ref(&start))), want, "{tool} on {engine}, no connection logged");
+            let want: Vec<String> = alone
+                .iter()
+                .map(|severity| format!("wmiexec {severity}"))
+                .collect();
+            assert_eq!(
+                told(&alerts(&mut *module, std::slice::from_ref(&start))),
+                want,
+                "{tool} on {engine}, no connection logged"
+            );
             let host = Host::new("PC2");
-            let records = [host.wmi(0, 7, image, line, "0x1d313d"), host.inbound(1_500, (ATTACKER, 50_300), ("10.0.0.21", 135))];
+            let records = [
+                host.wmi(0, 7, image, line, "0x1d313d"),
+                host.inbound(1_500, (ATTACKER, 50_300), ("10.0.0.21", 135)),
+            ];
             let all = alerts(&mut *module, &records);
-            assert_eq!(told(&all), [format!("wmiexec {connected}")], "{tool} on {engine}");
+            assert_eq!(
+                told(&all),
+                [format!("wmiexec {connected}")],
+                "{tool} on {engine}"
+            );
             let last = all.last().expect("an alert");
-            assert_eq!((&last["source"]["ip"], &last["user"]), (&json!(ATTACKER), &json!({"domain": "CORP", "name": "alice"})), "{tool}");
+            assert_eq!(
+                (&last["source"]["ip"], &last["user"]),
+                (
+                    &json!(ATTACKER),
+                    &json!({"domain": "CORP", "name": "alice"})
+                ),
+                "{tool}"
+            );
         }
     }
 }
@@ -267,15 +444,42 @@ fn wmiexec_by_every_tool() {
 #[test]
 fn wmi_that_manages_is_silent() {
     for (what, image, line, logon_id) in [
-        ("SCCM", r"C:\Windows\CCM\CcmExec.exe", r"C:\Windows\CCM\CcmExec.exe", "0x1d313d"),
-        ("a compiler", r"C:\Windows\System32\wbem\mofcomp.exe", r"C:\Windows\System32\wbem\mofcomp.exe a.mof", "0x1d313d"),
-        ("a service's own", r"C:\app\inventory.exe", "inventory.exe", "0x3e7"),
-        ("no logon session told", r"C:\app\inventory.exe", "inventory.exe", "-"),
+        (
+            "SCCM",
+            r"C:\Windows\CCM\CcmExec.exe",
+            r"C:\Windows\CCM\CcmExec.exe",
+            "0x1d313d",
+        ),
+        (
+            "a compiler",
+            r"C:\Windows\System32\wbem\mofcomp.exe",
+            r"C:\Windows\System32\wbem\mofcomp.exe a.mof",
+            "0x1d313d",
+        ),
+        (
+            "a service's own",
+            r"C:\app\inventory.exe",
+            "inventory.exe",
+            "0x3e7",
+        ),
+        (
+            "no logon session told",
+            r"C:\app\inventory.exe",
+            "inventory.exe",
+            "-",
+        ),
     ] {
         for (engine, mut module) in engines(module()) {
             let host = Host::new("PC1");
-            let records = [host.inbound(-1_000, (ATTACKER, 50_300), ("10.0.0.21", 135)), host.wmi(0, 7, image, line, logon_id)];
-            assert_eq!(told(&alerts(&mut *module, &records)), Vec::<String>::new(), "{what} on {engine}");
+            let records = [
+                host.inbound(-1_000, (ATTACKER, 50_300), ("10.0.0.21", 135)),
+                host.wmi(0, 7, image, line, logon_id),
+            ];
+            assert_eq!(
+                told(&alerts(&mut *module, &records)),
+                Vec::<String>::new(),
+                "{what} on {engine}"
+            );
         }
     }
 }
@@ -284,12 +488,23 @@ fn wmi_that_manages_is_silent() {
 fn the_commands_of_a_wmiexec_session_are_one_incident() {
     for (engine, mut module) in engines(module()) {
         let host = Host::new("PC1");
-        let line = |n: u32| format!(r"cmd.exe /Q /c dir {n} 1> \\127.0.0.1\ADMIN$\__1556656369.7 2>&1");
-        let mut records: Vec<String> = (0..3).map(|n| host.wmi(i64::from(n) * 3_000, 7 + n, CMD, &line(n), "0x1d313d")).collect();
+        let line =
+            |n: u32| format!(r"cmd.exe /Q /c dir {n} 1> \\127.0.0.1\ADMIN$\__1556656369.7 2>&1");
+        let mut records: Vec<String> = (0..3)
+            .map(|n| host.wmi(i64::from(n) * 3_000, 7 + n, CMD, &line(n), "0x1d313d"))
+            .collect();
         records.push(host.wmi(9_000, 20, CMD, &line(9), "0x99999"));
         let all = alerts(&mut *module, &records);
-        assert_eq!(told(&all), ["wmiexec critical", "wmiexec high"], "{engine}: two sessions");
-        assert_eq!(all.iter().map(|alert| alert["repeat"].as_u64()).max(), Some(Some(1)), "{engine}");
+        assert_eq!(
+            told(&all),
+            ["wmiexec critical", "wmiexec high"],
+            "{engine}: two sessions"
+        );
+        assert_eq!(
+            all.iter().map(|alert| alert["repeat"].as_u64()).max(),
+            Some(Some(1)),
+            "{engine}"
+        );
     }
 }
 
@@ -299,15 +514,31 @@ fn dcomexec_joins_by_process_guid() {
     const MMC: &str = r"C:\Windows\System32\mmc.exe";
     let shell = r#""C:\Windows\System32\cmd.exe" /Q /c cd \ 1> \\127.0.0.1\ADMIN$\__17602 2>&1"#;
     for (what, line, connected_to, want) in [
-        ("impacket, MMC20", shell, Some(50), Some("dcomexec critical")),
-        ("impacket, no connection logged", shell, None, Some("dcomexec medium")),
+        (
+            "impacket, MMC20",
+            shell,
+            Some(50),
+            Some("dcomexec critical"),
+        ),
+        (
+            "impacket, no connection logged",
+            shell,
+            None,
+            Some("dcomexec medium"),
+        ),
         ("a program", "calc.exe", Some(50), Some("dcomexec high")),
-        ("a program, connection to another process of that name", "calc.exe", Some(51), None),
+        (
+            "a program, connection to another process of that name",
+            "calc.exe",
+            Some(51),
+            None,
+        ),
         ("an administrator at the machine", "calc.exe", None, None),
     ] {
         for (engine, mut module) in engines(module()) {
             let host = Host::new("PC1");
-            let mut records = vec![host.process(0, (7, CMD, line), (50, MMC), (r"CORP\alice", "0x1d313d"))];
+            let mut records =
+                vec![host.process(0, (7, CMD, line), (50, MMC), (r"CORP\alice", "0x1d313d"))];
             if let Some(process) = connected_to {
                 records.push(host.event(
                     3,
@@ -317,7 +548,11 @@ fn dcomexec_joins_by_process_guid() {
                 ));
             }
             let want: Vec<String> = want.iter().map(|want| (*want).to_owned()).collect();
-            assert_eq!(told(&alerts(&mut *module, &records)), want, "{what} on {engine}");
+            assert_eq!(
+                told(&alerts(&mut *module, &records)),
+                want,
+                "{what} on {engine}"
+            );
         }
     }
 }
@@ -325,19 +560,59 @@ fn dcomexec_joins_by_process_guid() {
 #[test]
 fn scshell_is_a_change_that_is_run_and_put_back() {
     const ORIGINAL: &str = r"C:\Windows\system32\fxssvc.exe";
-    let payload = r"C:\Windows\System32\cmd.exe /c C:\Windows\System32\regsvr32.exe /s /n /u /i:x scrobj.dll";
+    let payload =
+        r"C:\Windows\System32\cmd.exe /c C:\Windows\System32\regsvr32.exe /s /n /u /i:x scrobj.dll";
     for (what, created, run, back, connected, want) in [
-        ("run and put back, from elsewhere", false, true, true, true, Some("scshell critical")),
-        ("run and put back", false, true, true, false, Some("scshell high")),
-        ("run, from elsewhere", false, true, false, true, Some("scshell high")),
+        (
+            "run and put back, from elsewhere",
+            false,
+            true,
+            true,
+            true,
+            Some("scshell critical"),
+        ),
+        (
+            "run and put back",
+            false,
+            true,
+            true,
+            false,
+            Some("scshell high"),
+        ),
+        (
+            "run, from elsewhere",
+            false,
+            true,
+            false,
+            true,
+            Some("scshell high"),
+        ),
         ("run", false, true, false, false, Some("scshell medium")),
-        ("put back, the process not logged", false, false, true, false, Some("scshell medium")),
+        (
+            "put back, the process not logged",
+            false,
+            false,
+            true,
+            false,
+            Some("scshell medium"),
+        ),
         ("only set", false, false, false, true, None),
-        ("a new service is not this", true, true, false, true, Some("smbexec high")),
+        (
+            "a new service is not this",
+            true,
+            true,
+            false,
+            true,
+            Some("smbexec high"),
+        ),
     ] {
         for (engine, mut module) in engines(module()) {
             let host = Host::new("PC1");
-            let mut records = if created { host.new_service(0, "Fax", payload) } else { vec![host.service(0, "Fax", payload)] };
+            let mut records = if created {
+                host.new_service(0, "Fax", payload)
+            } else {
+                vec![host.service(0, "Fax", payload)]
+            };
             if run {
                 records.push(host.command(100, 7, payload));
             }
@@ -348,7 +623,11 @@ fn scshell_is_a_change_that_is_run_and_put_back() {
                 records.push(host.inbound(1_600, (ATTACKER, 50_300), ("10.0.0.21", 135)));
             }
             let want: Vec<String> = want.iter().map(|want| (*want).to_owned()).collect();
-            assert_eq!(told(&alerts(&mut *module, &records)), want, "{what} on {engine}");
+            assert_eq!(
+                told(&alerts(&mut *module, &records)),
+                want,
+                "{what} on {engine}"
+            );
         }
     }
 }
@@ -357,13 +636,24 @@ fn scshell_is_a_change_that_is_run_and_put_back() {
 #[test]
 fn an_update_of_a_service_is_silent() {
     for (what, program) in [
-        ("Defender", r"C:\ProgramData\Microsoft\Windows Defender\Platform\4.18.2301.6-0\MsMpEng.exe"),
+        (
+            "Defender",
+            r"C:\ProgramData\Microsoft\Windows Defender\Platform\4.18.2301.6-0\MsMpEng.exe",
+        ),
         ("any other", r"C:\Program Files\Agent\2.0\agent.exe"),
     ] {
         for (engine, mut module) in engines(module()) {
             let host = Host::new("PC1");
-            let records = [host.service(0, "Agent", program), host.start(100, 7, program), host.connection(1_500, ATTACKER)];
-            assert_eq!(told(&alerts(&mut *module, &records)), Vec::<String>::new(), "{what} on {engine}");
+            let records = [
+                host.service(0, "Agent", program),
+                host.start(100, 7, program),
+                host.connection(1_500, ATTACKER),
+            ];
+            assert_eq!(
+                told(&alerts(&mut *module, &records)),
+                Vec::<String>::new(),
+                "{what} on {engine}"
+            );
         }
     }
 }
@@ -382,17 +672,50 @@ fn psexec_by_those_who_evade() {
             [
                 vec![drop(r"C:\Windows\svch0st.exe")],
                 service(r"%%SystemRoot%%\svch0st.exe"),
-                vec![run(r"C:\Windows\svch0st.exe"), host.pipe(100, 7, r"C:\Windows\svch0st.exe", r"\x-PC9-77-stdin"), from(ATTACKER)],
+                vec![
+                    run(r"C:\Windows\svch0st.exe"),
+                    host.pipe(100, 7, r"C:\Windows\svch0st.exe", r"\x-PC9-77-stdin"),
+                    from(ATTACKER),
+                ],
             ]
             .concat(),
             "critical",
         ),
-        ("System32", vec![drop(r"C:\Windows\System32\RemComSvc.exe"), run(r"C:\Windows\System32\RemComSvc.exe"), from(ATTACKER)], "high"),
-        ("another share", vec![drop(r"D:\Data\a.exe"), run(r"D:\Data\a.exe"), from(ATTACKER)], "high"),
-        ("ProgramData", vec![drop(r"C:\ProgramData\a.exe"), run(r"C:\ProgramData\a.exe"), from(ATTACKER)], "high"),
+        (
+            "System32",
+            vec![
+                drop(r"C:\Windows\System32\RemComSvc.exe"),
+                run(r"C:\Windows\System32\RemComSvc.exe"),
+                from(ATTACKER),
+            ],
+            "high",
+        ),
+        (
+            "another share",
+            vec![
+                drop(r"D:\Data\a.exe"),
+                run(r"D:\Data\a.exe"),
+                from(ATTACKER),
+            ],
+            "high",
+        ),
+        (
+            "ProgramData",
+            vec![
+                drop(r"C:\ProgramData\a.exe"),
+                run(r"C:\ProgramData\a.exe"),
+                from(ATTACKER),
+            ],
+            "high",
+        ),
         (
             "renamed after the upload",
-            [vec![drop(r"C:\Windows\a.txt")], service(r"%%SystemRoot%%\a.exe"), vec![run(r"C:\Windows\a.exe"), from(ATTACKER)]].concat(),
+            [
+                vec![drop(r"C:\Windows\a.txt")],
+                service(r"%%SystemRoot%%\a.exe"),
+                vec![run(r"C:\Windows\a.exe"), from(ATTACKER)],
+            ]
+            .concat(),
             "medium",
         ),
         (
@@ -400,19 +723,65 @@ fn psexec_by_those_who_evade() {
             [
                 vec![drop(r"C:\Windows\Temp\a.exe")],
                 service(r"C:\WINDOWS\system32\cmd.exe /c C:\Windows\Temp\a.exe"),
-                vec![host.command(80, 7, r"C:\WINDOWS\system32\cmd.exe /c C:\Windows\Temp\a.exe"), from(ATTACKER)],
+                vec![
+                    host.command(
+                        80,
+                        7,
+                        r"C:\WINDOWS\system32\cmd.exe /c C:\Windows\Temp\a.exe",
+                    ),
+                    from(ATTACKER),
+                ],
             ]
             .concat(),
             "critical",
         ),
-        ("no connection logged", vec![drop(r"C:\Windows\a.exe"), run(r"C:\Windows\a.exe")], "medium"),
-        ("over IPv6", vec![drop(r"C:\Windows\a.exe"), run(r"C:\Windows\a.exe"), from("fe80:0:0:0:90e:17af:263c:5209")], "high"),
-        ("forwarded through the loopback", vec![drop(r"C:\Windows\a.exe"), run(r"C:\Windows\a.exe"), from("127.0.0.1")], "medium"),
-        ("a delayed start", vec![drop(r"C:\Windows\a.exe"), host.start(119_000, 7, r"C:\Windows\a.exe")], "medium"),
-        ("a path of many spellings", vec![drop(r"C:\Windows\a.exe"), run(r"\\?\c:\WINDOWS\.\system32\..\A.EXE. ")], "medium"),
+        (
+            "no connection logged",
+            vec![drop(r"C:\Windows\a.exe"), run(r"C:\Windows\a.exe")],
+            "medium",
+        ),
+        (
+            "over IPv6",
+            vec![
+                drop(r"C:\Windows\a.exe"),
+                run(r"C:\Windows\a.exe"),
+                from("fe80:0:0:0:90e:17af:263c:5209"),
+            ],
+            "high",
+        ),
+        (
+            "forwarded through the loopback",
+            vec![
+                drop(r"C:\Windows\a.exe"),
+                run(r"C:\Windows\a.exe"),
+                from("127.0.0.1"),
+            ],
+            "medium",
+        ),
+        (
+            "a delayed start",
+            vec![
+                drop(r"C:\Windows\a.exe"),
+                host.start(119_000, 7, r"C:\Windows\a.exe"),
+            ],
+            "medium",
+        ),
+        (
+            "a path of many spellings",
+            vec![
+                drop(r"C:\Windows\a.exe"),
+                run(r"\\?\c:\WINDOWS\.\system32\..\A.EXE. "),
+            ],
+            "medium",
+        ),
         (
             "arguments and quotes",
-            [vec![drop(r"C:\Windows\a b.exe")], service(r#""C:\Windows\a b.exe" -service"#), vec![run(r"C:\Windows\a b.exe")]].concat(),
+            [
+                vec![drop(r"C:\Windows\a b.exe")],
+                service(r#""C:\Windows\a b.exe" -service"#),
+                vec![run(r"C:\Windows\a b.exe")],
+            ]
+            .concat(),
             "high",
         ),
         (
@@ -428,7 +797,11 @@ fn psexec_by_those_who_evade() {
     ];
     for (what, records, want) in table {
         for (engine, mut module) in engines(module()) {
-            assert_eq!(told(&alerts(&mut *module, &records)), [format!("psexec {want}")], "{what} on {engine}");
+            assert_eq!(
+                told(&alerts(&mut *module, &records)),
+                [format!("psexec {want}")],
+                "{what} on {engine}"
+            );
         }
     }
 }
@@ -443,16 +816,39 @@ fn who_it_was() {
         records.insert(0, host.logon(-200, ATTACKER, "0x5555", "EVIL-PC"));
         records.insert(1, host.connection(1_580, "10.1.0.9"));
         let last = alerts(&mut *module, &records).pop().expect("an alert");
-        assert_eq!(last["source"], json!({"ip": ATTACKER, "port": 50_211, "candidates": 2, "domain": "EVIL-PC"}), "{engine}");
-        assert_eq!(last["user"], json!({"domain": "CORP", "name": "alice"}), "{engine}");
+        assert_eq!(
+            last["source"],
+            json!({"ip": ATTACKER, "port": 50_211, "candidates": 2, "domain": "EVIL-PC"}),
+            "{engine}"
+        );
+        assert_eq!(
+            last["user"],
+            json!({"domain": "CORP", "name": "alice"}),
+            "{engine}"
+        );
     }
     for (engine, mut module) in engines(module()) {
         let host = Host::new("PC1");
         let mut records = host.psexec(0, 7, ATTACKER);
-        records.insert(4, host.process(150, (8, CMD, "cmd.exe"), (7, r"C:\Windows\PSEXESVC.exe"), (r"CORP\bob", "0x7777")));
-        records.insert(5, host.file(160, "System", r"C:\Windows\PSEXEC-ADMINPC-1A2B3C4D.key"));
+        records.insert(
+            4,
+            host.process(
+                150,
+                (8, CMD, "cmd.exe"),
+                (7, r"C:\Windows\PSEXESVC.exe"),
+                (r"CORP\bob", "0x7777"),
+            ),
+        );
+        records.insert(
+            5,
+            host.file(160, "System", r"C:\Windows\PSEXEC-ADMINPC-1A2B3C4D.key"),
+        );
         let last = alerts(&mut *module, &records).pop().expect("an alert");
-        assert_eq!(last["user"], json!({"domain": "CORP", "name": "bob"}), "{engine}");
+        assert_eq!(
+            last["user"],
+            json!({"domain": "CORP", "name": "bob"}),
+            "{engine}"
+        );
         assert_eq!(
             last["process"]["children"],
             json!([{"executable": CMD, "command_line": "cmd.exe", "user": {"domain": "CORP", "name": "bob"}}])
@@ -481,13 +877,28 @@ fn children_and_watched_processes_are_bounded() {
             let host = Host::new(&format!("PC{n}"));
             alerts(&mut *module, &host.psexec(0, 1_000 + n, ATTACKER)[..3]);
         }
-        assert_eq!(psexec_filter_tests::counter(&mut *module, "evicted_watched"), 300 - 256, "{engine}");
+        assert_eq!(
+            psexec_filter_tests::counter(&mut *module, "evicted_watched"),
+            300 - 256,
+            "{engine}"
+        );
         let host = Host::new("PC299");
         for n in 0..12 {
-            let child = host.process(200 + i64::from(n), (5_000 + n, CMD, "cmd.exe"), (1_299, r"C:\Windows\PSEXESVC.exe"), SYSTEM);
-            assert_eq!(alerts(&mut *module, &[child]), Vec::<Value>::new(), "{engine}: a child of SYSTEM tells nothing new");
+            let child = host.process(
+                200 + i64::from(n),
+                (5_000 + n, CMD, "cmd.exe"),
+                (1_299, r"C:\Windows\PSEXESVC.exe"),
+                SYSTEM,
+            );
+            assert_eq!(
+                alerts(&mut *module, &[child]),
+                Vec::<Value>::new(),
+                "{engine}: a child of SYSTEM tells nothing new"
+            );
         }
-        let last = alerts(&mut *module, &[host.connection(1_500, ATTACKER)]).pop().expect("a revision");
+        let last = alerts(&mut *module, &[host.connection(1_500, ATTACKER)])
+            .pop()
+            .expect("a revision");
         let children = last["process"]["children"].as_array().map_or(0, Vec::len);
         assert!((4..=8).contains(&children), "{engine}: {children}");
     }
@@ -501,18 +912,45 @@ fn modes_of_the_original_idea() {
     let no_connection = whole[..4].to_vec();
     let unrelated = vec![
         host.connection(-20_000, "10.1.0.9"),
-        host.file(0, r"C:\Windows\System32\msiexec.exe", r"C:\Windows\tool.exe"),
-        host.process(9_000, (8, r"C:\Windows\regedit.exe", "regedit.exe"), (9, r"C:\Windows\explorer.exe"), (r"CORP\alice", "0x1d313d")),
+        host.file(
+            0,
+            r"C:\Windows\System32\msiexec.exe",
+            r"C:\Windows\tool.exe",
+        ),
+        host.process(
+            9_000,
+            (8, r"C:\Windows\regedit.exe", "regedit.exe"),
+            (9, r"C:\Windows\explorer.exe"),
+            (r"CORP\alice", "0x1d313d"),
+        ),
     ];
     for (policy, whole_told, no_connection_told, unrelated_told) in [
         ("", Some("psexec critical"), Some("psexec high"), None),
-        ("[psexec]\nrequire = [\"connection\", \"file\", \"process\"]", Some("psexec critical"), None, None),
-        ("[psexec]\nmatch = \"distinct-codes\"", Some("psexec medium"), None, Some("psexec medium")),
+        (
+            "[psexec]\nrequire = [\"connection\", \"file\", \"process\"]",
+            Some("psexec critical"),
+            None,
+            None,
+        ),
+        (
+            "[psexec]\nmatch = \"distinct-codes\"",
+            Some("psexec medium"),
+            None,
+            Some("psexec medium"),
+        ),
     ] {
-        for (records, want) in [(&whole, whole_told), (&no_connection, no_connection_told), (&unrelated, unrelated_told)] {
+        for (records, want) in [
+            (&whole, whole_told),
+            (&no_connection, no_connection_told),
+            (&unrelated, unrelated_told),
+        ] {
             let (engine, mut module) = policy_engine(policy);
             let want: Vec<String> = want.iter().map(|want| (*want).to_owned()).collect();
-            assert_eq!(told(&alerts(&mut *module, records)), want, "{policy} on {engine}");
+            assert_eq!(
+                told(&alerts(&mut *module, records)),
+                want,
+                "{policy} on {engine}"
+            );
         }
     }
 }
@@ -525,32 +963,76 @@ fn odd_events_invent_nothing() {
     let table: Vec<(&str, Vec<String>)> = vec![
         (
             "a process without an image",
-            vec![host.file(0, "System", r"C:\Windows\a.exe"), host.event(1, 50, json!({"ParentImage": SERVICES}))],
+            vec![
+                host.file(0, "System", r"C:\Windows\a.exe"),
+                host.event(1, 50, json!({"ParentImage": SERVICES})),
+            ],
         ),
-        ("a service without a command", vec![host.service(0, "a", "-"), host.command(50, 7, r"cmd.exe /c dir")]),
-        ("a service without a name", vec![host.service(0, "", r"cmd.exe /c dir"), host.command(50, 7, r"cmd.exe /c dir C:\")]),
+        (
+            "a service without a command",
+            vec![
+                host.service(0, "a", "-"),
+                host.command(50, 7, r"cmd.exe /c dir"),
+            ],
+        ),
+        (
+            "a service without a name",
+            vec![
+                host.service(0, "", r"cmd.exe /c dir"),
+                host.command(50, 7, r"cmd.exe /c dir C:\"),
+            ],
+        ),
         (
             "a file of the year 1601",
-            vec![host.file(-13_000_000_000_000, "System", r"C:\Windows\a.exe"), host.start(50, 7, r"C:\Windows\a.exe")],
+            vec![
+                host.file(-13_000_000_000_000, "System", r"C:\Windows\a.exe"),
+                host.start(50, 7, r"C:\Windows\a.exe"),
+            ],
         ),
         (
             "a file of the year 2100",
-            vec![host.file(2_370_000_000_000, "System", r"C:\Windows\a.exe"), host.start(50, 7, r"C:\Windows\a.exe")],
+            vec![
+                host.file(2_370_000_000_000, "System", r"C:\Windows\a.exe"),
+                host.start(50, 7, r"C:\Windows\a.exe"),
+            ],
         ),
         (
             "values of another type",
-            vec![host.event(11, 0, json!({"Image": ["System"], "TargetFilename": {"a": 1}})), host.start(50, 7, r"C:\Windows\a.exe")],
+            vec![
+                host.event(
+                    11,
+                    0,
+                    json!({"Image": ["System"], "TargetFilename": {"a": 1}}),
+                ),
+                host.start(50, 7, r"C:\Windows\a.exe"),
+            ],
         ),
-        ("a command line of 32 KiB", vec![host.wmi(0, 7, CMD, &format!("cmd.exe {long}"), "0x1d313d")]),
-        ("a logon without an address", vec![host.logon(0, "-", "0x1d313d", "-"), host.wmi(50, 7, CMD, "cmd.exe", "0x1d313d")]),
+        (
+            "a command line of 32 KiB",
+            vec![host.wmi(0, 7, CMD, &format!("cmd.exe {long}"), "0x1d313d")],
+        ),
+        (
+            "a logon without an address",
+            vec![
+                host.logon(0, "-", "0x1d313d", "-"),
+                host.wmi(50, 7, CMD, "cmd.exe", "0x1d313d"),
+            ],
+        ),
         (
             "a logon by another provider",
-            vec![host.logon(0, ATTACKER, "0x1d313d", "-").replace("Microsoft-Windows-Security-Auditing", "Other")],
+            vec![
+                host.logon(0, ATTACKER, "0x1d313d", "-")
+                    .replace("Microsoft-Windows-Security-Auditing", "Other"),
+            ],
         ),
     ];
     for (what, records) in table {
         for (engine, mut module) in engines(module()) {
-            assert_eq!(alerts(&mut *module, &records), Vec::<Value>::new(), "{what} on {engine}");
+            assert_eq!(
+                alerts(&mut *module, &records),
+                Vec::<Value>::new(),
+                "{what} on {engine}"
+            );
         }
     }
 }

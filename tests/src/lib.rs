@@ -12,7 +12,11 @@ use std::sync::{Mutex, PoisonError};
 pub type Named = (&'static str, Box<dyn Engine>);
 
 /// How tests drive a module: with two kilobytes of WAMR's stack less than Fluent Bit gives, so that what no test tries has room, too.
-pub const TIGHT: Options<'static> = Options { function: psexec_filter_pack::FUNCTION, free: true, stack: Options::STACK - 2 * 1024 };
+pub const TIGHT: Options<'static> = Options {
+    function: psexec_filter_pack::FUNCTION,
+    free: true,
+    stack: Options::STACK - 2 * 1024,
+};
 
 /// All engines this was built with, by name, each with a fresh instance of `module`.
 pub fn engines(module: &[u8]) -> Vec<Named> {
@@ -21,7 +25,10 @@ pub fn engines(module: &[u8]) -> Vec<Named> {
 
 /// The same, driven as `options` say.
 pub fn engines_with(module: &[u8], options: Options<'_>) -> Vec<Named> {
-    STARTS.iter().map(|(name, start)| (*name, start(module, options))).collect()
+    STARTS
+        .iter()
+        .map(|(name, start)| (*name, start(module, options)))
+        .collect()
 }
 
 /// How a module is started, with options.
@@ -47,7 +54,11 @@ pub fn policy_engine(policy: &str) -> Named {
 }
 
 fn wasmtime_with(module: &[u8], options: Options<'_>) -> Box<dyn Engine> {
-    Box::new(compiled(module).start(options).expect("wasmtime starts the module"))
+    Box::new(
+        compiled(module)
+            .start(options)
+            .expect("wasmtime starts the module"),
+    )
 }
 
 #[cfg(feature = "wamr")]
@@ -70,7 +81,8 @@ fn compiled(module: &[u8]) -> Compiled {
 
 /// The module with a policy given as TOML.
 pub fn module_with(policy: &str) -> Vec<u8> {
-    let policy: Policy = psexec_filter_pack::policy_from_toml(policy, "test policy").expect("a good policy");
+    let policy: Policy =
+        psexec_filter_pack::policy_from_toml(policy, "test policy").expect("a good policy");
     psexec_filter_pack::pack(psexec_filter::module::EMBEDDED, &policy).expect("it packs")
 }
 
@@ -94,11 +106,18 @@ pub fn alerts(engine: &mut dyn Engine, records: &[String]) -> Vec<Value> {
 
 /// Puts one record through an engine; returns the object that was added, if any.
 pub fn call(engine: &mut dyn Engine, record: &str) -> Option<Value> {
-    match engine.call("test", 0, 0, record.as_bytes()).expect("the module answers") {
+    match engine
+        .call("test", 0, 0, record.as_bytes())
+        .expect("the module answers")
+    {
         Answer::Unchanged => None,
         Answer::Changed(changed) => {
-            serde_json::from_slice::<Map<String, Value>>(&changed).expect("the record is still a JSON object");
-            Some(Value::Object(added(record.as_bytes(), &changed).expect("one object was added and nothing else changed")))
+            serde_json::from_slice::<Map<String, Value>>(&changed)
+                .expect("the record is still a JSON object");
+            Some(Value::Object(
+                added(record.as_bytes(), &changed)
+                    .expect("one object was added and nothing else changed"),
+            ))
         }
     }
 }
@@ -112,13 +131,24 @@ pub fn told(alerts: &[Value]) -> Vec<String> {
             None => last.push(alert),
         }
     }
-    last.iter().map(|alert| format!("{} {}", alert["chain"].as_str().unwrap_or("?"), alert["severity"].as_str().unwrap_or("?"))).collect()
+    last.iter()
+        .map(|alert| {
+            format!(
+                "{} {}",
+                alert["chain"].as_str().unwrap_or("?"),
+                alert["severity"].as_str().unwrap_or("?")
+            )
+        })
+        .collect()
 }
 
 /// A counter of the module.
 pub fn counter(engine: &mut dyn Engine, name: &str) -> u64 {
-    let stats: Value = serde_json::from_str(&engine.stats().expect("stats").expect("some")).expect("JSON");
-    stats["counters"][name].as_u64().unwrap_or_else(|| panic!("no counter {name}"))
+    let stats: Value =
+        serde_json::from_str(&engine.stats().expect("stats").expect("some")).expect("JSON");
+    stats["counters"][name]
+        .as_u64()
+        .unwrap_or_else(|| panic!("no counter {name}"))
 }
 
 /// Says that a test is skipped, and why. Past the test harness, which would keep what a passing test prints to itself.
@@ -139,16 +169,30 @@ pub fn corpus() -> Option<PathBuf> {
 
 /// All logs of the corpus.
 pub fn corpus_files() -> Vec<PathBuf> {
-    let Some(path) = corpus() else { return Vec::new() };
-    let mut files: Vec<PathBuf> = std::fs::read_dir(path).expect("readable").map(|entry| entry.expect("readable").path()).collect();
-    files.retain(|path| path.extension().is_some_and(|extension| extension == "ndjson"));
+    let Some(path) = corpus() else {
+        return Vec::new();
+    };
+    let mut files: Vec<PathBuf> = std::fs::read_dir(path)
+        .expect("readable")
+        .map(|entry| entry.expect("readable").path())
+        .collect();
+    files.retain(|path| {
+        path.extension()
+            .is_some_and(|extension| extension == "ndjson")
+    });
     files.sort();
     files
 }
 
 /// Where records of the corpus name their host.
-pub const HOST_PATHS: [&str; 6] =
-    ["/Hostname", "/Computer", "/Event/System/Computer", "/winlog/computer_name", "/computer_name", "/host/name"];
+pub const HOST_PATHS: [&str; 6] = [
+    "/Hostname",
+    "/Computer",
+    "/Event/System/Computer",
+    "/winlog/computer_name",
+    "/computer_name",
+    "/host/name",
+];
 
 /// The service controller.
 pub const SERVICES: &str = r"C:\Windows\System32\services.exe";
@@ -171,13 +215,20 @@ pub struct Host {
 impl Host {
     /// A host of that name.
     pub fn new(name: &str) -> Host {
-        Host { name: name.to_owned() }
+        Host {
+            name: name.to_owned(),
+        }
     }
 
     /// Any Sysmon event.
     pub fn event(&self, id: u32, ms: i64, data: Value) -> String {
-        let start = psexec_filter_plugin::normalize::time::parse(b"2024-09-14T09:00:00Z").expect("a time").ms;
-        let time = psexec_filter_plugin::normalize::time::Timestamp { ms: start + ms, zoned: true };
+        let start = psexec_filter_plugin::normalize::time::parse(b"2024-09-14T09:00:00Z")
+            .expect("a time")
+            .ms;
+        let time = psexec_filter_plugin::normalize::time::Timestamp {
+            ms: start + ms,
+            zoned: true,
+        };
         let mut record = json!({
             "EventTime": time.to_string(), "Hostname": self.name, "EventID": id, "SourceName": "Microsoft-Windows-Sysmon",
             "Channel": "Microsoft-Windows-Sysmon/Operational",
@@ -231,7 +282,13 @@ impl Host {
     }
 
     /// Event 1 of any process: number, image and command line, parent's number and image, account and logon session.
-    pub fn process(&self, ms: i64, started: (u32, &str, &str), parent: (u32, &str), account: (&str, &str)) -> String {
+    pub fn process(
+        &self,
+        ms: i64,
+        started: (u32, &str, &str),
+        parent: (u32, &str),
+        account: (&str, &str),
+    ) -> String {
         self.event(
             1,
             ms,
@@ -242,13 +299,22 @@ impl Host {
 
     /// A command as the service controller starts it.
     pub fn command(&self, ms: i64, process: u32, line: &str) -> String {
-        let image = if line.contains("powershell") && !line.contains("cmd.exe") { POWERSHELL } else { CMD };
+        let image = if line.contains("powershell") && !line.contains("cmd.exe") {
+            POWERSHELL
+        } else {
+            CMD
+        };
         self.process(ms, (process, image, line), (1, SERVICES), SYSTEM)
     }
 
     /// A command as WMI starts it, in a logon session of its own.
     pub fn wmi(&self, ms: i64, process: u32, image: &str, line: &str, logon_id: &str) -> String {
-        self.process(ms, (process, image, line), (2, WMI), (r"CORP\alice", logon_id))
+        self.process(
+            ms,
+            (process, image, line),
+            (2, WMI),
+            (r"CORP\alice", logon_id),
+        )
     }
 
     /// Security event 4624: alice logs on over the network.
@@ -269,7 +335,11 @@ impl Host {
 
     /// Event 17 by the process of that number.
     pub fn pipe(&self, ms: i64, process: u32, image: &str, name: &str) -> String {
-        self.event(17, ms, json!({"Image": image, "ProcessGuid": guid(process), "PipeName": name}))
+        self.event(
+            17,
+            ms,
+            json!({"Image": image, "ProcessGuid": guid(process), "PipeName": name}),
+        )
     }
 
     /// A whole PsExec execution from `remote` at `ms`, in the order in which Sysmon writes it.

@@ -26,7 +26,11 @@ pub const DEFAULT_POLICY: &str = include_str!("../../../configs/policy.toml");
 /// Reads a policy from TOML. The error names `file`, the line, and what was expected.
 pub fn policy_from_toml(text: &str, file: &str) -> Result<Policy, String> {
     toml::from_str(text).map_err(|error| {
-        let line = error.span().map_or(1, |span| 1 + text.get(..span.start).map_or(0, |before| before.matches('\n').count()));
+        let line = error.span().map_or(1, |span| {
+            1 + text
+                .get(..span.start)
+                .map_or(0, |before| before.matches('\n').count())
+        });
         let shown = text.lines().nth(line - 1).unwrap_or_default().trim();
         format!("{file}:{line}: {}\n    {shown}", error.message().trim())
     })
@@ -55,7 +59,10 @@ impl fmt::Display for ModuleError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ModuleError::NotWasm(why) => {
-                write!(f, "not a WebAssembly module ({why}); expected the file that `make build` leaves at target/psexec_filter.wasm")
+                write!(
+                    f,
+                    "not a WebAssembly module ({why}); expected the file that `make build` leaves at target/psexec_filter.wasm"
+                )
             }
             ModuleError::NoFunction => {
                 write!(
@@ -64,18 +71,31 @@ impl fmt::Display for ModuleError {
                 )
             }
             ModuleError::WrongSignature(found) => {
-                write!(f, "its `{FUNCTION}` is {found}; Fluent Bit calls (i32, i32, i32, i32, i32, i32) -> i32")
+                write!(
+                    f,
+                    "its `{FUNCTION}` is {found}; Fluent Bit calls (i32, i32, i32, i32, i32, i32) -> i32"
+                )
             }
             ModuleError::Imports(name) => write!(
                 f,
                 "imports `{name}`; a module for Fluent Bit must import nothing (Windows builds have no WASI). Build it for wasm32-unknown-unknown, without the feature `web`"
             ),
-            ModuleError::NoRegion => write!(f, "has no `{REGION}` to put a policy into; it was not built from this project"),
+            ModuleError::NoRegion => write!(
+                f,
+                "has no `{REGION}` to put a policy into; it was not built from this project"
+            ),
             ModuleError::TooLarge(bytes) => {
-                write!(f, "the policy is {bytes} bytes long, the module has room for {}; shorten its lists", REGION_BYTES - 4)
+                write!(
+                    f,
+                    "the policy is {bytes} bytes long, the module has room for {}; shorten its lists",
+                    REGION_BYTES - 4
+                )
             }
             ModuleError::Policy(why) => {
-                write!(f, "the policy in the module is from another version ({why}); pack yours again with `psexec-filter pack`")
+                write!(
+                    f,
+                    "the policy in the module is from another version ({why}); pack yours again with `psexec-filter pack`"
+                )
             }
         }
     }
@@ -89,7 +109,9 @@ pub fn check(module: &[u8]) -> Result<(), ModuleError> {
     if let Some(import) = layout.import {
         return Err(ModuleError::Imports(import));
     }
-    let Some(signature) = layout.function else { return Err(ModuleError::NoFunction) };
+    let Some(signature) = layout.function else {
+        return Err(ModuleError::NoFunction);
+    };
     if signature.params() != [ValType::I32; 6] || signature.results() != [ValType::I32] {
         return Err(ModuleError::WrongSignature(signature.to_string()));
     }
@@ -100,7 +122,8 @@ pub fn check(module: &[u8]) -> Result<(), ModuleError> {
 pub fn pack(module: &[u8], policy: &Policy) -> Result<Vec<u8>, ModuleError> {
     check(module)?;
     let region = Layout::read(module)?.region.ok_or(ModuleError::NoRegion)?;
-    let json = serde_json::to_vec(policy).map_err(|error| ModuleError::Policy(error.to_string()))?;
+    let json =
+        serde_json::to_vec(policy).map_err(|error| ModuleError::Policy(error.to_string()))?;
     if json.len() > REGION_BYTES - 4 {
         return Err(ModuleError::TooLarge(json.len()));
     }
@@ -113,8 +136,14 @@ pub fn pack(module: &[u8], policy: &Policy) -> Result<Vec<u8>, ModuleError> {
         match &payload {
             // Counted anew below if the module has it: it must stand before the code.
             Payload::DataCountSection { .. } => {
-                let count = segments(module)?.iter().filter(|segment| segment.offset != Some(region)).count() + 1;
-                out.section(&DataCountSection { count: count as u32 });
+                let count = segments(module)?
+                    .iter()
+                    .filter(|segment| segment.offset != Some(region))
+                    .count()
+                    + 1;
+                out.section(&DataCountSection {
+                    count: count as u32,
+                });
             }
             Payload::DataSection(_) => {
                 let mut data = DataSection::new();
@@ -122,14 +151,22 @@ pub fn pack(module: &[u8], policy: &Policy) -> Result<Vec<u8>, ModuleError> {
                     match segment.offset {
                         Some(offset) if offset == region => {}
                         Some(offset) => {
-                            data.active(0, &ConstExpr::i32_const(offset as i32), segment.data.iter().copied());
+                            data.active(
+                                0,
+                                &ConstExpr::i32_const(offset as i32),
+                                segment.data.iter().copied(),
+                            );
                         }
                         None => {
                             data.passive(segment.data.iter().copied());
                         }
                     }
                 }
-                data.active(0, &ConstExpr::i32_const(region as i32), packed.iter().copied());
+                data.active(
+                    0,
+                    &ConstExpr::i32_const(region as i32),
+                    packed.iter().copied(),
+                );
                 out.section(&data);
             }
             other => {
@@ -146,9 +183,16 @@ pub fn pack(module: &[u8], policy: &Policy) -> Result<Vec<u8>, ModuleError> {
 /// The policy in a module; `None` if none was packed and the defaults are in force.
 pub fn unpack(module: &[u8]) -> Result<Option<Policy>, ModuleError> {
     let region = Layout::read(module)?.region.ok_or(ModuleError::NoRegion)?;
-    let Some(segment) = segments(module)?.into_iter().find(|segment| segment.offset == Some(region)) else { return Ok(None) };
+    let Some(segment) = segments(module)?
+        .into_iter()
+        .find(|segment| segment.offset == Some(region))
+    else {
+        return Ok(None);
+    };
     let json = segment.data.get(4..).unwrap_or_default();
-    serde_json::from_slice(json).map(Some).map_err(|error| ModuleError::Policy(error.to_string()))
+    serde_json::from_slice(json)
+        .map(Some)
+        .map_err(|error| ModuleError::Policy(error.to_string()))
 }
 
 struct Segment<'m> {
@@ -160,14 +204,19 @@ struct Segment<'m> {
 fn segments(module: &[u8]) -> Result<Vec<Segment<'_>>, ModuleError> {
     let mut found = Vec::new();
     for payload in Parser::new(0).parse_all(module) {
-        let Payload::DataSection(reader) = payload.map_err(not_wasm)? else { continue };
+        let Payload::DataSection(reader) = payload.map_err(not_wasm)? else {
+            continue;
+        };
         for data in reader {
             let data = data.map_err(not_wasm)?;
             let offset = match data.kind {
                 DataKind::Passive => None,
                 DataKind::Active { offset_expr, .. } => Some(constant(&offset_expr)?),
             };
-            found.push(Segment { offset, data: data.data });
+            found.push(Segment {
+                offset,
+                data: data.data,
+            });
         }
     }
     Ok(found)
@@ -183,7 +232,9 @@ struct Layout {
 
 impl Layout {
     fn read(module: &[u8]) -> Result<Layout, ModuleError> {
-        wasmparser::Validator::new().validate_all(module).map_err(not_wasm)?;
+        wasmparser::Validator::new()
+            .validate_all(module)
+            .map_err(not_wasm)?;
         let mut layout = Layout::default();
         let mut types: Vec<FuncType> = Vec::new();
         let (mut functions, mut globals) = (Vec::new(), Vec::new());
@@ -200,7 +251,9 @@ impl Layout {
                         if let TypeRef::Func(index) = import.ty {
                             functions.push(index);
                         }
-                        layout.import.get_or_insert_with(|| format!("{}.{}", import.module, import.name));
+                        layout
+                            .import
+                            .get_or_insert_with(|| format!("{}.{}", import.module, import.name));
                     }
                 }
                 Payload::FunctionSection(reader) => {
@@ -219,9 +272,14 @@ impl Layout {
                         let index = export.index as usize;
                         match (export.name, export.kind) {
                             (FUNCTION, ExternalKind::Func) => {
-                                layout.function = functions.get(index).and_then(|index| types.get(*index as usize)).cloned();
+                                layout.function = functions
+                                    .get(index)
+                                    .and_then(|index| types.get(*index as usize))
+                                    .cloned();
                             }
-                            (REGION, ExternalKind::Global) => layout.region = globals.get(index).copied().flatten(),
+                            (REGION, ExternalKind::Global) => {
+                                layout.region = globals.get(index).copied().flatten()
+                            }
                             _ => {}
                         }
                     }
@@ -236,13 +294,22 @@ impl Layout {
 fn constant(expression: &wasmparser::ConstExpr<'_>) -> Result<u32, ModuleError> {
     match expression.get_operators_reader().read().map_err(not_wasm)? {
         Operator::I32Const { value } => Ok(value as u32),
-        _ => Err(ModuleError::NotWasm("an address in it is not a constant".to_owned())),
+        _ => Err(ModuleError::NotWasm(
+            "an address in it is not a constant".to_owned(),
+        )),
     }
 }
 
 fn not_wasm(error: wasmparser::BinaryReaderError) -> ModuleError {
     // The lines after the first are a dump of the bytes.
-    ModuleError::NotWasm(error.message().lines().next().unwrap_or_default().to_owned())
+    ModuleError::NotWasm(
+        error
+            .message()
+            .lines()
+            .next()
+            .unwrap_or_default()
+            .to_owned(),
+    )
 }
 
 #[cfg(test)]
@@ -251,14 +318,20 @@ mod tests {
 
     #[test]
     fn the_documented_policy_is_the_default_and_complete() {
-        assert_eq!(policy_from_toml(DEFAULT_POLICY, "configs/policy.toml"), Ok(Policy::default()));
+        assert_eq!(
+            policy_from_toml(DEFAULT_POLICY, "configs/policy.toml"),
+            Ok(Policy::default())
+        );
         // Every key there is stands in the file, so that the file documents them all.
         let written: toml::Table = DEFAULT_POLICY.parse().unwrap();
         let mut all = toml::Table::try_from(Policy::default()).unwrap();
         all.remove("allow");
         for (section, keys) in &all {
             for key in keys.as_table().unwrap().keys() {
-                assert!(written[section].get(key).is_some(), "[{section}] {key} is missing in configs/policy.toml");
+                assert!(
+                    written[section].get(key).is_some(),
+                    "[{section}] {key} is missing in configs/policy.toml"
+                );
             }
         }
     }
@@ -266,12 +339,18 @@ mod tests {
     #[test]
     fn a_wrong_policy_names_file_line_and_what_was_expected() {
         for (text, want) in [
-            ("[windows]\nsuppress = \"5m\"\nsupress = \"5m\"\n", ["p.toml:3:", "unknown field `supress`", "expected one of"]),
+            (
+                "[windows]\nsuppress = \"5m\"\nsupress = \"5m\"\n",
+                ["p.toml:3:", "unknown field `supress`", "expected one of"],
+            ),
             (
                 "\n[[allow]]\nsource = [\"10.0.0.0/8\",\n \"10.0.0.0/33\"]\nreason = \"x\"\n",
                 ["p.toml:", "`10.0.0.0/33`", "expected for example"],
             ),
-            ("[limits]\nhosts = 0\n", ["p.toml:2:", "out of range", "from 1 to 4096"]),
+            (
+                "[limits]\nhosts = 0\n",
+                ["p.toml:2:", "out of range", "from 1 to 4096"],
+            ),
             ("[alert\n", ["p.toml:1:", "", ""]),
         ] {
             let error = policy_from_toml(text, "p.toml").unwrap_err();

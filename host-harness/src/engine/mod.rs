@@ -15,7 +15,13 @@ use std::fmt;
 /// A module that is loaded and can be called.
 pub trait Engine {
     /// Hands one record to the module. `seconds` and `nanoseconds` are its time, 0 if the caller has none.
-    fn call(&mut self, tag: &str, seconds: u32, nanoseconds: u32, record: &[u8]) -> Result<Answer, CallError>;
+    fn call(
+        &mut self,
+        tag: &str,
+        seconds: u32,
+        nanoseconds: u32,
+        record: &[u8],
+    ) -> Result<Answer, CallError>;
 
     /// Calls an export that takes nothing and returns the address of a NUL-terminated string; `None` for address 0.
     fn ask(&mut self, export: &str) -> Result<Option<String>, CallError>;
@@ -79,7 +85,11 @@ impl Options<'_> {
 
 impl Default for Options<'_> {
     fn default() -> Self {
-        Options { function: psexec_filter_pack::FUNCTION, free: true, stack: Options::STACK }
+        Options {
+            function: psexec_filter_pack::FUNCTION,
+            free: true,
+            stack: Options::STACK,
+        }
     }
 }
 
@@ -109,13 +119,25 @@ impl fmt::Display for CallError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             CallError::Trap(why) => {
-                write!(f, "the module died in a call ({why}); this is a bug in it: keep the record that did it and report both")
+                write!(
+                    f,
+                    "the module died in a call ({why}); this is a bug in it: keep the record that did it and report both"
+                )
             }
-            CallError::NoMemory(bytes) => write!(f, "the module has no memory for a record of {bytes} bytes; it takes up to 4 MiB"),
+            CallError::NoMemory(bytes) => write!(
+                f,
+                "the module has no memory for a record of {bytes} bytes; it takes up to 4 MiB"
+            ),
             CallError::BadAddress(address) => {
-                write!(f, "the module returned the address {address:#x}, where no string stands; is it a filter for Fluent Bit?")
+                write!(
+                    f,
+                    "the module returned the address {address:#x}, where no string stands; is it a filter for Fluent Bit?"
+                )
             }
-            CallError::NoExport(name) => write!(f, "the module does not export `{name}`; it is older than this program, or another filter"),
+            CallError::NoExport(name) => write!(
+                f,
+                "the module does not export `{name}`; it is older than this program, or another filter"
+            ),
         }
     }
 }
@@ -124,12 +146,17 @@ impl std::error::Error for CallError {}
 
 /// Tells from the module's memory what it answered: `address` is what it returned for `record`, copied to `copied_to`.
 fn answer(memory: &[u8], address: u32, copied_to: u32, record: &[u8]) -> Result<Answer, CallError> {
-    let from = memory.get(address as usize..).ok_or(CallError::BadAddress(address))?;
+    let from = memory
+        .get(address as usize..)
+        .ok_or(CallError::BadAddress(address))?;
     // Compared by length first: a record with a NUL inside is still the record.
     if address == copied_to && from.starts_with(record) && from.get(record.len()) == Some(&0) {
         return Ok(Answer::Unchanged);
     }
-    let end = from.iter().position(|byte| *byte == 0).ok_or(CallError::BadAddress(address))?;
+    let end = from
+        .iter()
+        .position(|byte| *byte == 0)
+        .ok_or(CallError::BadAddress(address))?;
     Ok(Answer::Changed(from[..end].to_vec()))
 }
 
@@ -137,7 +164,12 @@ fn string(memory: &[u8], address: u32) -> Result<Option<String>, CallError> {
     if address == 0 {
         return Ok(None);
     }
-    let from = memory.get(address as usize..).ok_or(CallError::BadAddress(address))?;
-    let end = from.iter().position(|byte| *byte == 0).ok_or(CallError::BadAddress(address))?;
+    let from = memory
+        .get(address as usize..)
+        .ok_or(CallError::BadAddress(address))?;
+    let end = from
+        .iter()
+        .position(|byte| *byte == 0)
+        .ok_or(CallError::BadAddress(address))?;
     Ok(Some(String::from_utf8_lossy(&from[..end]).into_owned()))
 }

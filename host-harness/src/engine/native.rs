@@ -42,7 +42,8 @@ impl Compiled {
     pub fn with_deadline(module: &[u8], deadline: Duration) -> Result<Compiled, String> {
         let mut config = wasmtime::Config::new();
         config.epoch_interruption(true);
-        let engine = wasmtime::Engine::new(&config).map_err(|error| format!("wasmtime does not start: {error:#}"))?;
+        let engine = wasmtime::Engine::new(&config)
+            .map_err(|error| format!("wasmtime does not start: {error:#}"))?;
         // Ends with the last module of the engine.
         let clock = engine.weak();
         let tick = move || {
@@ -52,31 +53,59 @@ impl Compiled {
                 std::thread::sleep(TICK);
             }
         };
-        let thread = std::thread::Builder::new().name("deadline".to_owned()).spawn(tick);
+        let thread = std::thread::Builder::new()
+            .name("deadline".to_owned())
+            .spawn(tick);
         thread.map_err(|error| format!("cannot start a thread: {error}"))?;
         let ticks = deadline.as_millis().div_ceil(TICK.as_millis()) as u64 + 1;
         Compiled::of(&engine, module, Some(ticks))
     }
 
-    fn of(engine: &wasmtime::Engine, module: &[u8], ticks: Option<u64>) -> Result<Compiled, String> {
-        let module = Module::new(engine, module).map_err(|error| format!("the module does not load: {error:#}"))?;
+    fn of(
+        engine: &wasmtime::Engine,
+        module: &[u8],
+        ticks: Option<u64>,
+    ) -> Result<Compiled, String> {
+        let module = Module::new(engine, module)
+            .map_err(|error| format!("the module does not load: {error:#}"))?;
         Ok(Compiled { module, ticks })
     }
 
     /// Starts it, without memories. The error is a message for people.
     pub fn start(&self, options: Options<'_>) -> Result<Wasmtime, String> {
-        let mut store = Store::new(self.module.engine(), StoreLimitsBuilder::new().memory_size(MEMORY).build());
+        let mut store = Store::new(
+            self.module.engine(),
+            StoreLimitsBuilder::new().memory_size(MEMORY).build(),
+        );
         store.limiter(|limits| limits);
         if let Some(ticks) = self.ticks {
             store.set_epoch_deadline(ticks);
         }
-        let instance = Instance::new(&mut store, &self.module, &[]).map_err(|error| format!("the module does not start: {error:#}"))?;
-        let lacks = |name: &str| format!("the module does not export `{name}` as Fluent Bit wants it");
-        let memory = instance.get_memory(&mut store, "memory").ok_or_else(|| lacks("memory"))?;
-        let malloc = instance.get_typed_func(&mut store, "malloc").map_err(|_| lacks("malloc"))?;
-        let free = instance.get_typed_func(&mut store, "free").map_err(|_| lacks("free"))?;
-        let function = instance.get_typed_func(&mut store, options.function).map_err(|_| lacks(options.function))?;
-        Ok(Wasmtime { store, instance, memory, malloc, free: options.free.then_some(free), function, ticks: self.ticks })
+        let instance = Instance::new(&mut store, &self.module, &[])
+            .map_err(|error| format!("the module does not start: {error:#}"))?;
+        let lacks =
+            |name: &str| format!("the module does not export `{name}` as Fluent Bit wants it");
+        let memory = instance
+            .get_memory(&mut store, "memory")
+            .ok_or_else(|| lacks("memory"))?;
+        let malloc = instance
+            .get_typed_func(&mut store, "malloc")
+            .map_err(|_| lacks("malloc"))?;
+        let free = instance
+            .get_typed_func(&mut store, "free")
+            .map_err(|_| lacks("free"))?;
+        let function = instance
+            .get_typed_func(&mut store, options.function)
+            .map_err(|_| lacks(options.function))?;
+        Ok(Wasmtime {
+            store,
+            instance,
+            memory,
+            malloc,
+            free: options.free.then_some(free),
+            function,
+            ticks: self.ticks,
+        })
     }
 }
 
@@ -111,12 +140,28 @@ impl Wasmtime {
 }
 
 impl Engine for Wasmtime {
-    fn call(&mut self, tag: &str, seconds: u32, nanoseconds: u32, record: &[u8]) -> Result<Answer, CallError> {
+    fn call(
+        &mut self,
+        tag: &str,
+        seconds: u32,
+        nanoseconds: u32,
+        record: &[u8],
+    ) -> Result<Answer, CallError> {
         self.arm(0);
         let tag_at = self.copy(tag.as_bytes())?;
         let record_at = self.copy(record)?;
-        let arguments = (tag_at, tag.len() as u32, seconds, nanoseconds, record_at, record.len() as u32);
-        let returned = self.function.call(&mut self.store, arguments).map_err(trap)?;
+        let arguments = (
+            tag_at,
+            tag.len() as u32,
+            seconds,
+            nanoseconds,
+            record_at,
+            record.len() as u32,
+        );
+        let returned = self
+            .function
+            .call(&mut self.store, arguments)
+            .map_err(trap)?;
         let answer = answer(self.memory.data(&self.store), returned, record_at, record);
         if let Some(free) = &self.free {
             for address in [tag_at, record_at] {
@@ -127,19 +172,25 @@ impl Engine for Wasmtime {
     }
 
     fn ask(&mut self, export: &str) -> Result<Option<String>, CallError> {
-        let function =
-            self.instance.get_typed_func::<(), u32>(&mut self.store, export).map_err(|_| CallError::NoExport(export.to_owned()))?;
+        let function = self
+            .instance
+            .get_typed_func::<(), u32>(&mut self.store, export)
+            .map_err(|_| CallError::NoExport(export.to_owned()))?;
         self.arm(LONG);
         let address = function.call(&mut self.store, ()).map_err(trap)?;
         string(self.memory.data(&self.store), address)
     }
 
     fn tell(&mut self, export: &str, text: &[u8]) -> Result<u32, CallError> {
-        let function =
-            self.instance.get_typed_func::<(u32, u32), u32>(&mut self.store, export).map_err(|_| CallError::NoExport(export.to_owned()))?;
+        let function = self
+            .instance
+            .get_typed_func::<(u32, u32), u32>(&mut self.store, export)
+            .map_err(|_| CallError::NoExport(export.to_owned()))?;
         self.arm(LONG);
         let address = self.copy(text)?;
-        function.call(&mut self.store, (address, text.len() as u32)).map_err(trap)
+        function
+            .call(&mut self.store, (address, text.len() as u32))
+            .map_err(trap)
     }
 
     fn memory_bytes(&mut self) -> usize {

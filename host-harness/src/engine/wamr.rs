@@ -21,7 +21,10 @@ struct Thread;
 impl Thread {
     fn new() -> Thread {
         // SAFETY: the runtime was started before.
-        assert!(unsafe { sys::wasm_runtime_init_thread_env() }, "WAMR did not start on this thread");
+        assert!(
+            unsafe { sys::wasm_runtime_init_thread_env() },
+            "WAMR did not start on this thread"
+        );
         Thread
     }
 }
@@ -50,32 +53,66 @@ impl Wamr {
         static RUNTIME: Once = Once::new();
         // SAFETY: called once; the arguments are a plain struct of zeroes, which chooses the system's allocator.
         RUNTIME.call_once(|| unsafe {
-            let mut arguments = sys::RuntimeInitArgs { mem_alloc_type: sys::Alloc_With_System_Allocator, ..Default::default() };
-            assert!(sys::wasm_runtime_full_init(&mut arguments), "WAMR did not start");
+            let mut arguments = sys::RuntimeInitArgs {
+                mem_alloc_type: sys::Alloc_With_System_Allocator,
+                ..Default::default()
+            };
+            assert!(
+                sys::wasm_runtime_full_init(&mut arguments),
+                "WAMR did not start"
+            );
         });
         THREAD.with(|_| ());
         let mut bytes: Box<[u8]> = module.into();
         let mut error = [0 as c_char; 256];
-        let name = CString::new(options.function).map_err(|_| "a function name cannot hold a NUL".to_owned())?;
+        let name = CString::new(options.function)
+            .map_err(|_| "a function name cannot hold a NUL".to_owned())?;
         // SAFETY: every pointer is checked before it is used; `bytes` lives as long as the module.
         unsafe {
-            let module = sys::wasm_runtime_load(bytes.as_mut_ptr(), bytes.len() as u32, error.as_mut_ptr(), error.len() as u32);
+            let module = sys::wasm_runtime_load(
+                bytes.as_mut_ptr(),
+                bytes.len() as u32,
+                error.as_mut_ptr(),
+                error.len() as u32,
+            );
             if module.is_null() {
-                return Err(format!("the module does not load: {}", text(error.as_ptr())));
+                return Err(format!(
+                    "the module does not load: {}",
+                    text(error.as_ptr())
+                ));
             }
-            let instance = sys::wasm_runtime_instantiate(module, options.stack, HEAP, error.as_mut_ptr(), error.len() as u32);
+            let instance = sys::wasm_runtime_instantiate(
+                module,
+                options.stack,
+                HEAP,
+                error.as_mut_ptr(),
+                error.len() as u32,
+            );
             if instance.is_null() {
                 sys::wasm_runtime_unload(module);
-                return Err(format!("the module does not start: {}", text(error.as_ptr())));
+                return Err(format!(
+                    "the module does not start: {}",
+                    text(error.as_ptr())
+                ));
             }
             let environment = sys::wasm_runtime_create_exec_env(instance, options.stack);
             let function = sys::wasm_runtime_lookup_function(instance, name.as_ptr());
-            let this = Wamr { environment, instance, module, function, free: options.free, _bytes: bytes };
+            let this = Wamr {
+                environment,
+                instance,
+                module,
+                function,
+                free: options.free,
+                _bytes: bytes,
+            };
             if environment.is_null() {
                 return Err("WAMR has no stack for the module".to_owned());
             }
             if function.is_null() {
-                return Err(format!("the module does not export `{}` as Fluent Bit wants it", options.function));
+                return Err(format!(
+                    "the module does not export `{}` as Fluent Bit wants it",
+                    options.function
+                ));
             }
             Ok(this)
         }
@@ -86,31 +123,53 @@ impl Wamr {
         terminated.extend_from_slice(bytes);
         terminated.push(0);
         // SAFETY: the source has the length given; WAMR checks the module's side.
-        let address = unsafe { sys::wasm_runtime_module_dup_data(self.instance, terminated.as_ptr().cast(), terminated.len() as u64) };
+        let address = unsafe {
+            sys::wasm_runtime_module_dup_data(
+                self.instance,
+                terminated.as_ptr().cast(),
+                terminated.len() as u64,
+            )
+        };
         match u32::try_from(address) {
-            Ok(0) | Err(_) => Err(self.exception().map_or(CallError::NoMemory(bytes.len()), CallError::Trap)),
+            Ok(0) | Err(_) => Err(self
+                .exception()
+                .map_or(CallError::NoMemory(bytes.len()), CallError::Trap)),
             Ok(address) => Ok(address),
         }
     }
 
-    fn invoke(&mut self, function: sys::wasm_function_inst_t, arguments: &mut [u32]) -> Result<u32, CallError> {
+    fn invoke(
+        &mut self,
+        function: sys::wasm_function_inst_t,
+        arguments: &mut [u32],
+    ) -> Result<u32, CallError> {
         let count = arguments.len() as u32;
         // WAMR writes the result over the first argument.
         let mut cells = [0u32; 8];
         cells[..arguments.len()].copy_from_slice(arguments);
         // SAFETY: environment and function belong to this instance; there is a cell for the result.
-        if unsafe { sys::wasm_runtime_call_wasm(self.environment, function, count, cells.as_mut_ptr()) } {
+        if unsafe {
+            sys::wasm_runtime_call_wasm(self.environment, function, count, cells.as_mut_ptr())
+        } {
             return Ok(cells[0]);
         }
-        Err(CallError::Trap(self.exception().unwrap_or_else(|| "no reason given".to_owned())))
+        Err(CallError::Trap(
+            self.exception()
+                .unwrap_or_else(|| "no reason given".to_owned()),
+        ))
     }
 
     fn export(&self, name: &str) -> Result<sys::wasm_function_inst_t, CallError> {
         let missing = || CallError::NoExport(name.to_owned());
         let terminated = CString::new(name).map_err(|_| missing())?;
         // SAFETY: the name is terminated; the result is checked.
-        let function = unsafe { sys::wasm_runtime_lookup_function(self.instance, terminated.as_ptr()) };
-        if function.is_null() { Err(missing()) } else { Ok(function) }
+        let function =
+            unsafe { sys::wasm_runtime_lookup_function(self.instance, terminated.as_ptr()) };
+        if function.is_null() {
+            Err(missing())
+        } else {
+            Ok(function)
+        }
     }
 
     /// Takes and clears what WAMR noted, as Fluent Bit does after a failed call.
@@ -134,17 +193,31 @@ impl Wamr {
                 return &[];
             }
             let base = sys::wasm_memory_get_base_address(memory).cast::<u8>();
-            let bytes = sys::wasm_memory_get_cur_page_count(memory) * sys::wasm_memory_get_bytes_per_page(memory);
+            let bytes = sys::wasm_memory_get_cur_page_count(memory)
+                * sys::wasm_memory_get_bytes_per_page(memory);
             std::slice::from_raw_parts(base, bytes as usize)
         }
     }
 }
 
 impl Engine for Wamr {
-    fn call(&mut self, tag: &str, seconds: u32, nanoseconds: u32, record: &[u8]) -> Result<Answer, CallError> {
+    fn call(
+        &mut self,
+        tag: &str,
+        seconds: u32,
+        nanoseconds: u32,
+        record: &[u8],
+    ) -> Result<Answer, CallError> {
         let tag_at = self.copy(tag.as_bytes())?;
         let record_at = self.copy(record)?;
-        let mut arguments = [tag_at, tag.len() as u32, seconds, nanoseconds, record_at, record.len() as u32];
+        let mut arguments = [
+            tag_at,
+            tag.len() as u32,
+            seconds,
+            nanoseconds,
+            record_at,
+            record.len() as u32,
+        ];
         let returned = self.invoke(self.function, &mut arguments)?;
         let answer = answer(self.memory(), returned, record_at, record);
         if self.free {
@@ -189,5 +262,7 @@ impl Drop for Wamr {
 /// SAFETY of the caller: `message` is a NUL-terminated string.
 unsafe fn text(message: *const c_char) -> String {
     // SAFETY: see above.
-    unsafe { CStr::from_ptr(message) }.to_string_lossy().into_owned()
+    unsafe { CStr::from_ptr(message) }
+        .to_string_lossy()
+        .into_owned()
 }

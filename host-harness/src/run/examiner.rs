@@ -33,7 +33,13 @@ pub struct Examiner {
 impl Examiner {
     /// Loads the module. The error is a message for people.
     pub fn new(load: Load, metrics: Arc<Metrics>) -> Result<Examiner, String> {
-        Ok(Examiner { loaded: load()?, load, pieces: Vec::new(), forgot: false, metrics })
+        Ok(Examiner {
+            loaded: load()?,
+            load,
+            pieces: Vec::new(),
+            forgot: false,
+            metrics,
+        })
     }
 
     /// The policy's `alert.key`.
@@ -43,16 +49,26 @@ impl Examiner {
 
     /// Puts a record through the module.
     pub fn examine(&mut self, record: &[u8]) -> Verdict {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         let seconds = u32::try_from(now.as_secs()).unwrap_or(u32::MAX);
         let start = Instant::now();
-        let answer = self.loaded.engine.call("run", seconds, now.subsec_nanos(), record);
-        self.metrics.call_seconds.observe(start.elapsed().as_secs_f64());
+        let answer = self
+            .loaded
+            .engine
+            .call("run", seconds, now.subsec_nanos(), record);
+        self.metrics
+            .call_seconds
+            .observe(start.elapsed().as_secs_f64());
         match answer {
             Ok(Answer::Unchanged) => Verdict::Unchanged,
             Ok(Answer::Changed(changed)) => match added(record, &changed) {
                 Some(object) => Verdict::Changed(changed, object),
-                None => Verdict::Unexamined("the module returned something that is not the record with one object added".to_owned()),
+                None => Verdict::Unexamined(
+                    "the module returned something that is not the record with one object added"
+                        .to_owned(),
+                ),
             },
             Err(error) => {
                 self.look_after(&error);
@@ -63,7 +79,10 @@ impl Examiner {
 
     /// The alerts that wait for a record, until there are no more.
     pub fn flush(&mut self) -> Result<Vec<String>, CallError> {
-        self.loaded.engine.flush().inspect_err(|error| self.look_after(error))
+        self.loaded
+            .engine
+            .flush()
+            .inspect_err(|error| self.look_after(error))
     }
 
     /// Tells the metrics what the module counted.
@@ -108,7 +127,8 @@ impl Examiner {
     /// Reads module and policy anew and hands over what is remembered. On error, a message for people, all stays as it was.
     pub fn reload(&mut self) -> Result<(), String> {
         let mut next = (self.load)()?;
-        self.save().map_err(|why| format!("the old module does not give its state: {why}"))?;
+        self.save()
+            .map_err(|why| format!("the old module does not give its state: {why}"))?;
         match next.engine.restore(&self.pieces) {
             Ok(true) => {}
             Ok(false) => return Err("the new module is of a version that does not take the old one's state; restart to begin empty".into()),
@@ -124,11 +144,12 @@ impl Examiner {
             return;
         }
         self.metrics.restarts.inc();
-        let fresh = (self.loaded.again)().and_then(|mut engine| match engine.restore(&self.pieces) {
-            Ok(true) => Ok(engine),
-            Ok(false) => Err("it does not take its own snapshot".to_owned()),
-            Err(error) => Err(error.to_string()),
-        });
+        let fresh =
+            (self.loaded.again)().and_then(|mut engine| match engine.restore(&self.pieces) {
+                Ok(true) => Ok(engine),
+                Ok(false) => Err("it does not take its own snapshot".to_owned()),
+                Err(error) => Err(error.to_string()),
+            });
         // One that begins empty is better than one that died.
         match fresh.or_else(|why| {
             tracing::error!("the module is started again without its state: {why}");
@@ -136,12 +157,16 @@ impl Examiner {
             (self.loaded.again)()
         }) {
             Ok(engine) => self.loaded.engine = engine,
-            Err(why) => tracing::error!("the module cannot be started again and goes on as it is: {why}"),
+            Err(why) => {
+                tracing::error!("the module cannot be started again and goes on as it is: {why}")
+            }
         }
     }
 }
 
 /// Whether pieces begin with the head: a module that is short of memory may give less than all.
 fn is_whole(pieces: &[String]) -> bool {
-    pieces.first().is_some_and(|head| head.starts_with("{\"state\":"))
+    pieces
+        .first()
+        .is_some_and(|head| head.starts_with("{\"state\":"))
 }

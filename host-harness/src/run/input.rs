@@ -55,8 +55,12 @@ impl fmt::Display for Input {
 
 /// An address of this machine alone. Whatever else is refused: there is no encryption here and nobody is asked who he is.
 pub fn loopback(text: &str) -> Result<SocketAddr, String> {
-    let text = text.strip_prefix("localhost").map_or_else(|| text.to_owned(), |port| format!("127.0.0.1{port}"));
-    let address: SocketAddr = text.parse().map_err(|_| format!("`{text}` is no address; expected for example 127.0.0.1:9000"))?;
+    let text = text
+        .strip_prefix("localhost")
+        .map_or_else(|| text.to_owned(), |port| format!("127.0.0.1{port}"));
+    let address: SocketAddr = text
+        .parse()
+        .map_err(|_| format!("`{text}` is no address; expected for example 127.0.0.1:9000"))?;
     if address.ip().is_loopback() {
         return Ok(address);
     }
@@ -102,14 +106,19 @@ impl Input {
     /// Opens it. The error is a message for people.
     pub async fn open(&self, limits: &Limits) -> Result<Source, String> {
         let cannot = |error: io::Error| match error.kind() {
-            io::ErrorKind::AddrInUse => format!("{self}: somebody else listens there already; stop that or choose another address"),
+            io::ErrorKind::AddrInUse => format!(
+                "{self}: somebody else listens there already; stop that or choose another address"
+            ),
             _ => format!("{self}: cannot listen there: {error}"),
         };
         let kind = match self {
             Input::Stdin => Kind::Stdin,
             Input::Tcp(address) => {
                 let listener = TcpListener::bind(address).await.map_err(cannot)?;
-                tracing::info!("listening on tcp://{}", listener.local_addr().map_err(cannot)?);
+                tracing::info!(
+                    "listening on tcp://{}",
+                    listener.local_addr().map_err(cannot)?
+                );
                 Kind::Tcp(listener)
             }
             #[cfg(unix)]
@@ -119,9 +128,17 @@ impl Input {
                 Kind::Unix(listener, path.clone())
             }
             #[cfg(not(unix))]
-            Input::Unix(_) => return Err(format!("{self}: there are no Unix sockets here; use tcp://127.0.0.1:PORT")),
+            Input::Unix(_) => {
+                return Err(format!(
+                    "{self}: there are no Unix sockets here; use tcp://127.0.0.1:PORT"
+                ));
+            }
         };
-        Ok(Source { name: self.to_string(), limits: *limits, kind })
+        Ok(Source {
+            name: self.to_string(),
+            limits: *limits,
+            kind,
+        })
     }
 }
 
@@ -133,7 +150,9 @@ fn bind_unix(path: &PathBuf, mode: u32) -> io::Result<tokio::net::UnixListener> 
     if std::fs::symlink_metadata(path).is_ok_and(|data| data.file_type().is_socket()) {
         match std::os::unix::net::UnixStream::connect(path) {
             Ok(_) => return Err(io::ErrorKind::AddrInUse.into()),
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path)?,
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                std::fs::remove_file(path)?
+            }
             Err(error) => return Err(error),
         }
     }
@@ -162,23 +181,42 @@ impl Kind {
     async fn accept(&self, name: &str) -> io::Result<(Stream, String)> {
         match self {
             Kind::Stdin => std::future::pending().await,
-            Kind::Tcp(listener) => listener.accept().await.map(|(stream, peer)| (Box::new(stream) as Stream, format!("tcp://{peer}"))),
+            Kind::Tcp(listener) => listener
+                .accept()
+                .await
+                .map(|(stream, peer)| (Box::new(stream) as Stream, format!("tcp://{peer}"))),
             #[cfg(unix)]
-            Kind::Unix(listener, _) => listener.accept().await.map(|(stream, _)| (Box::new(stream) as Stream, name.to_owned())),
+            Kind::Unix(listener, _) => listener
+                .accept()
+                .await
+                .map(|(stream, _)| (Box::new(stream) as Stream, name.to_owned())),
         }
     }
 }
 
 impl Source {
     /// Reads until the end of the input, or until `stop` says so. False if it could not be read to its end.
-    pub async fn serve(self, queue: mpsc::Sender<Message>, mut stop: watch::Receiver<Option<Instant>>, metrics: Arc<Metrics>) -> bool {
+    pub async fn serve(
+        self,
+        queue: mpsc::Sender<Message>,
+        mut stop: watch::Receiver<Option<Instant>>,
+        metrics: Arc<Metrics>,
+    ) -> bool {
         let Source { name, limits, kind } = self;
         let client = |name: String, last_may_be_open: bool| {
             let (queue, metrics) = (queue.clone(), Arc::clone(&metrics));
-            Client { name: name.into(), limit: limits.line, queue, metrics, last_may_be_open }
+            Client {
+                name: name.into(),
+                limit: limits.line,
+                queue,
+                metrics,
+                last_may_be_open,
+            }
         };
         if matches!(kind, Kind::Stdin) {
-            return client(name, true).read(tokio::io::stdin(), stop, None).await;
+            return client(name, true)
+                .read(tokio::io::stdin(), stop, None)
+                .await;
         }
         let places = Arc::new(Semaphore::new(limits.clients));
         let mut clients = JoinSet::new();
@@ -187,7 +225,10 @@ impl Source {
             // Those that have ended are let go.
             while clients.try_join_next().is_some() {}
             if places.available_permits() == 0 && !std::mem::replace(&mut was_full, true) {
-                tracing::warn!("{name}: {} clients are connected; further ones wait (--max-clients)", limits.clients);
+                tracing::warn!(
+                    "{name}: {} clients are connected; further ones wait (--max-clients)",
+                    limits.clients
+                );
             }
             let next = async {
                 let place = Arc::clone(&places).acquire_owned().await;
@@ -208,7 +249,9 @@ impl Source {
             }
         }
         // Who has connected by now has perhaps sent all that he had to send.
-        while let Ok(Ok((stream, name))) = tokio::time::timeout_at(last_moment(&stop), kind.accept(&name)).await {
+        while let Ok(Ok((stream, name))) =
+            tokio::time::timeout_at(last_moment(&stop), kind.accept(&name)).await
+        {
             clients.spawn(client(name, false).read(stream, stop.clone(), None));
         }
         while clients.join_next().await.is_some() {}
@@ -265,7 +308,11 @@ impl Client {
         result.is_ok()
     }
 
-    async fn read_lines(&self, stream: &mut (impl AsyncRead + Unpin), stop: &mut watch::Receiver<Option<Instant>>) -> io::Result<()> {
+    async fn read_lines(
+        &self,
+        stream: &mut (impl AsyncRead + Unpin),
+        stop: &mut watch::Receiver<Option<Instant>>,
+    ) -> io::Result<()> {
         let mut line = 1u64;
         let mut held: Vec<u8> = Vec::new();
         // The rest of a line that is too long to be held goes straight through here.
@@ -296,7 +343,14 @@ impl Client {
                 let rest = held.split_off(from + at + 1);
                 let lines = std::mem::replace(&mut held, rest);
                 let count = memchr::memchr_iter(b'\n', &lines).count() as u64;
-                if !self.send(Message::Lines { from: Arc::clone(&self.name), first: line, lines }).await {
+                if !self
+                    .send(Message::Lines {
+                        from: Arc::clone(&self.name),
+                        first: line,
+                        lines,
+                    })
+                    .await
+                {
                     return Ok(());
                 }
                 line += count;
@@ -307,7 +361,12 @@ impl Client {
                         self.metrics.unfinished_lines.inc();
                         held.push(b'\n');
                     }
-                    self.send(Message::Lines { from: Arc::clone(&self.name), first: line, lines: held }).await;
+                    self.send(Message::Lines {
+                        from: Arc::clone(&self.name),
+                        first: line,
+                        lines: held,
+                    })
+                    .await;
                 }
                 return read.map(|_| ());
             }
@@ -315,7 +374,13 @@ impl Client {
                 let (send, receive) = mpsc::channel(2);
                 let first = std::mem::take(&mut held);
                 if !self
-                    .send(Message::Long { from: Arc::clone(&self.name), line, first, rest: receive, may_be_open: self.last_may_be_open })
+                    .send(Message::Long {
+                        from: Arc::clone(&self.name),
+                        line,
+                        first,
+                        rest: receive,
+                        may_be_open: self.last_may_be_open,
+                    })
                     .await
                 {
                     return Ok(());
@@ -339,7 +404,9 @@ impl Client {
                 () = told(stop) => {}
             }
         }
-        tokio::time::timeout_at(last_moment(stop), stream.read_buf(into)).await.unwrap_or(Ok(0))
+        tokio::time::timeout_at(last_moment(stop), stream.read_buf(into))
+            .await
+            .unwrap_or(Ok(0))
     }
 
     async fn send(&self, message: Message) -> bool {

@@ -99,9 +99,14 @@ impl Default for Metrics {
 }
 
 /// Names and help are constants and differ, so neither step can fail.
-fn register<C: Collector + Clone + 'static>(registry: &Registry, metric: prometheus::Result<C>) -> C {
+fn register<C: Collector + Clone + 'static>(
+    registry: &Registry,
+    metric: prometheus::Result<C>,
+) -> C {
     let metric = metric.expect("a metric's name is valid");
-    registry.register(Box::new(metric.clone())).expect("a metric's name is its own");
+    registry
+        .register(Box::new(metric.clone()))
+        .expect("a metric's name is its own");
     metric
 }
 
@@ -119,23 +124,36 @@ impl Metrics {
     }
 
     fn silent_for(&self) -> Duration {
-        self.alive.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
+        self.alive
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .elapsed()
     }
 
     /// Everything as Prometheus text.
     fn render(&self) -> prometheus::Result<Vec<u8>> {
         let mut families = self.registry.gather();
-        let module = self.module.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let module = self
+            .module
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         for (name, value) in module.as_object().into_iter().flatten() {
             if let Some(value) = value.as_i64() {
-                let gauge = IntGauge::new(format!("psexec_filter_module_{name}"), format!("The module's `{name}`, see the README."))?;
+                let gauge = IntGauge::new(
+                    format!("psexec_filter_module_{name}"),
+                    format!("The module's `{name}`, see the README."),
+                )?;
                 gauge.set(value);
                 families.extend(gauge.collect());
             }
         }
         for (name, value) in module["counters"].as_object().into_iter().flatten() {
             let name = format!("psexec_filter_module_{name}_total");
-            let counter = IntCounter::new(name, "A counter of the module, explained in plugin/src/counters.rs.")?;
+            let counter = IntCounter::new(
+                name,
+                "A counter of the module, explained in plugin/src/counters.rs.",
+            )?;
             counter.inc_by(value.as_u64().unwrap_or_default());
             families.extend(counter.collect());
         }
@@ -152,12 +170,24 @@ struct Shared {
 }
 
 /// Serves the counts from now on. The error is a message for people.
-pub async fn serve(address: SocketAddr, metrics: Arc<Metrics>, queue: WeakSender<Message>) -> Result<(), String> {
+pub async fn serve(
+    address: SocketAddr,
+    metrics: Arc<Metrics>,
+    queue: WeakSender<Message>,
+) -> Result<(), String> {
     let listener = tokio::net::TcpListener::bind(address)
         .await
-        .map_err(|error| format!("--metrics {address}: cannot listen there: {error}; is the port in use?"))?;
-    tracing::info!("serving http://{}/metrics and /healthz", listener.local_addr().unwrap_or(address));
-    let routes = axum::Router::new().route("/metrics", get(text)).route("/healthz", get(health)).with_state(Shared { metrics, queue });
+        .map_err(|error| {
+            format!("--metrics {address}: cannot listen there: {error}; is the port in use?")
+        })?;
+    tracing::info!(
+        "serving http://{}/metrics and /healthz",
+        listener.local_addr().unwrap_or(address)
+    );
+    let routes = axum::Router::new()
+        .route("/metrics", get(text))
+        .route("/healthz", get(health))
+        .with_state(Shared { metrics, queue });
     tokio::spawn(async move {
         if let Err(error) = axum::serve(listener, routes).await {
             tracing::error!("metrics are no longer served: {error}");
@@ -166,11 +196,17 @@ pub async fn serve(address: SocketAddr, metrics: Arc<Metrics>, queue: WeakSender
     Ok(())
 }
 
-async fn text(State(Shared { metrics, queue }): State<Shared>) -> Result<([(&'static str, &'static str); 1], Vec<u8>), StatusCode> {
+async fn text(
+    State(Shared { metrics, queue }): State<Shared>,
+) -> Result<([(&'static str, &'static str); 1], Vec<u8>), StatusCode> {
     if let Some(queue) = queue.upgrade() {
-        metrics.queued_batches.set((queue.max_capacity() - queue.capacity()) as i64);
+        metrics
+            .queued_batches
+            .set((queue.max_capacity() - queue.capacity()) as i64);
     }
-    let text = metrics.render().map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
+    let text = metrics
+        .render()
+        .map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
     Ok(([("content-type", "text/plain; version=0.0.4")], text))
 }
 
@@ -179,7 +215,10 @@ async fn health(State(Shared { metrics, .. }): State<Shared>) -> (StatusCode, St
         silent if silent < STUCK => (StatusCode::OK, "ok\n".to_owned()),
         silent => (
             StatusCode::SERVICE_UNAVAILABLE,
-            format!("stuck for {} s: the output takes nothing, or a call into the module does not return\n", silent.as_secs()),
+            format!(
+                "stuck for {} s: the output takes nothing, or a call into the module does not return\n",
+                silent.as_secs()
+            ),
         ),
     }
 }

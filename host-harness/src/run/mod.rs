@@ -88,7 +88,10 @@ const LAST_READS: Duration = Duration::from_secs(2);
 /// Runs until the input ends or the program is told to end. False if records were passed on unexamined. The error is a
 /// message for people.
 pub fn run(options: Options, load: Load) -> Result<bool, String> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build();
     let runtime = runtime.map_err(|error| format!("cannot start: {error}"))?;
     let result = runtime.block_on(serve(options, load));
     // A read of standard input cannot be called back.
@@ -100,7 +103,13 @@ async fn serve(options: Options, load: Load) -> Result<bool, String> {
     let metrics = Arc::new(Metrics::new());
     // From here on a signal waits until it can be heeded.
     let mut signals = Signals::new()?;
-    if options.inputs.iter().filter(|input| **input == Input::Stdin).count() > 1 {
+    if options
+        .inputs
+        .iter()
+        .filter(|input| **input == Input::Stdin)
+        .count()
+        > 1
+    {
         return Err("--input: standard input can be read once only".to_owned());
     }
     // Whatever is wrong is said before the first record is taken.
@@ -117,7 +126,11 @@ async fn serve(options: Options, load: Load) -> Result<bool, String> {
     let (done, mut ended) = tokio::sync::oneshot::channel();
     let (ready, is_ready) = tokio::sync::oneshot::channel();
     let work = {
-        let (options, metrics, runtime) = (Arc::clone(&options), Arc::clone(&metrics), tokio::runtime::Handle::current());
+        let (options, metrics, runtime) = (
+            Arc::clone(&options),
+            Arc::clone(&metrics),
+            tokio::runtime::Handle::current(),
+        );
         // The module stays on this thread: an interpreter's cannot be moved.
         move || match Worker::new(&options, load, receive, metrics) {
             Ok(worker) => {
@@ -129,7 +142,9 @@ async fn serve(options: Options, load: Load) -> Result<bool, String> {
             }
         }
     };
-    let thread = std::thread::Builder::new().name("worker".to_owned()).spawn(work);
+    let thread = std::thread::Builder::new()
+        .name("worker".to_owned())
+        .spawn(work);
     thread.map_err(|error| format!("cannot start a thread: {error}"))?;
     tokio::pin!(is_ready);
     let mut told_early = false;
@@ -202,7 +217,11 @@ async fn serve(options: Options, load: Load) -> Result<bool, String> {
     }
 }
 
-fn finish(result: Option<Result<Ended, String>>, all_read: bool, told_to_end: bool) -> Result<bool, String> {
+fn finish(
+    result: Option<Result<Ended, String>>,
+    all_read: bool,
+    told_to_end: bool,
+) -> Result<bool, String> {
     match result {
         Some(Ok(ended)) => Ok(told_to_end || all_read && ended.unexamined == 0),
         Some(Err(message)) => Err(message),
@@ -235,8 +254,15 @@ impl Signals {
 impl Signals {
     fn new() -> Result<Signals, String> {
         use tokio::signal::unix::{SignalKind, signal};
-        let listen = |kind| signal(kind).map_err(|error| format!("cannot listen for signals: {error}"));
-        Ok(Signals { streams: [listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?, listen(SignalKind::hangup())?] })
+        let listen =
+            |kind| signal(kind).map_err(|error| format!("cannot listen for signals: {error}"));
+        Ok(Signals {
+            streams: [
+                listen(SignalKind::terminate())?,
+                listen(SignalKind::interrupt())?,
+                listen(SignalKind::hangup())?,
+            ],
+        })
     }
 
     async fn next(&mut self) -> Signal {

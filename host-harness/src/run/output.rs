@@ -28,11 +28,18 @@ impl FromStr for Output {
         if text == "-" {
             return Ok(Output::Stdout);
         }
-        if let Some(path) = text.strip_prefix("file://").filter(|path| path.starts_with('/')) {
+        if let Some(path) = text
+            .strip_prefix("file://")
+            .filter(|path| path.starts_with('/'))
+        {
             return Ok(Output::File(path.into()));
         }
         match text.strip_prefix("tcp://") {
-            Some(address) if address.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok()) => {
+            Some(address)
+                if address.rsplit_once(':').is_some_and(|(host, port)| {
+                    !host.is_empty() && port.parse::<u16>().is_ok()
+                }) =>
+            {
                 Ok(Output::Tcp(address.to_owned()))
             }
             _ => Err("expected `-`, `file:///PATH` or `tcp://HOST:PORT`".to_owned()),
@@ -78,14 +85,19 @@ impl Sink {
     /// Opens it. The error is a message for people. Nobody needs to listen yet at the other end of TCP.
     pub fn open(output: &Output) -> Result<Sink, String> {
         let to = match output {
-            Output::Stdout => To::File(stdout().map_err(|error| format!("stdout: cannot be written: {error}"))?),
+            Output::Stdout => {
+                To::File(stdout().map_err(|error| format!("stdout: cannot be written: {error}"))?)
+            }
             Output::File(path) => {
                 let file = File::options().append(true).create(true).open(path);
                 To::File(file.map_err(|error| format!("{output}: cannot be opened: {error}"))?)
             }
             Output::Tcp(_) => To::Tcp(None),
         };
-        Ok(Sink { output: output.clone(), to })
+        Ok(Sink {
+            output: output.clone(),
+            to,
+        })
     }
 
     /// Writes whole lines, however long that takes.
@@ -128,13 +140,23 @@ impl Sink {
                         rest = lines;
                     }
                 }
-                To::File(_) if error.kind() == io::ErrorKind::BrokenPipe => return Err(Closed::ByReader),
-                To::File(_) if !may_pass(&error) => return Err(Closed::Broken(format!("{}: cannot be written: {error}", self.output))),
+                To::File(_) if error.kind() == io::ErrorKind::BrokenPipe => {
+                    return Err(Closed::ByReader);
+                }
+                To::File(_) if !may_pass(&error) => {
+                    return Err(Closed::Broken(format!(
+                        "{}: cannot be written: {error}",
+                        self.output
+                    )));
+                }
                 To::File(_) => {}
             }
             metrics.output_retries.inc();
             if !std::mem::replace(&mut complained, true) {
-                tracing::warn!("{}: takes nothing ({error}); what comes waits until it does", self.output);
+                tracing::warn!(
+                    "{}: takes nothing ({error}); what comes waits until it does",
+                    self.output
+                );
             }
             std::thread::sleep(AGAIN);
         }
@@ -147,7 +169,9 @@ impl Sink {
 
 /// Whether the other end has closed the connection.
 fn is_closed(stream: &TcpStream) -> bool {
-    let peeked = stream.set_nonblocking(true).and_then(|()| stream.peek(&mut [0]));
+    let peeked = stream
+        .set_nonblocking(true)
+        .and_then(|()| stream.peek(&mut [0]));
     let closed = match peeked {
         Ok(count) => count == 0,
         Err(error) => error.kind() != io::ErrorKind::WouldBlock,
@@ -157,8 +181,13 @@ fn is_closed(stream: &TcpStream) -> bool {
 
 /// Whether somebody can make room.
 fn may_pass(error: &io::Error) -> bool {
-    use io::ErrorKind::{FileTooLarge, QuotaExceeded, ResourceBusy, StorageFull, WouldBlock, WriteZero};
-    matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge | ResourceBusy | WouldBlock | WriteZero)
+    use io::ErrorKind::{
+        FileTooLarge, QuotaExceeded, ResourceBusy, StorageFull, WouldBlock, WriteZero,
+    };
+    matches!(
+        error.kind(),
+        StorageFull | QuotaExceeded | FileTooLarge | ResourceBusy | WouldBlock | WriteZero
+    )
 }
 
 /// Standard output without the buffer that the standard library puts before it: how much was written must be known.

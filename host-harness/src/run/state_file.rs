@@ -22,7 +22,11 @@ pub fn write(path: &Path, pieces: &[String]) -> io::Result<u64> {
         crc.update(piece.as_bytes());
         crc.update(b"\n");
     }
-    let head = Head { psexec_filter_state: FORM, pieces: pieces.len(), crc32: crc.finalize() };
+    let head = Head {
+        psexec_filter_state: FORM,
+        pieces: pieces.len(),
+        crc32: crc.finalize(),
+    };
     let new = beside(path, ".new");
     let mut file = io::BufWriter::new(create(&new)?);
     writeln!(file, "{}", serde_json::to_string(&head)?)?;
@@ -47,10 +51,18 @@ pub fn read(path: &Path) -> Result<Option<Vec<String>>, String> {
     };
     let mut lines = BufReader::new(file).lines();
     let damaged = |what: &str| format!("{name}: is damaged: {what}");
-    let head = lines.next().and_then(Result::ok).and_then(|line| serde_json::from_str::<Head>(&line).ok());
-    let Some(head) = head else { return Err(damaged("it does not begin like a state file")) };
+    let head = lines
+        .next()
+        .and_then(Result::ok)
+        .and_then(|line| serde_json::from_str::<Head>(&line).ok());
+    let Some(head) = head else {
+        return Err(damaged("it does not begin like a state file"));
+    };
     if head.psexec_filter_state != FORM {
-        return Err(format!("{name}: is of form {}, from another version; expected form {FORM}", head.psexec_filter_state));
+        return Err(format!(
+            "{name}: is of form {}, from another version; expected form {FORM}",
+            head.psexec_filter_state
+        ));
     }
     let mut crc = crc32fast::Hasher::new();
     let mut pieces = Vec::new();
@@ -61,7 +73,11 @@ pub fn read(path: &Path) -> Result<Option<Vec<String>>, String> {
         pieces.push(line);
     }
     if pieces.len() != head.pieces {
-        return Err(damaged(&format!("it has {} pieces; its head says {}", pieces.len(), head.pieces)));
+        return Err(damaged(&format!(
+            "it has {} pieces; its head says {}",
+            pieces.len(),
+            head.pieces
+        )));
     }
     if crc.finalize() != head.crc32 {
         return Err(damaged("its checksum is another than its head says"));
@@ -72,10 +88,13 @@ pub fn read(path: &Path) -> Result<Option<Vec<String>>, String> {
 /// Takes the state for this program alone, as long as the result lives. The error is a message for people.
 pub fn lock(path: &Path) -> Result<File, String> {
     let name = path.display();
-    let file = create(&beside(path, ".lock")).map_err(|error| format!("{name}: cannot be used: {error}; does its folder exist?"))?;
+    let file = create(&beside(path, ".lock"))
+        .map_err(|error| format!("{name}: cannot be used: {error}; does its folder exist?"))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
-        Err(_) => Err(format!("{name}: another program keeps its state there; give each its own")),
+        Err(_) => Err(format!(
+            "{name}: another program keeps its state there; give each its own"
+        )),
     }
 }
 

@@ -93,7 +93,12 @@ pub struct Worker {
 
 impl Worker {
     /// Gets everything ready: module, state, output. The error is a message for people.
-    pub fn new(options: &Options, load: Load, queue: mpsc::Receiver<Message>, metrics: Arc<Metrics>) -> Result<Worker, String> {
+    pub fn new(
+        options: &Options,
+        load: Load,
+        queue: mpsc::Receiver<Message>,
+        metrics: Arc<Metrics>,
+    ) -> Result<Worker, String> {
         let mut examiner = Examiner::new(load, Arc::clone(&metrics))?;
         let mut lock = None;
         if let Some(path) = &options.state {
@@ -104,7 +109,13 @@ impl Worker {
         Ok(Worker {
             queue,
             examiner,
-            writer: Writer { sink, emit: options.emit, metrics: Arc::clone(&metrics), buffer: Vec::new(), open: false },
+            writer: Writer {
+                sink,
+                emit: options.emit,
+                metrics: Arc::clone(&metrics),
+                buffer: Vec::new(),
+                open: false,
+            },
             state: options.state.clone(),
             state_interval: options.state_interval,
             idle: options.idle,
@@ -139,7 +150,8 @@ impl Worker {
         let (mut stats_at, mut save_at) = (Instant::now(), Instant::now() + self.state_interval);
         let mut told = false;
         loop {
-            let message = runtime.block_on(async { tokio::time::timeout(STATS_EVERY, self.queue.recv()).await });
+            let message = runtime
+                .block_on(async { tokio::time::timeout(STATS_EVERY, self.queue.recv()).await });
             match message {
                 Ok(None) => break,
                 Ok(Some(Message::End { told: now_told })) => {
@@ -148,8 +160,16 @@ impl Worker {
                     self.queue.close();
                 }
                 Ok(Some(Message::Reload)) => self.reload(),
-                Ok(Some(Message::Lines { from, first, lines })) => self.take_lines(&from, first, &lines)?,
-                Ok(Some(Message::Long { from, line, first, rest, may_be_open })) => {
+                Ok(Some(Message::Lines { from, first, lines })) => {
+                    self.take_lines(&from, first, &lines)?
+                }
+                Ok(Some(Message::Long {
+                    from,
+                    line,
+                    first,
+                    rest,
+                    may_be_open,
+                })) => {
                     self.take_long(runtime, &from, line, first, rest, may_be_open)?;
                 }
                 Err(_) => self.idle()?,
@@ -185,12 +205,15 @@ impl Worker {
                 Verdict::Unexamined(TOO_LONG.to_owned())
             } else {
                 let verdict = self.examiner.examine(record);
-                self.metrics.failed_calls.inc_by(u64::from(matches!(verdict, Verdict::Unexamined(_))));
+                self.metrics
+                    .failed_calls
+                    .inc_by(u64::from(matches!(verdict, Verdict::Unexamined(_))));
                 verdict
             };
             if let Verdict::Unexamined(why) = &verdict {
                 self.unexamined += 1;
-                self.complaints.say(format_args!("{from}:{number}: passed on unexamined: {why}"));
+                self.complaints
+                    .say(format_args!("{from}:{number}: passed on unexamined: {why}"));
             }
             self.writer.line(line, record, verdict)?;
             number += 1;
@@ -211,7 +234,9 @@ impl Worker {
         self.unexamined += 1;
         self.metrics.lines.inc();
         self.metrics.lines_too_long.inc();
-        self.complaints.say(format_args!("{from}:{number}: passed on unexamined: {TOO_LONG}"));
+        self.complaints.say(format_args!(
+            "{from}:{number}: passed on unexamined: {TOO_LONG}"
+        ));
         let mut last = first.last().copied();
         self.writer.raw(&first)?;
         self.metrics.line_bytes.inc_by(first.len() as u64);
@@ -253,7 +278,10 @@ impl Worker {
     /// Nothing came for a while.
     fn idle(&mut self) -> Result<(), Closed> {
         self.complaints.turn();
-        if self.quiet_since.is_some_and(|since| since.elapsed() >= self.idle) {
+        if self
+            .quiet_since
+            .is_some_and(|since| since.elapsed() >= self.idle)
+        {
             self.quiet_since = None;
             self.flush()?;
         }
@@ -272,7 +300,9 @@ impl Worker {
             }
             Err(error) => {
                 self.unexamined += 1;
-                self.complaints.say(format_args!("alerts that wait for a record are lost: {error}"));
+                self.complaints.say(format_args!(
+                    "alerts that wait for a record are lost: {error}"
+                ));
             }
         }
         self.writer.flush()
@@ -299,7 +329,8 @@ impl Worker {
             Err(why) => {
                 self.unsaved = true;
                 self.metrics.snapshot_failures.inc();
-                self.complaints.say(format_args!("no snapshot could be taken: {why}"));
+                self.complaints
+                    .say(format_args!("no snapshot could be taken: {why}"));
                 return self.state.is_none();
             }
         };
@@ -310,17 +341,25 @@ impl Worker {
         match state_file::write(path, pieces) {
             Ok(bytes) => {
                 self.metrics.snapshots.inc();
-                self.metrics.snapshot_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
-                let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-                self.metrics.snapshot_time_seconds.set(i64::try_from(now.as_secs()).unwrap_or(i64::MAX));
+                self.metrics
+                    .snapshot_bytes
+                    .set(i64::try_from(bytes).unwrap_or(i64::MAX));
+                let now = SystemTime::now()
+                    .duration_since(UNIX_EPOCH)
+                    .unwrap_or_default();
+                self.metrics
+                    .snapshot_time_seconds
+                    .set(i64::try_from(now.as_secs()).unwrap_or(i64::MAX));
                 true
             }
             Err(error) => {
                 // It is tried again, also if nothing more comes.
                 self.unsaved = true;
                 self.metrics.snapshot_failures.inc();
-                self.complaints
-                    .say(format_args!("--state {}: the snapshot cannot be written: {error}; the last one stays", path.display()));
+                self.complaints.say(format_args!(
+                    "--state {}: the snapshot cannot be written: {error}; the last one stays",
+                    path.display()
+                ));
                 false
             }
         }
@@ -342,8 +381,12 @@ fn restore(examiner: &mut Examiner, path: &Path) -> Result<(), String> {
         },
         Err(why) => why,
     };
-    let aside = state_file::put_aside(path).map_err(|error| format!("{refused}; and it cannot be put aside: {error}"))?;
-    tracing::warn!("{refused}; beginning empty, the file is kept as {}", aside.display());
+    let aside = state_file::put_aside(path)
+        .map_err(|error| format!("{refused}; and it cannot be put aside: {error}"))?;
+    tracing::warn!(
+        "{refused}; beginning empty, the file is kept as {}",
+        aside.display()
+    );
     Ok(())
 }
 
@@ -367,18 +410,25 @@ impl Writer {
         };
         if self.emit != Emit::Alerts {
             self.close();
-            self.buffer.extend_from_slice(text.as_deref().unwrap_or(record));
+            self.buffer
+                .extend_from_slice(text.as_deref().unwrap_or(record));
             self.buffer.extend_from_slice(ending);
             self.open = !ending.ends_with(b"\n");
         }
         // Counters that ride on a record are no alert.
-        if let Some(object) = object.filter(|object| object.get("kind").is_some_and(|kind| kind == "alert")) {
+        if let Some(object) =
+            object.filter(|object| object.get("kind").is_some_and(|kind| kind == "alert"))
+        {
             self.metrics.alerts_written.inc();
             if self.emit != Emit::Records {
                 self.own_line(format_args!("{}", Value::Object(object)));
             }
         }
-        if self.buffer.len() > 1024 * 1024 { self.flush() } else { Ok(()) }
+        if self.buffer.len() > 1024 * 1024 {
+            self.flush()
+        } else {
+            Ok(())
+        }
     }
 
     /// An alert without a record.
@@ -453,7 +503,10 @@ impl Complaints {
 
     /// Begins another minute if one is over.
     fn turn(&mut self) {
-        if self.since.is_some_and(|since| since.elapsed() >= Duration::from_secs(60)) {
+        if self
+            .since
+            .is_some_and(|since| since.elapsed() >= Duration::from_secs(60))
+        {
             let more = self.count.saturating_sub(SHOWN_A_MINUTE);
             if more > 0 {
                 tracing::warn!("{more} more such messages in the last minute");

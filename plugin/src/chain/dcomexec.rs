@@ -34,7 +34,12 @@ impl Chain for Dcomexec {
     }
 
     fn shelves(&self) -> &'static [Shelf] {
-        &[Shelf::Connection, Shelf::ComStart, Shelf::Child, Shelf::Logon]
+        &[
+            Shelf::Connection,
+            Shelf::ComStart,
+            Shelf::Child,
+            Shelf::Logon,
+        ]
     }
 
     fn anchors(&self) -> &'static [Shelf] {
@@ -43,7 +48,11 @@ impl Chain for Dcomexec {
 
     fn wants(&self, evidence: &Evidence, policy: &Policy) -> bool {
         match &evidence.fact {
-            Fact::Connection(connection) => policy.dcomexec.programs.iter().any(|program| **program == *connection.program),
+            Fact::Connection(connection) => policy
+                .dcomexec
+                .programs
+                .iter()
+                .any(|program| **program == *connection.program),
             Fact::ProcessStart(start) => matches!(start.parent, Parent::Dcom | Parent::Watched),
             Fact::Logon(_) => true,
             _ => false,
@@ -51,18 +60,31 @@ impl Chain for Dcomexec {
     }
 
     fn judge(&self, anchor: &Rc<Evidence>, locker: &Locker, policy: &Policy) -> Option<Finding> {
-        let Fact::ProcessStart(process) = &anchor.fact else { return None };
+        let Fact::ProcessStart(process) = &anchor.fact else {
+            return None;
+        };
         if process.parent != Parent::Dcom {
             return None;
         }
         let strong = is_typical(process, &policy.wmiexec.commands);
-        let hints = Hints { logon_id: process.logon_id, ..Hints::default() };
+        let hints = Hints {
+            logon_id: process.logon_id,
+            ..Hints::default()
+        };
         let mut source = source::find(anchor, locker, policy, hints, |connection| {
             let dynamic = |port: u16| port >= policy.connection.dynamic_from;
-            let joined = connection.entity_id.is_some() && connection.entity_id == process.parent_entity_id;
+            let joined =
+                connection.entity_id.is_some() && connection.entity_id == process.parent_entity_id;
             joined && dynamic(connection.local_port) && connection.remote_port.is_some_and(dynamic)
         });
-        let near = |piece: &Rc<Evidence>| within(piece, anchor, policy.windows.dcom.0, policy.windows.connection_after.0);
+        let near = |piece: &Rc<Evidence>| {
+            within(
+                piece,
+                anchor,
+                policy.windows.dcom.0,
+                policy.windows.connection_after.0,
+            )
+        };
         if !source.connection.as_ref().is_some_and(near) {
             source.connection = None;
         }
@@ -74,9 +96,16 @@ impl Chain for Dcomexec {
             (false, false) => return None,
         };
         let connection = source.connection.clone();
-        let pieces = [("connection", connection.as_ref()), ("process", Some(anchor))];
+        let pieces = [
+            ("connection", connection.as_ref()),
+            ("process", Some(anchor)),
+        ];
         let mut finding = Finding::new(anchor, severity, &pieces, source, locker);
-        finding.fold = process.parent_entity_id.as_deref().unwrap_or_default().to_owned();
+        finding.fold = process
+            .parent_entity_id
+            .as_deref()
+            .unwrap_or_default()
+            .to_owned();
         finding.lateral = connected.then_some(true);
         Some(finding)
     }

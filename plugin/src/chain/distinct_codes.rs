@@ -32,7 +32,12 @@ impl Chain for DistinctCodes {
     }
 
     fn shelves(&self) -> &'static [Shelf] {
-        &[Shelf::Connection, Shelf::FileWrite, Shelf::ProcessStart, Shelf::ComStart]
+        &[
+            Shelf::Connection,
+            Shelf::FileWrite,
+            Shelf::ProcessStart,
+            Shelf::ComStart,
+        ]
     }
 
     fn anchors(&self) -> &'static [Shelf] {
@@ -41,9 +46,13 @@ impl Chain for DistinctCodes {
 
     fn wants(&self, evidence: &Evidence, policy: &Policy) -> bool {
         match &evidence.fact {
-            Fact::Connection(connection) => policy.connection.ports.contains(&connection.local_port),
+            Fact::Connection(connection) => {
+                policy.connection.ports.contains(&connection.local_port)
+            }
             Fact::FileWrite(file) => in_windows(file.key.as_str()),
-            Fact::ProcessStart(start) => in_windows(start.key.as_str()) && start.parent != Parent::Watched,
+            Fact::ProcessStart(start) => {
+                in_windows(start.key.as_str()) && start.parent != Parent::Watched
+            }
             _ => false,
         }
     }
@@ -51,12 +60,25 @@ impl Chain for DistinctCodes {
     fn judge(&self, anchor: &Rc<Evidence>, locker: &Locker, policy: &Policy) -> Option<Finding> {
         let windows = &policy.windows;
         let around = (windows.connection_before.0, windows.connection_after.0);
-        let file = nearest(locker, Shelf::FileWrite, anchor, around, |fact| self.wants_fact(fact))?;
-        let source =
-            source::find(anchor, locker, policy, Hints::default(), |connection| policy.connection.ports.contains(&connection.local_port));
+        let file = nearest(locker, Shelf::FileWrite, anchor, around, |fact| {
+            self.wants_fact(fact)
+        })?;
+        let source = source::find(anchor, locker, policy, Hints::default(), |connection| {
+            policy.connection.ports.contains(&connection.local_port)
+        });
         let connection = source.connection.clone()?;
-        let pieces = [("connection", Some(&connection)), ("file", Some(file)), ("process", Some(anchor))];
-        Some(Finding::new(anchor, Severity::Medium, &pieces, source, locker))
+        let pieces = [
+            ("connection", Some(&connection)),
+            ("file", Some(file)),
+            ("process", Some(anchor)),
+        ];
+        Some(Finding::new(
+            anchor,
+            Severity::Medium,
+            &pieces,
+            source,
+            locker,
+        ))
     }
 }
 
@@ -68,5 +90,7 @@ impl DistinctCodes {
 
 /// Whether a path is a file of the folder `C:\Windows` itself, as the rule has it.
 fn in_windows(path: &str) -> bool {
-    path.get(1..).and_then(|path| path.strip_prefix(r":\windows\")).is_some_and(|name| !name.contains('\\'))
+    path.get(1..)
+        .and_then(|path| path.strip_prefix(r":\windows\"))
+        .is_some_and(|name| !name.contains('\\'))
 }

@@ -13,7 +13,9 @@ mod smbexec;
 mod source;
 mod wmiexec;
 
-use crate::evidence::{Evidence, Fact, FileWrite, Logon, Parent, Pipe, ProcessStart, ServiceSet, Shelf};
+use crate::evidence::{
+    Evidence, Fact, FileWrite, Logon, Parent, Pipe, ProcessStart, ServiceSet, Shelf,
+};
 use crate::policy::{Levels, Patterns, Policy, Severity};
 use crate::state::locker::Locker;
 use serde::{Deserialize, Serialize};
@@ -22,8 +24,14 @@ use std::borrow::Cow;
 use std::rc::Rc;
 
 /// All chains.
-pub const CHAINS: [&dyn Chain; 6] =
-    [&psexec::Psexec, &distinct_codes::DistinctCodes, &smbexec::Smbexec, &wmiexec::Wmiexec, &dcomexec::Dcomexec, &scshell::Scshell];
+pub const CHAINS: [&dyn Chain; 6] = [
+    &psexec::Psexec,
+    &distinct_codes::DistinctCodes,
+    &smbexec::Smbexec,
+    &wmiexec::Wmiexec,
+    &dcomexec::Dcomexec,
+    &scshell::Scshell,
+];
 
 /// A technique.
 pub trait Chain: Sync {
@@ -94,25 +102,46 @@ type Named<'f> = (&'static str, Option<&'f Rc<Evidence>>);
 impl Finding {
     /// A finding of the pieces that were seen; the others are missing. The process whose children matter is found among
     /// the pieces.
-    fn new(anchor: &Rc<Evidence>, severity: Severity, pieces: &[Named<'_>], source: Source, locker: &Locker) -> Finding {
+    fn new(
+        anchor: &Rc<Evidence>,
+        severity: Severity,
+        pieces: &[Named<'_>],
+        source: Source,
+        locker: &Locker,
+    ) -> Finding {
         let mut finding = Finding {
             anchor: Rc::clone(anchor),
             fold: String::new(),
             fold_by_source: false,
             severity,
             lateral: None,
-            pieces: pieces.iter().filter_map(|(_, piece)| piece.cloned()).collect(),
-            missing: pieces.iter().filter(|(_, piece)| piece.is_none()).map(|(name, _)| Cow::Borrowed(*name)).collect(),
+            pieces: pieces
+                .iter()
+                .filter_map(|(_, piece)| piece.cloned())
+                .collect(),
+            missing: pieces
+                .iter()
+                .filter(|(_, piece)| piece.is_none())
+                .map(|(name, _)| Cow::Borrowed(*name))
+                .collect(),
             source,
             children: Vec::new(),
         };
         finding.pieces.extend(finding.source.logon.clone());
-        if let Some(entity_id) = finding.process().and_then(|process| process.entity_id.as_ref()) {
+        if let Some(entity_id) = finding
+            .process()
+            .and_then(|process| process.entity_id.as_ref())
+        {
             let ours = |piece: &&Rc<Evidence>| match &piece.fact {
                 Fact::ProcessStart(start) => start.parent_entity_id.as_ref() == Some(entity_id),
                 _ => false,
             };
-            finding.children = locker.shelf(Shelf::Child).filter(ours).take(MAX_CHILDREN).cloned().collect();
+            finding.children = locker
+                .shelf(Shelf::Child)
+                .filter(ours)
+                .take(MAX_CHILDREN)
+                .cloned()
+                .collect();
         }
         finding
     }
@@ -121,30 +150,55 @@ impl Finding {
 impl Finding {
     /// All evidence that it holds on to.
     pub fn evidence_mut(&mut self) -> impl Iterator<Item = &mut Rc<Evidence>> {
-        let Finding { anchor, pieces, source, children, .. } = self;
-        std::iter::once(anchor).chain(pieces).chain(&mut source.connection).chain(&mut source.logon).chain(children)
+        let Finding {
+            anchor,
+            pieces,
+            source,
+            children,
+            ..
+        } = self;
+        std::iter::once(anchor)
+            .chain(pieces)
+            .chain(&mut source.connection)
+            .chain(&mut source.logon)
+            .chain(children)
     }
 
     /// Whether a piece is part of what was found, if only as one of several possible connections.
     pub fn holds(&self, evidence: &Rc<Evidence>) -> bool {
-        let listed = self.pieces.iter().chain(&self.children).any(|piece| Rc::ptr_eq(piece, evidence));
-        listed || matches!(&evidence.fact, Fact::Connection(connection) if self.source.candidates.contains(&connection.remote))
+        let listed = self
+            .pieces
+            .iter()
+            .chain(&self.children)
+            .any(|piece| Rc::ptr_eq(piece, evidence));
+        listed
+            || matches!(&evidence.fact, Fact::Connection(connection) if self.source.candidates.contains(&connection.remote))
     }
 
     /// The person behind it, as `domain\name` or `name`: the account of the process, unless that is a service's; else of the
     /// logon it came with, else of the first thing it started as somebody else.
     pub fn person(&self) -> Option<String> {
-        let own = |start: &ProcessStart| start.user.as_deref().filter(|_| !is_service_account(start)).map(str::to_owned);
+        let own = |start: &ProcessStart| {
+            start
+                .user
+                .as_deref()
+                .filter(|_| !is_service_account(start))
+                .map(str::to_owned)
+        };
         let mut children = self.children.iter().filter_map(|piece| match &piece.fact {
             Fact::ProcessStart(start) if start.logon_id.is_some() => own(start),
             _ => None,
         });
-        self.process().and_then(|process| own(process)).or_else(|| self.logon().map(|logon| logon.account())).or_else(|| children.next())
+        self.process()
+            .and_then(|process| own(process))
+            .or_else(|| self.logon().map(|logon| logon.account()))
+            .or_else(|| children.next())
     }
 
     /// The same; where no person is known, the account of the process.
     pub fn user(&self) -> Option<String> {
-        self.person().or_else(|| self.process()?.user.as_deref().map(str::to_owned))
+        self.person()
+            .or_else(|| self.process()?.user.as_deref().map(str::to_owned))
     }
 }
 
@@ -224,10 +278,23 @@ fn command_of(process: &ProcessStart) -> &str {
 /// Whether the command line of a process is one that only the tools give whose `commands` these are. A process hangs on one
 /// chain's shelf, so it is always asked with the same ones.
 fn is_typical(process: &ProcessStart, commands: &Patterns) -> bool {
-    process.long.as_ref().map_or_else(|| *process.typical.get_or_init(|| commands.hit(command_of(process))), |long| long.typical)
+    process.long.as_ref().map_or_else(
+        || {
+            *process
+                .typical
+                .get_or_init(|| commands.hit(command_of(process)))
+        },
+        |long| long.typical,
+    )
 }
 
 /// Whether a program runs what it is told, or lies where users can write or on a share.
-fn is_suspicious(program: &crate::normalize::path::PathKey, command: &str, policy: &Policy) -> bool {
-    policy.is_interpreter(program) || policy.suspicious.folders.hit(program.as_str()) || command.trim_start_matches('"').starts_with(r"\\")
+fn is_suspicious(
+    program: &crate::normalize::path::PathKey,
+    command: &str,
+    policy: &Policy,
+) -> bool {
+    policy.is_interpreter(program)
+        || policy.suspicious.folders.hit(program.as_str())
+        || command.trim_start_matches('"').starts_with(r"\\")
 }

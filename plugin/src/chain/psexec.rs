@@ -55,41 +55,75 @@ impl Chain for Psexec {
     fn wants(&self, evidence: &Evidence, policy: &Policy) -> bool {
         match &evidence.fact {
             Fact::Connection(connection) => is_smb_or_rpc(connection, policy),
-            Fact::FileWrite(_) | Fact::ServiceSet(_) | Fact::ServiceMark(_) | Fact::Logon(_) => true,
-            Fact::ProcessStart(start) => matches!(start.parent, Parent::Services | Parent::Unknown | Parent::Watched),
-            Fact::Pipe(pipe) => policy.psexec.pipes.iter().any(|pattern| wildcard(pattern, &pipe.key)),
+            Fact::FileWrite(_) | Fact::ServiceSet(_) | Fact::ServiceMark(_) | Fact::Logon(_) => {
+                true
+            }
+            Fact::ProcessStart(start) => matches!(
+                start.parent,
+                Parent::Services | Parent::Unknown | Parent::Watched
+            ),
+            Fact::Pipe(pipe) => policy
+                .psexec
+                .pipes
+                .iter()
+                .any(|pattern| wildcard(pattern, &pipe.key)),
         }
     }
 
     fn judge(&self, anchor: &Rc<Evidence>, locker: &Locker, policy: &Policy) -> Option<Finding> {
-        let Fact::ProcessStart(process) = &anchor.fact else { return None };
+        let Fact::ProcessStart(process) = &anchor.fact else {
+            return None;
+        };
         let windows = &policy.windows;
         let tolerance = windows.clock_tolerance.0;
         let interpreter = policy.is_interpreter(&process.key);
         let dropped = |by_system: bool| {
-            nearest(locker, Shelf::FileWrite, anchor, (windows.file_to_process.0, tolerance), |fact| match fact {
-                Fact::FileWrite(file) => (file.writer == Writer::System) == by_system && file.key.matches(&process.key),
-                _ => false,
-            })
+            nearest(
+                locker,
+                Shelf::FileWrite,
+                anchor,
+                (windows.file_to_process.0, tolerance),
+                |fact| match fact {
+                    Fact::FileWrite(file) => {
+                        (file.writer == Writer::System) == by_system
+                            && file.key.matches(&process.key)
+                    }
+                    _ => false,
+                },
+            )
         };
         let run_by = |process: &ProcessStart| match process.words() {
             Some(line) if interpreter => service::dropped_in(line, anchor, locker, policy),
             _ => None,
         };
         // A program that came over SMB stays one, whoever else wrote it as well.
-        let file = dropped(true).or_else(|| run_by(process)).or_else(|| dropped(false));
-        let service = nearest(locker, Shelf::ServiceSet, anchor, (windows.service_to_process.0, tolerance), |fact| match fact {
-            Fact::ServiceSet(set) if interpreter => service::runs(process, set),
-            Fact::ServiceSet(set) => set.program.matches(&process.key),
-            _ => false,
-        });
-        let pipe = nearest(locker, Shelf::Pipe, anchor, (tolerance, windows.process_to_pipe.0), |fact| match fact {
-            Fact::Pipe(pipe) => match (&pipe.entity_id, &process.entity_id) {
-                (Some(maker), Some(started)) if maker == started => true,
-                _ => pipe.image.matches(&process.key),
+        let file = dropped(true)
+            .or_else(|| run_by(process))
+            .or_else(|| dropped(false));
+        let service = nearest(
+            locker,
+            Shelf::ServiceSet,
+            anchor,
+            (windows.service_to_process.0, tolerance),
+            |fact| match fact {
+                Fact::ServiceSet(set) if interpreter => service::runs(process, set),
+                Fact::ServiceSet(set) => set.program.matches(&process.key),
+                _ => false,
             },
-            _ => false,
-        });
+        );
+        let pipe = nearest(
+            locker,
+            Shelf::Pipe,
+            anchor,
+            (tolerance, windows.process_to_pipe.0),
+            |fact| match fact {
+                Fact::Pipe(pipe) => match (&pipe.entity_id, &process.entity_id) {
+                    (Some(maker), Some(started)) if maker == started => true,
+                    _ => pipe.image.matches(&process.key),
+                },
+                _ => false,
+            },
+        );
         let writer = file.and_then(|file| match &file.fact {
             Fact::FileWrite(file) => Some(&file.writer),
             _ => None,
@@ -99,8 +133,13 @@ impl Chain for Psexec {
         let source = if local {
             source::Source::default()
         } else {
-            let hints = Hints { domain: machine_named(anchor, process, locker, policy), ..Hints::default() };
-            source::find(anchor, locker, policy, hints, |connection| is_smb_or_rpc(connection, policy))
+            let hints = Hints {
+                domain: machine_named(anchor, process, locker, policy),
+                ..Hints::default()
+            };
+            source::find(anchor, locker, policy, hints, |connection| {
+                is_smb_or_rpc(connection, policy)
+            })
         };
 
         let (connected, supported) = (source.is_connected(), service.is_some() || pipe.is_some());
@@ -116,15 +155,30 @@ impl Chain for Psexec {
             Some(Writer::Unknown) if connected && supported => Severity::Medium,
             // Written on the host itself: an installer, or PsExec used for SYSTEM on the own machine.
             Some(Writer::Unknown | Writer::Process(_)) => Severity::Low,
-            None if pipe.is_some() && connected && process.parent == Parent::Services => Severity::Medium,
+            None if pipe.is_some() && connected && process.parent == Parent::Services => {
+                Severity::Medium
+            }
             // Renamed after it came, so that its file event has another name: a new service of a connected machine.
-            None if created && connected && !interpreter && process.parent == Parent::Services => Severity::Medium,
+            None if created && connected && !interpreter && process.parent == Parent::Services => {
+                Severity::Medium
+            }
             None => return None,
         };
         let connection = source.connection.clone();
-        let pieces = [("connection", connection.as_ref()), ("file", file), ("process", Some(anchor)), ("service", service), ("pipe", pipe)];
+        let pieces = [
+            ("connection", connection.as_ref()),
+            ("file", file),
+            ("process", Some(anchor)),
+            ("service", service),
+            ("pipe", pipe),
+        ];
         let mut finding = Finding::new(anchor, severity, &pieces, source, locker);
-        if policy.psexec.require.iter().any(|piece| finding.missing.iter().any(|name| name == piece.name())) {
+        if policy
+            .psexec
+            .require
+            .iter()
+            .any(|piece| finding.missing.iter().any(|name| name == piece.name()))
+        {
             return None;
         }
         if local {
@@ -144,31 +198,64 @@ impl Chain for Psexec {
 /// another host of RPC services.
 pub fn is_smb_or_rpc(connection: &Connection, policy: &Policy) -> bool {
     policy.connection.ports.contains(&connection.local_port)
-        || policy.connection.dynamic_programs.iter().any(|program| **program == *connection.program)
+        || policy
+            .connection
+            .dynamic_programs
+            .iter()
+            .any(|program| **program == *connection.program)
 }
 
 /// The machine that a tool names in what it leaves behind: PsExec in its pipes (`\PSEXESVC-<HOST>-<pid>-stdin`) and, since
 /// 2.30, in a key file (`PSEXEC-<HOST>-<8 hex>.key`); PAExec in its program (`PAExec-<pid>-<HOST>.exe`).
-fn machine_named(anchor: &Evidence, process: &ProcessStart, locker: &Locker, policy: &Policy) -> Option<String> {
+fn machine_named(
+    anchor: &Evidence,
+    process: &ProcessStart,
+    locker: &Locker,
+    policy: &Policy,
+) -> Option<String> {
     let windows = &policy.windows;
-    let own = process.key.file_name().strip_suffix(".exe").unwrap_or(process.key.file_name());
-    if let Some((_pid, host)) = own.strip_prefix("paexec-").and_then(|rest| rest.split_once('-')) {
+    let own = process
+        .key
+        .file_name()
+        .strip_suffix(".exe")
+        .unwrap_or(process.key.file_name());
+    if let Some((_pid, host)) = own
+        .strip_prefix("paexec-")
+        .and_then(|rest| rest.split_once('-'))
+    {
         return Some(host.to_owned());
     }
-    let pipes = locker.shelf(Shelf::Pipe).filter_map(|piece| match &piece.fact {
-        // The pipe is named after the service, whatever that was called, and ours.
-        Fact::Pipe(pipe) if pipe.image.matches(&process.key) || pipe.entity_id.is_some() && pipe.entity_id == process.entity_id => {
-            let stem = ["-stdin", "-stdout", "-stderr"].iter().find_map(|end| pipe.key.strip_suffix(end))?;
-            let (stem, _pid) = stem.rsplit_once('-')?;
-            stem.split_once('-').map(|(_, host)| host.to_owned())
-        }
-        _ => None,
+    let pipes = locker
+        .shelf(Shelf::Pipe)
+        .filter_map(|piece| match &piece.fact {
+            // The pipe is named after the service, whatever that was called, and ours.
+            Fact::Pipe(pipe)
+                if pipe.image.matches(&process.key)
+                    || pipe.entity_id.is_some() && pipe.entity_id == process.entity_id =>
+            {
+                let stem = ["-stdin", "-stdout", "-stderr"]
+                    .iter()
+                    .find_map(|end| pipe.key.strip_suffix(end))?;
+                let (stem, _pid) = stem.rsplit_once('-')?;
+                stem.split_once('-').map(|(_, host)| host.to_owned())
+            }
+            _ => None,
+        });
+    let files = locker.shelf(Shelf::FileWrite).filter(|piece| {
+        super::within(
+            piece,
+            anchor,
+            windows.file_to_process.0,
+            windows.process_to_pipe.0,
+        )
     });
-    let files =
-        locker.shelf(Shelf::FileWrite).filter(|piece| super::within(piece, anchor, windows.file_to_process.0, windows.process_to_pipe.0));
     let keys = files.filter_map(|piece| match &piece.fact {
         Fact::FileWrite(file) if file.writer == Writer::System => {
-            let stem = file.key.file_name().strip_prefix("psexec-")?.strip_suffix(".key")?;
+            let stem = file
+                .key
+                .file_name()
+                .strip_prefix("psexec-")?
+                .strip_suffix(".key")?;
             stem.rsplit_once('-').map(|(host, _)| host.to_owned())
         }
         _ => None,

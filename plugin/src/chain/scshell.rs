@@ -36,7 +36,15 @@ impl Chain for Scshell {
     }
 
     fn shelves(&self) -> &'static [Shelf] {
-        &[Shelf::Connection, Shelf::FileWrite, Shelf::ProcessStart, Shelf::Child, Shelf::ServiceSet, Shelf::ServiceMark, Shelf::Logon]
+        &[
+            Shelf::Connection,
+            Shelf::FileWrite,
+            Shelf::ProcessStart,
+            Shelf::Child,
+            Shelf::ServiceSet,
+            Shelf::ServiceMark,
+            Shelf::Logon,
+        ]
     }
 
     fn anchors(&self) -> &'static [Shelf] {
@@ -46,14 +54,21 @@ impl Chain for Scshell {
     fn wants(&self, evidence: &Evidence, policy: &Policy) -> bool {
         match &evidence.fact {
             Fact::Connection(connection) => is_smb_or_rpc(connection, policy),
-            Fact::FileWrite(_) | Fact::ServiceSet(_) | Fact::ServiceMark(_) | Fact::Logon(_) => true,
-            Fact::ProcessStart(start) => matches!(start.parent, Parent::Services | Parent::Unknown | Parent::Watched),
+            Fact::FileWrite(_) | Fact::ServiceSet(_) | Fact::ServiceMark(_) | Fact::Logon(_) => {
+                true
+            }
+            Fact::ProcessStart(start) => matches!(
+                start.parent,
+                Parent::Services | Parent::Unknown | Parent::Watched
+            ),
             _ => false,
         }
     }
 
     fn judge(&self, anchor: &Rc<Evidence>, locker: &Locker, policy: &Policy) -> Option<Finding> {
-        let Fact::ServiceSet(set) = &anchor.fact else { return None };
+        let Fact::ServiceSet(set) = &anchor.fact else {
+            return None;
+        };
         let windows = &policy.windows;
         let put_back = service::put_back(anchor, set, locker, policy);
         // One service change belongs to one chain: what was created is `smbexec` or `psexec`.
@@ -64,12 +79,21 @@ impl Chain for Scshell {
         }
         // By the program: what stands in its arguments is whatever an attacker likes.
         let interpreter = || policy.is_interpreter(&set.program);
-        let process =
-            nearest(locker, Shelf::ProcessStart, anchor, (windows.clock_tolerance.0, windows.service_to_process.0), |fact| match fact {
-                Fact::ProcessStart(start) => service::runs(start, set) || set.program.matches(&start.key) && !interpreter(),
+        let process = nearest(
+            locker,
+            Shelf::ProcessStart,
+            anchor,
+            (windows.clock_tolerance.0, windows.service_to_process.0),
+            |fact| match fact {
+                Fact::ProcessStart(start) => {
+                    service::runs(start, set) || set.program.matches(&start.key) && !interpreter()
+                }
                 _ => false,
-            });
-        if put_back.is_none() && process.is_none() || policy.scshell.ignore.hit(set.program.as_str()) && !interpreter() {
+            },
+        );
+        if put_back.is_none() && process.is_none()
+            || policy.scshell.ignore.hit(set.program.as_str()) && !interpreter()
+        {
             return None;
         }
         let suspicious = is_suspicious(&set.program, &set.command, policy);
@@ -88,8 +112,13 @@ impl Chain for Scshell {
         if put_back.is_none() && (!suspicious || written().is_some()) {
             return None;
         }
-        let source =
-            source::find(process.unwrap_or(anchor), locker, policy, Hints::default(), |connection| is_smb_or_rpc(connection, policy));
+        let source = source::find(
+            process.unwrap_or(anchor),
+            locker,
+            policy,
+            Hints::default(),
+            |connection| is_smb_or_rpc(connection, policy),
+        );
         let connected = source.is_connected();
         let severity = match (process.is_some(), put_back.is_some()) {
             _ if service::is_local_getsystem(Some(&set.service), &set.command) => Severity::Low,
@@ -101,7 +130,12 @@ impl Chain for Scshell {
             (false, _) => Severity::Low,
         };
         let connection = source.connection.clone();
-        let pieces = [("connection", connection.as_ref()), ("service", Some(anchor)), ("process", process), ("put back", put_back)];
+        let pieces = [
+            ("connection", connection.as_ref()),
+            ("service", Some(anchor)),
+            ("process", process),
+            ("put back", put_back),
+        ];
         let mut finding = Finding::new(anchor, severity, &pieces, source, locker);
         finding.fold = lower(&set.service);
         finding.lateral = connected.then_some(true);

@@ -2,7 +2,9 @@
 //! controller.
 
 use super::within;
-use crate::evidence::{Change, Evidence, Fact, Mark, ProcessStart, ServiceMark, ServiceSet, Shelf, Writer};
+use crate::evidence::{
+    Change, Evidence, Fact, Mark, ProcessStart, ServiceMark, ServiceSet, Shelf, Writer,
+};
 use crate::normalize::command;
 use crate::normalize::path::PathKey;
 use crate::pattern::{FEW, wildcard, wildcard_begins};
@@ -25,7 +27,12 @@ pub fn note(piece: &Evidence, locker: &Locker, policy: &Policy) {
             set.change.set(set.change.get().max(change));
         }
     };
-    let beside = |shelf: Shelf| locker.shelf(shelf).filter(|other| within(other, piece, near, near)).map(|other| &other.fact);
+    let beside = |shelf: Shelf| {
+        locker
+            .shelf(shelf)
+            .filter(|other| within(other, piece, near, near))
+            .map(|other| &other.fact)
+    };
     match &piece.fact {
         Fact::ServiceSet(set) => beside(Shelf::ServiceMark).for_each(|fact| {
             if let Fact::ServiceMark(mark) = fact {
@@ -43,33 +50,54 @@ pub fn note(piece: &Evidence, locker: &Locker, policy: &Policy) {
 
 /// Whether the service was deleted soon after `from`.
 pub fn is_gone(from: &Evidence, set: &ServiceSet, locker: &Locker, policy: &Policy) -> bool {
-    let (before, after) = (policy.windows.clock_tolerance.0, policy.windows.service_gone.0);
-    locker.shelf(Shelf::ServiceMark).any(|piece| match &piece.fact {
-        Fact::ServiceMark(mark) => {
-            mark.mark == Mark::Gone && mark.service.eq_ignore_ascii_case(&set.service) && within(piece, from, before, after)
-        }
-        _ => false,
-    })
+    let (before, after) = (
+        policy.windows.clock_tolerance.0,
+        policy.windows.service_gone.0,
+    );
+    locker
+        .shelf(Shelf::ServiceMark)
+        .any(|piece| match &piece.fact {
+            Fact::ServiceMark(mark) => {
+                mark.mark == Mark::Gone
+                    && mark.service.eq_ignore_ascii_case(&set.service)
+                    && within(piece, from, before, after)
+            }
+            _ => false,
+        })
 }
 
 /// The next command that the same service was given, within the time in which such tools put it back.
-pub fn put_back<'l>(piece: &Evidence, set: &ServiceSet, locker: &'l Locker, policy: &Policy) -> Option<&'l Rc<Evidence>> {
+pub fn put_back<'l>(
+    piece: &Evidence,
+    set: &ServiceSet,
+    locker: &'l Locker,
+    policy: &Policy,
+) -> Option<&'l Rc<Evidence>> {
     locker
         .shelf(Shelf::ServiceSet)
         .filter(|other| match &other.fact {
-            Fact::ServiceSet(next) => next.service.eq_ignore_ascii_case(&set.service) && next.command != set.command,
+            Fact::ServiceSet(next) => {
+                next.service.eq_ignore_ascii_case(&set.service) && next.command != set.command
+            }
             _ => false,
         })
-        .filter(|other| other.time.ms > piece.time.ms || other.time.ms == piece.time.ms && other.record_id > piece.record_id)
+        .filter(|other| {
+            other.time.ms > piece.time.ms
+                || other.time.ms == piece.time.ms && other.record_id > piece.record_id
+        })
         .filter(|other| within(other, piece, 0, policy.windows.service_put_back.0))
         .min_by_key(|other| other.time.ms)
 }
 
 /// Whether a process is what the service controller makes of a service's command: the same words, variables resolved.
 pub fn runs(process: &ProcessStart, set: &ServiceSet) -> bool {
-    let Some(line) = process.plain_line() else { return set.program.matches(&process.key) };
+    let Some(line) = process.plain_line() else {
+        return set.program.matches(&process.key);
+    };
     // Every command on a host is held against every process there: what is folded is folded once.
-    let pattern = set.pattern.get_or_init(|| as_pattern(set.plain.as_deref().unwrap_or(&set.command)).into());
+    let pattern = set
+        .pattern
+        .get_or_init(|| as_pattern(set.plain.as_deref().unwrap_or(&set.command)).into());
     // A variable may have made the line so long that the words behind it were cut off.
     wildcard(pattern, line) || is_cut(line) && wildcard_begins(pattern, line)
 }
@@ -88,7 +116,12 @@ fn as_pattern(command: &str) -> String {
     while let Some((before, after)) = rest.split_once('%') {
         pattern.push_str(before);
         match after.split_once('%') {
-            Some((name, behind)) if !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_()".contains(&b)) => {
+            Some((name, behind))
+                if !name.is_empty()
+                    && name
+                        .bytes()
+                        .all(|b| b.is_ascii_alphanumeric() || b"_()".contains(&b)) =>
+            {
                 pattern.push('*');
                 rest = behind;
             }
@@ -119,11 +152,17 @@ pub fn is_local_getsystem(service: Option<&str>, command: &str) -> bool {
         return false;
     }
     let words: Vec<&str> = line.split(' ').collect();
-    let named = |word: &str, names: &[&str]| names.contains(&word.rsplit('\\').next().unwrap_or(word));
+    let named =
+        |word: &str, names: &[&str]| names.contains(&word.rsplit('\\').next().unwrap_or(word));
     match words.as_slice() {
-        [program, "/c", "echo", _, ">", pipe] => named(program, &["cmd.exe", "cmd", "%comspec%"]) && pipe.starts_with(r"\\.\pipe\"),
+        [program, "/c", "echo", _, ">", pipe] => {
+            named(program, &["cmd.exe", "cmd", "%comspec%"]) && pipe.starts_with(r"\\.\pipe\")
+        }
         [program, library, argument] if named(program, &["rundll32.exe", "rundll32"]) => {
-            let base = library.split_once(".dll,").map(|(path, _)| path.rsplit(['\\', '/']).next().unwrap_or(path)).unwrap_or_default();
+            let base = library
+                .split_once(".dll,")
+                .map(|(path, _)| path.rsplit(['\\', '/']).next().unwrap_or(path))
+                .unwrap_or_default();
             !base.is_empty()
                 && argument.strip_prefix("/p:") == Some(base)
                 && service.is_none_or(|service| service.eq_ignore_ascii_case(base))
@@ -133,24 +172,48 @@ pub fn is_local_getsystem(service: Option<&str>, command: &str) -> bool {
 }
 
 /// Extensions of what a command interpreter runs.
-const RUNNABLE: [&str; 13] = ["exe", "com", "scr", "pif", "bat", "cmd", "ps1", "vbs", "js", "wsf", "hta", "dll", "msi"];
+const RUNNABLE: [&str; 13] = [
+    "exe", "com", "scr", "pif", "bat", "cmd", "ps1", "vbs", "js", "wsf", "hta", "dll", "msi",
+];
 
 /// A file that came over SMB and is named in a command: what `cmd /c <file>` as a service's program runs.
-pub fn dropped_in<'l>(command: &str, anchor: &Evidence, locker: &'l Locker, policy: &Policy) -> Option<&'l Rc<Evidence>> {
+pub fn dropped_in<'l>(
+    command: &str,
+    anchor: &Evidence,
+    locker: &'l Locker,
+    policy: &Policy,
+) -> Option<&'l Rc<Evidence>> {
     let files = || {
-        let near = |piece: &&Rc<Evidence>| within(piece, anchor, policy.windows.file_to_process.0, policy.windows.clock_tolerance.0);
-        locker.shelf(Shelf::FileWrite).filter(near).filter_map(|piece| match &piece.fact {
-            Fact::FileWrite(file) if file.writer == Writer::System => Some((piece, &file.key)),
-            _ => None,
-        })
+        let near = |piece: &&Rc<Evidence>| {
+            within(
+                piece,
+                anchor,
+                policy.windows.file_to_process.0,
+                policy.windows.clock_tolerance.0,
+            )
+        };
+        locker
+            .shelf(Shelf::FileWrite)
+            .filter(near)
+            .filter_map(|piece| match &piece.fact {
+                Fact::FileWrite(file) if file.writer == Writer::System => Some((piece, &file.key)),
+                _ => None,
+            })
     };
     // Only where there is a file that a word could name.
     files().next()?;
-    let words = command.split(['"', ' ', '\t', '&', '|', '>', '^']).filter(|word| word.contains('\\'));
+    let words = command
+        .split(['"', ' ', '\t', '&', '|', '>', '^'])
+        .filter(|word| word.contains('\\'));
     // `rundll32` is told a function behind a comma; but a name may hold one.
     let words = words.flat_map(|word| [word, word.split(',').next().unwrap_or(word)]);
     // What the command writes its output to is no program.
-    let words: Vec<PathKey> = words.map(PathKey::new).filter(|word| RUNNABLE.contains(&word.extension())).collect();
+    let words: Vec<PathKey> = words
+        .map(PathKey::new)
+        .filter(|word| RUNNABLE.contains(&word.extension()))
+        .collect();
     let named = files().filter(|(_, key)| words.iter().any(|word| key.matches(word)));
-    named.map(|(piece, _)| piece).min_by_key(|piece| piece.time.ms.abs_diff(anchor.time.ms))
+    named
+        .map(|(piece, _)| piece)
+        .min_by_key(|piece| piece.time.ms.abs_diff(anchor.time.ms))
 }

@@ -36,7 +36,15 @@ impl Chain for Smbexec {
     }
 
     fn shelves(&self) -> &'static [Shelf] {
-        &[Shelf::Connection, Shelf::FileWrite, Shelf::ProcessStart, Shelf::Child, Shelf::ServiceSet, Shelf::ServiceMark, Shelf::Logon]
+        &[
+            Shelf::Connection,
+            Shelf::FileWrite,
+            Shelf::ProcessStart,
+            Shelf::Child,
+            Shelf::ServiceSet,
+            Shelf::ServiceMark,
+            Shelf::Logon,
+        ]
     }
 
     fn anchors(&self) -> &'static [Shelf] {
@@ -46,24 +54,34 @@ impl Chain for Smbexec {
     fn wants(&self, evidence: &Evidence, policy: &Policy) -> bool {
         match &evidence.fact {
             Fact::Connection(connection) => is_smb_or_rpc(connection, policy),
-            Fact::ServiceSet(_) | Fact::ServiceMark(_) | Fact::FileWrite(_) | Fact::Logon(_) => true,
+            Fact::ServiceSet(_) | Fact::ServiceMark(_) | Fact::FileWrite(_) | Fact::Logon(_) => {
+                true
+            }
             Fact::ProcessStart(start) => {
                 start.parent == Parent::Watched
-                    || matches!(start.parent, Parent::Services | Parent::Unknown) && policy.is_interpreter(&start.key)
+                    || matches!(start.parent, Parent::Services | Parent::Unknown)
+                        && policy.is_interpreter(&start.key)
             }
             Fact::Pipe(_) => false,
         }
     }
 
     fn judge(&self, anchor: &Rc<Evidence>, locker: &Locker, policy: &Policy) -> Option<Finding> {
-        let Fact::ProcessStart(process) = &anchor.fact else { return None };
+        let Fact::ProcessStart(process) = &anchor.fact else {
+            return None;
+        };
         let windows = &policy.windows;
         let command = command_of(process);
-        let service =
-            nearest(locker, Shelf::ServiceSet, anchor, (windows.service_to_process.0, windows.clock_tolerance.0), |fact| match fact {
+        let service = nearest(
+            locker,
+            Shelf::ServiceSet,
+            anchor,
+            (windows.service_to_process.0, windows.clock_tolerance.0),
+            |fact| match fact {
                 Fact::ServiceSet(set) => service::runs(process, set),
                 _ => false,
-            });
+            },
+        );
         let set = service.and_then(|piece| match &piece.fact {
             Fact::ServiceSet(set) => Some((piece, set)),
             _ => None,
@@ -75,21 +93,35 @@ impl Chain for Smbexec {
             Change::Changed => true,
         };
         // A file that came over SMB and is run by the command is `psexec`.
-        if set.is_some_and(is_others) || service::dropped_in(process.words().unwrap_or(command), anchor, locker, policy).is_some() {
+        if set.is_some_and(is_others)
+            || service::dropped_in(process.words().unwrap_or(command), anchor, locker, policy)
+                .is_some()
+        {
             return None;
         }
         let name = set.map(|(_, set)| &*set.service);
-        if !policy.smbexec.ignore.is_empty() && policy.smbexec.ignore.hit(&format!("{} {command}", name.unwrap_or_default())) {
+        if !policy.smbexec.ignore.is_empty()
+            && policy
+                .smbexec
+                .ignore
+                .hit(&format!("{} {command}", name.unwrap_or_default()))
+        {
             return None;
         }
         let typical = |start: &ProcessStart| is_typical(start, &policy.smbexec.commands);
         let strong = typical(process);
-        let source = source::find(anchor, locker, policy, Hints::default(), |connection| is_smb_or_rpc(connection, policy));
+        let source = source::find(anchor, locker, policy, Hints::default(), |connection| {
+            is_smb_or_rpc(connection, policy)
+        });
         let connected = source.is_connected();
         let gone = set.is_some_and(|(_, set)| service::is_gone(anchor, set, locker, policy));
         let shell = || {
-            let others = locker.shelf(Shelf::ProcessStart).filter(|other| super::within(other, anchor, windows.shell.0, windows.shell.0));
-            others.filter(|other| matches!(&other.fact, Fact::ProcessStart(start) if typical(start))).count()
+            let others = locker
+                .shelf(Shelf::ProcessStart)
+                .filter(|other| super::within(other, anchor, windows.shell.0, windows.shell.0));
+            others
+                .filter(|other| matches!(&other.fact, Fact::ProcessStart(start) if typical(start)))
+                .count()
                 >= policy.smbexec.shell_commands.get()
         };
         let local = service::is_local_getsystem(name, command);
@@ -104,7 +136,11 @@ impl Chain for Smbexec {
             None => return None,
         };
         let connection = source.connection.clone();
-        let pieces = [("connection", connection.as_ref()), ("service", service), ("process", Some(anchor))];
+        let pieces = [
+            ("connection", connection.as_ref()),
+            ("service", service),
+            ("process", Some(anchor)),
+        ];
         let mut finding = Finding::new(anchor, severity, &pieces, source, locker);
         finding.fold_by_source = true;
         if local {

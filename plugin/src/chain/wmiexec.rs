@@ -39,7 +39,12 @@ impl Chain for Wmiexec {
     }
 
     fn shelves(&self) -> &'static [Shelf] {
-        &[Shelf::Connection, Shelf::ComStart, Shelf::Child, Shelf::Logon]
+        &[
+            Shelf::Connection,
+            Shelf::ComStart,
+            Shelf::Child,
+            Shelf::Logon,
+        ]
     }
 
     fn anchors(&self) -> &'static [Shelf] {
@@ -51,7 +56,9 @@ impl Chain for Wmiexec {
             Fact::Connection(connection) => is_smb_or_rpc(connection, policy),
             // Inventories start so much that it would leave no room for what can be an execution.
             Fact::ProcessStart(start) => match start.parent {
-                Parent::Wmi => is_typical(start, &policy.wmiexec.commands) || is_by_person(start, policy),
+                Parent::Wmi => {
+                    is_typical(start, &policy.wmiexec.commands) || is_by_person(start, policy)
+                }
                 parent => parent == Parent::Watched,
             },
             Fact::Logon(_) => true,
@@ -60,40 +67,64 @@ impl Chain for Wmiexec {
     }
 
     fn judge(&self, anchor: &Rc<Evidence>, locker: &Locker, policy: &Policy) -> Option<Finding> {
-        let Fact::ProcessStart(process) = &anchor.fact else { return None };
+        let Fact::ProcessStart(process) = &anchor.fact else {
+            return None;
+        };
         if process.parent != Parent::Wmi {
             return None;
         }
         let command = command_of(process);
         let typical = |start: &ProcessStart| is_typical(start, &policy.wmiexec.commands);
         let strong = typical(process);
-        let hints = Hints { logon_id: process.logon_id, ..Hints::default() };
-        let any = source::find(anchor, locker, policy, hints, |connection| is_smb_or_rpc(connection, policy));
-        let by_rpc = source::find(anchor, locker, policy, Hints::default(), |connection| is_rpc(connection, policy)).is_connected();
+        let hints = Hints {
+            logon_id: process.logon_id,
+            ..Hints::default()
+        };
+        let any = source::find(anchor, locker, policy, hints, |connection| {
+            is_smb_or_rpc(connection, policy)
+        });
+        let by_rpc = source::find(anchor, locker, policy, Hints::default(), |connection| {
+            is_rpc(connection, policy)
+        })
+        .is_connected();
         let connected = any.is_connected();
         let severity = if strong {
             let window = policy.windows.shell.0;
-            let again =
-                locker.shelf(Shelf::ComStart).filter(|other| !Rc::ptr_eq(other, anchor) && super::within(other, anchor, window, window));
+            let again = locker.shelf(Shelf::ComStart).filter(|other| {
+                !Rc::ptr_eq(other, anchor) && super::within(other, anchor, window, window)
+            });
             let shell = again.filter_map(|other| match &other.fact {
                 Fact::ProcessStart(start) => Some(start),
                 _ => None,
             });
             // impacket alone starts with two commands of its own.
-            if shell.into_iter().any(|start| start.logon_id == process.logon_id && typical(start)) {
+            if shell
+                .into_iter()
+                .any(|start| start.logon_id == process.logon_id && typical(start))
+            {
                 Severity::Critical
             } else {
                 Severity::High
             }
         } else if by_rpc && is_by_person(process, policy) {
-            if is_suspicious(&process.key, command, policy) { Severity::High } else { Severity::Medium }
+            if is_suspicious(&process.key, command, policy) {
+                Severity::High
+            } else {
+                Severity::Medium
+            }
         } else {
             return None;
         };
         let connection = any.connection.clone();
-        let pieces = [("connection", connection.as_ref()), ("process", Some(anchor))];
+        let pieces = [
+            ("connection", connection.as_ref()),
+            ("process", Some(anchor)),
+        ];
         let mut finding = Finding::new(anchor, severity, &pieces, any, locker);
-        finding.fold = process.logon_id.map(|id| format!("{id:x}")).unwrap_or_default();
+        finding.fold = process
+            .logon_id
+            .map(|id| format!("{id:x}"))
+            .unwrap_or_default();
         finding.fold_by_source = process.logon_id.is_none();
         finding.lateral = connected.then_some(true);
         Some(finding)
@@ -102,9 +133,13 @@ impl Chain for Wmiexec {
 
 /// Whether a program that management tools do not start runs in the session of a person.
 fn is_by_person(process: &ProcessStart, policy: &Policy) -> bool {
-    process.logon_id.is_some() && !is_service_account(process) && !policy.wmiexec.ignore.hit(process.key.as_str())
+    process.logon_id.is_some()
+        && !is_service_account(process)
+        && !policy.wmiexec.ignore.hit(process.key.as_str())
 }
 
 fn is_rpc(connection: &Connection, policy: &Policy) -> bool {
-    connection.local_port == ENDPOINT_MAPPER || is_smb_or_rpc(connection, policy) && connection.local_port >= policy.connection.dynamic_from
+    connection.local_port == ENDPOINT_MAPPER
+        || is_smb_or_rpc(connection, policy)
+            && connection.local_port >= policy.connection.dynamic_from
 }

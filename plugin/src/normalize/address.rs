@@ -68,7 +68,10 @@ fn parse_v6(bytes: &[u8]) -> Option<Ipv6Addr> {
         Some(before) if groups < 8 => {
             let behind = groups.wrapping_sub(before).wrapping_mul(16);
             let low = address & low_bits(behind);
-            let high = address.wrapping_shr(behind).checked_shl(128u32.wrapping_sub(before.wrapping_mul(16))).unwrap_or(0);
+            let high = address
+                .wrapping_shr(behind)
+                .checked_shl(128u32.wrapping_sub(before.wrapping_mul(16)))
+                .unwrap_or(0);
             Some(Ipv6Addr::from_bits(high | low))
         }
         _ => None,
@@ -79,7 +82,9 @@ fn parse_v4(bytes: &[u8]) -> Option<Ipv4Addr> {
     let (mut address, mut part) = (0u32, 0u32);
     let (mut digits, mut dots) = (0u32, 0u32);
     // No part is above 255 or has a zero in front.
-    let is_part = |part: u32, digits: u32| part < 256 && matches!((digits, part), (1, _) | (2, 10..) | (3, 100..));
+    let is_part = |part: u32, digits: u32| {
+        part < 256 && matches!((digits, part), (1, _) | (2, 10..) | (3, 100..))
+    };
     for byte in bytes {
         let digit = byte.wrapping_sub(b'0');
         if digit <= 9 {
@@ -113,20 +118,28 @@ impl Cidr {
     /// Parses `10.0.0.0/8`, `fe80::/10` or a single address. The error says what was expected.
     pub fn parse(text: &str) -> Result<Cidr, String> {
         let wrong = |why: &str| {
-            format!("`{text}` is not an address or CIDR range ({why}); expected for example `10.1.2.3`, `10.0.0.0/8` or `2001:db8::/32`")
+            format!(
+                "`{text}` is not an address or CIDR range ({why}); expected for example `10.1.2.3`, `10.0.0.0/8` or `2001:db8::/32`"
+            )
         };
         let (address, prefix) = match text.split_once('/') {
             Some((address, prefix)) => (address, Some(prefix)),
             None => (text, None),
         };
-        let ip: IpAddr = address.trim().parse().map_err(|_| wrong("the address does not parse"))?;
+        let ip: IpAddr = address
+            .trim()
+            .parse()
+            .map_err(|_| wrong("the address does not parse"))?;
         let (bits, width, v4) = match ip {
             IpAddr::V4(v4) => (u128::from(u32::from(v4)), 32u32, true),
             IpAddr::V6(v6) => (u128::from(v6), 128, false),
         };
         let length = match prefix {
             None => width,
-            Some(digits) => digits.trim().parse::<u32>().map_err(|_| wrong("the prefix length is not a number"))?,
+            Some(digits) => digits
+                .trim()
+                .parse::<u32>()
+                .map_err(|_| wrong("the prefix length is not a number"))?,
         };
         if length > width {
             return Err(wrong(&format!("the prefix length is at most {width}")));
@@ -137,10 +150,16 @@ impl Cidr {
         }
         // A mapped range such as ::ffff:10.0.0.0/104 means the IPv4 range it maps.
         match ip {
-            IpAddr::V6(v6) if length >= 96 && v6.to_ipv4_mapped().is_some() => {
-                Ok(Cidr { network: bits & low_bits(32), mask: mask & low_bits(32), v4: true })
-            }
-            _ => Ok(Cidr { network: bits, mask, v4 }),
+            IpAddr::V6(v6) if length >= 96 && v6.to_ipv4_mapped().is_some() => Ok(Cidr {
+                network: bits & low_bits(32),
+                mask: mask & low_bits(32),
+                v4: true,
+            }),
+            _ => Ok(Cidr {
+                network: bits,
+                mask,
+                v4,
+            }),
         }
     }
 
@@ -205,9 +224,17 @@ mod tests {
 
     #[test]
     fn addresses_are_compared_as_numbers() {
-        assert_eq!(parse("fe80:0:0:0:90e:17af:263c:5209"), parse("fe80::90e:17af:263c:5209%5"));
+        assert_eq!(
+            parse("fe80:0:0:0:90e:17af:263c:5209"),
+            parse("fe80::90e:17af:263c:5209%5")
+        );
         assert_eq!(parse("::ffff:10.0.0.5"), parse("10.0.0.5"));
-        for own in ["127.0.0.1", "0:0:0:0:0:0:0:1", "::ffff:127.0.0.1", "0.0.0.0"] {
+        for own in [
+            "127.0.0.1",
+            "0:0:0:0:0:0:0:1",
+            "::ffff:127.0.0.1",
+            "0.0.0.0",
+        ] {
             assert!(!is_remote(parse(own).unwrap()), "{own}");
         }
         assert_eq!(parse("-"), None);
@@ -224,14 +251,28 @@ mod tests {
             ("::ffff:10.0.0.0/104", "10.9.9.9", "11.0.0.1"),
         ] {
             let cidr = Cidr::parse(range).unwrap();
-            assert!(cidr.contains(inside.parse().unwrap()), "{inside} in {range}");
-            assert!(!cidr.contains(outside.parse().unwrap()), "{outside} not in {range}");
+            assert!(
+                cidr.contains(inside.parse().unwrap()),
+                "{inside} in {range}"
+            );
+            assert!(
+                !cidr.contains(outside.parse().unwrap()),
+                "{outside} not in {range}"
+            );
         }
     }
 
     #[test]
     fn a_wrong_range_says_what_was_expected() {
-        for wrong in ["10.0.0.0/33", "10.0.0.0/x", "10.0.0/8", "10.0.0.1/8", "fe80::/129", "", "host"] {
+        for wrong in [
+            "10.0.0.0/33",
+            "10.0.0.0/x",
+            "10.0.0/8",
+            "10.0.0.1/8",
+            "fe80::/129",
+            "",
+            "host",
+        ] {
             let message = Cidr::parse(wrong).unwrap_err();
             assert!(message.contains("expected for example"), "{message}");
         }

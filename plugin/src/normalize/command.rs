@@ -34,7 +34,12 @@ mod tests {
 
     #[test]
     fn one_command_is_one_line() {
-        for line in ["cmd /c dir", "CMD  /c\tdir ", "\"cmd\" /c ^d^i^r", "\"\"cmd^\" /c \n\"dir"] {
+        for line in [
+            "cmd /c dir",
+            "CMD  /c\tdir ",
+            "\"cmd\" /c ^d^i^r",
+            "\"\"cmd^\" /c \n\"dir",
+        ] {
             assert_eq!(plain(line, MAX_LINE), "cmd /c dir", "{line}");
             assert_eq!(plain(line, 8), "cmd /c d", "{line}");
         }

@@ -7,7 +7,12 @@ use crate::record::scan;
 ///
 /// Sysmon writes a zero `ParentProcessGuid` for parents it could not open (protected `services.exe`).
 pub fn normalize(text: &str) -> Option<String> {
-    settle(text.trim().trim_start_matches('{').trim_end_matches('}').as_bytes())
+    settle(
+        text.trim()
+            .trim_start_matches('{')
+            .trim_end_matches('}')
+            .as_bytes(),
+    )
 }
 
 /// Digits and dashes of a GUID.
@@ -31,7 +36,9 @@ pub fn bare(raw: &[u8]) -> Option<&[u8; LENGTH]> {
 pub fn settle(bare: &[u8]) -> Option<String> {
     // "-" and no text are nothing, too.
     let is_zero = bare.iter().all(|byte| matches!(byte, b'0' | b'-'));
-    String::from_utf8(lower_bytes(bare)).ok().filter(|_| !is_zero)
+    String::from_utf8(lower_bytes(bare))
+        .ok()
+        .filter(|_| !is_zero)
 }
 
 #[cfg(test)]
@@ -41,15 +48,20 @@ mod tests {
     #[test]
     fn every_spelling_of_a_guid_is_one() {
         let one = Some("3f1a2b4c-0a01-66e5-eb03-000000000000".to_owned());
-        for spelling in
-            ["{3f1a2b4c-0a01-66e5-eb03-000000000000}", "{3F1A2B4C-0A01-66E5-EB03-000000000000}", "3F1A2B4C-0A01-66E5-EB03-000000000000"]
-        {
+        for spelling in [
+            "{3f1a2b4c-0a01-66e5-eb03-000000000000}",
+            "{3F1A2B4C-0A01-66E5-EB03-000000000000}",
+            "3F1A2B4C-0A01-66E5-EB03-000000000000",
+        ] {
             assert_eq!(normalize(spelling), one);
         }
         for none in ["", "-", "{}", "{00000000-0000-0000-0000-000000000000}"] {
             assert_eq!(normalize(none), None);
         }
-        assert_eq!(bare(b"{00000000-0000-0000-0000-000000000000}").map(|bare| settle(bare)), Some(None));
+        assert_eq!(
+            bare(b"{00000000-0000-0000-0000-000000000000}").map(|bare| settle(bare)),
+            Some(None)
+        );
     }
 
     proptest::proptest! {

@@ -7,8 +7,13 @@ use std::net::IpAddr;
 /// is kept whole. `None` when there is no name at all.
 pub fn key(computer: &str) -> Option<String> {
     // Nearly all begin with a plain label with a letter in front, which no address does.
-    let end = computer.bytes().position(|byte| !byte.is_ascii_alphanumeric() && byte != b'-').unwrap_or(computer.len());
-    if computer.starts_with(|first: char| first.is_ascii_alphabetic()) && matches!(computer.as_bytes().get(end), None | Some(b'.')) {
+    let end = computer
+        .bytes()
+        .position(|byte| !byte.is_ascii_alphanumeric() && byte != b'-')
+        .unwrap_or(computer.len());
+    if computer.starts_with(|first: char| first.is_ascii_alphabetic())
+        && matches!(computer.as_bytes().get(end), None | Some(b'.'))
+    {
         return computer.get(..end).map(lower_ascii);
     }
     let name = computer.trim().trim_end_matches('.');
@@ -16,7 +21,9 @@ pub fn key(computer: &str) -> Option<String> {
         return None;
     }
     // Only what can be an address is worth the parsing.
-    if (name.contains(':') || name.ends_with(|c: char| c.is_ascii_digit())) && name.parse::<IpAddr>().is_ok() {
+    if (name.contains(':') || name.ends_with(|c: char| c.is_ascii_digit()))
+        && name.parse::<IpAddr>().is_ok()
+    {
         return Some(name.to_ascii_lowercase());
     }
     let label = name.split('.').next().unwrap_or(name);

@@ -14,7 +14,11 @@ use crate::record::scan;
 
 /// `text` in lower case. Nearly all is ASCII, whose case takes a fraction of the steps that other letters' takes.
 pub fn lower(text: &str) -> String {
-    if text.is_ascii() { lower_ascii(text) } else { text.to_lowercase() }
+    if text.is_ascii() {
+        lower_ascii(text)
+    } else {
+        text.to_lowercase()
+    }
 }
 
 /// Adds a character in lower case.

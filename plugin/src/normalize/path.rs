@@ -45,7 +45,9 @@ impl PathKey {
         let unquoted = path.trim().trim_matches('"').trim();
         let mut text = collapse(unquoted);
         for _ in 0..PREFIX_ROUNDS {
-            let found = PREFIXES.iter().find_map(|(from, to)| text.strip_prefix(from).map(|rest| [to, rest].concat()));
+            let found = PREFIXES
+                .iter()
+                .find_map(|(from, to)| text.strip_prefix(from).map(|rest| [to, rest].concat()));
             match found.or_else(|| volume(&text)).or_else(|| share(&text)) {
                 Some(next) => text = next,
                 None => break,
@@ -90,7 +92,9 @@ impl PathKey {
 /// Where the last component of a path begins.
 pub fn name_start(path: &str) -> usize {
     // A byte at a time: a search for one takes more steps to begin than most names are long.
-    path.bytes().rposition(|byte| byte == b'\\').map_or(0, |backslash| backslash.saturating_add(1))
+    path.bytes()
+        .rposition(|byte| byte == b'\\')
+        .map_or(0, |backslash| backslash.saturating_add(1))
 }
 
 /// Whether a path stands as Windows itself writes nearly all: from a drive's root on, with nothing that has to be resolved.
@@ -119,7 +123,10 @@ fn unquoted_program(command: &str) -> &str {
     let lower = lower_ascii(command);
     for (at, ext) in lower.match_indices(".exe") {
         let end = at.saturating_add(ext.len());
-        if lower.get(end..).is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '"'])) {
+        if lower
+            .get(end..)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '"']))
+        {
             return command.get(..end).unwrap_or(command);
         }
     }
@@ -154,7 +161,10 @@ fn collapse(text: &str) -> String {
 fn volume(text: &str) -> Option<String> {
     let rest = text.strip_prefix(r"\device\harddiskvolume")?;
     let (number, below) = rest.split_once('\\')?;
-    number.bytes().all(|b| b.is_ascii_digit()).then(|| [r"?:\", below].concat())
+    number
+        .bytes()
+        .all(|b| b.is_ascii_digit())
+        .then(|| [r"?:\", below].concat())
 }
 
 /// `\\host\admin$\x`, `\\host\c$\x` and any other share of any host.
@@ -174,7 +184,11 @@ fn components(text: &str) -> String {
     let text = text.strip_suffix("::$data").unwrap_or(text);
     let mut kept: Vec<&str> = Vec::new();
     for (index, part) in text.split('\\').enumerate() {
-        let part = if part == ".." { part } else { part.trim_end_matches(['.', ' ']) };
+        let part = if part == ".." {
+            part
+        } else {
+            part.trim_end_matches(['.', ' '])
+        };
         match part {
             ".." if kept.len() > 1 => {
                 kept.pop();
@@ -195,7 +209,9 @@ fn same_below_drive(a: &str, b: &str) -> bool {
 
 fn below_share(share: &str, path: &str) -> bool {
     // `*\x` keeps its backslash for the comparison, so that `*\b.exe` is not found in `c:\ab.exe`.
-    share.strip_prefix('*').is_some_and(|below| below.len() > 1 && path.ends_with(below))
+    share
+        .strip_prefix('*')
+        .is_some_and(|below| below.len() > 1 && path.ends_with(below))
 }
 
 #[cfg(test)]
@@ -227,7 +243,11 @@ mod tests {
             r"C:\Windows\PSEXESVC.exe::$DATA",
             r"\Windows\PSEXESVC.exe",
         ] {
-            assert!(PathKey::new(spelling).matches(&written), "{spelling}: {:?}", PathKey::new(spelling));
+            assert!(
+                PathKey::new(spelling).matches(&written),
+                "{spelling}: {:?}",
+                PathKey::new(spelling)
+            );
             assert!(written.matches(&PathKey::new(spelling)), "{spelling}");
         }
     }
@@ -249,16 +269,27 @@ mod tests {
 
     #[test]
     fn a_share_of_unknown_root_matches_below_it() {
-        assert!(PathKey::new(r"\\WS01\drop\x\b.exe").matches(&PathKey::new(r"E:\Shares\drop\x\b.exe")));
+        assert!(
+            PathKey::new(r"\\WS01\drop\x\b.exe").matches(&PathKey::new(r"E:\Shares\drop\x\b.exe"))
+        );
     }
 
     #[test]
     fn the_program_of_a_service() {
         for (command, want) in [
             (r"%%SystemRoot%%\PSEXESVC.exe", r"?:\windows\psexesvc.exe"),
-            (r#""C:\Program Files\A B\c.exe" -service"#, r"c:\program files\a b\c.exe"),
-            (r"C:\Program Files\A B\c.exe -service", r"c:\program files\a b\c.exe"),
-            (r"C:\Windows\PAExec-1-HOST.exe -service", r"c:\windows\paexec-1-host.exe"),
+            (
+                r#""C:\Program Files\A B\c.exe" -service"#,
+                r"c:\program files\a b\c.exe",
+            ),
+            (
+                r"C:\Program Files\A B\c.exe -service",
+                r"c:\program files\a b\c.exe",
+            ),
+            (
+                r"C:\Windows\PAExec-1-HOST.exe -service",
+                r"c:\windows\paexec-1-host.exe",
+            ),
             (r"%COMSPEC% /Q /c echo cd", r"?:\windows\system32\cmd.exe"),
             (r"\\127.0.0.1\ADMIN$\a1b2c3d.exe", r"?:\windows\a1b2c3d.exe"),
             (r"C:\Windows\noext", r"c:\windows\noext.exe"),

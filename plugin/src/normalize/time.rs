@@ -23,8 +23,35 @@ pub fn parse(text: &[u8]) -> Option<Timestamp> {
     let hour = digits(head, 11, 2)?;
     let minute = digits(head, 14, 2)?;
     let second = digits(head, 17, 2)?;
-    let shaped = matches!(head, [_, _, _, _, b'-' | b'/', _, _, b'-' | b'/', _, _, b'T' | b' ', _, _, b':', _, _, b':', _, _]);
-    let in_range = (1..=12).contains(&month) && (1..=31).contains(&day) && hour < 24 && minute < 60 && second <= 60;
+    let shaped = matches!(
+        head,
+        [
+            _,
+            _,
+            _,
+            _,
+            b'-' | b'/',
+            _,
+            _,
+            b'-' | b'/',
+            _,
+            _,
+            b'T' | b' ',
+            _,
+            _,
+            b':',
+            _,
+            _,
+            b':',
+            _,
+            _
+        ]
+    );
+    let in_range = (1..=12).contains(&month)
+        && (1..=31).contains(&day)
+        && hour < 24
+        && minute < 60
+        && second <= 60;
     if !shaped || !in_range {
         return None;
     }
@@ -50,18 +77,28 @@ pub fn parse(text: &[u8]) -> Option<Timestamp> {
                 _ => return None,
             };
             let size = hours.wrapping_mul(60).wrapping_add(minutes);
-            Some(if *sign == b'-' { size.wrapping_neg() } else { size })
+            Some(if *sign == b'-' {
+                size.wrapping_neg()
+            } else {
+                size
+            })
         }
         _ => return None,
     };
     // Nothing wraps: no year has more than four digits, no offset more than 100 hours.
-    let clock = hour.wrapping_mul(3600).wrapping_add(minute.wrapping_mul(60)).wrapping_add(second);
+    let clock = hour
+        .wrapping_mul(3600)
+        .wrapping_add(minute.wrapping_mul(60))
+        .wrapping_add(second);
     let ms = days_from_civil(year, month, day)
         .wrapping_mul(DAY_MS)
         .wrapping_add(clock.wrapping_mul(1000))
         .wrapping_add(millis)
         .wrapping_sub(offset_minutes.unwrap_or(0).wrapping_mul(60_000));
-    Some(Timestamp { ms, zoned: offset_minutes.is_some() })
+    Some(Timestamp {
+        ms,
+        zoned: offset_minutes.is_some(),
+    })
 }
 
 /// The time a shipper passes beside a record, `None` when it passes nothing (0).
@@ -69,7 +106,9 @@ pub fn from_shipper(seconds: u32, nanoseconds: u32) -> Option<Timestamp> {
     if seconds == 0 {
         return None;
     }
-    let ms = i64::from(seconds).saturating_mul(1000).saturating_add(i64::from(nanoseconds / 1_000_000));
+    let ms = i64::from(seconds)
+        .saturating_mul(1000)
+        .saturating_add(i64::from(nanoseconds / 1_000_000));
     Some(Timestamp { ms, zoned: true })
 }
 
@@ -81,7 +120,10 @@ impl std::fmt::Display for Timestamp {
         let (hour, minute) = (in_day / 3_600_000, in_day / 60_000 % 60);
         let (second, ms) = (in_day / 1000 % 60, in_day % 1000);
         let zone = if self.zoned { "Z" } else { "" };
-        write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{ms:03}{zone}")
+        write!(
+            f,
+            "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{ms:03}{zone}"
+        )
     }
 }
 
@@ -119,7 +161,11 @@ fn civil_from_days(days: i64) -> (i64, i64, i64) {
     let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let shifted = (5 * of_year + 2) / 153;
     let day = of_year - (153 * shifted + 2) / 5 + 1;
-    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
+    let month = if shifted < 10 {
+        shifted + 3
+    } else {
+        shifted - 9
+    };
     (year_of_era + era * 400 + i64::from(month <= 2), month, day)
 }
 
@@ -131,21 +177,33 @@ mod tests {
     fn the_forms_of_all_producers() {
         let utc = "2024-09-14T09:52:33.118Z";
         for (text, want) in [
-            ("2024-09-14T09:52:33.1184532Z", utc),                        // evtx, winlogbeat, Vector
-            ("2024-09-14 09:52:33.118 UTC", utc),                         // Hayabusa in UTC
-            ("2024-09-14 11:52:33.118 +02:00", utc),                      // Hayabusa in local time
-            ("2024-09-14 11:52:33 +0200", "2024-09-14T09:52:33.000Z"),    // Fluent Bit winevtlog
-            ("2024-09-14T04:52:33-05", "2024-09-14T09:52:33.000Z"),       // ISO 8601, hours only
-            ("2024-09-14 11:52:33", "2024-09-14T11:52:33.000"),           // NXLog EventTime
-            ("2024-09-14 09:52:33.118", "2024-09-14T09:52:33.118"),       // UtcTime, NXLog TimeCreated
+            ("2024-09-14T09:52:33.1184532Z", utc), // evtx, winlogbeat, Vector
+            ("2024-09-14 09:52:33.118 UTC", utc),  // Hayabusa in UTC
+            ("2024-09-14 11:52:33.118 +02:00", utc), // Hayabusa in local time
+            ("2024-09-14 11:52:33 +0200", "2024-09-14T09:52:33.000Z"), // Fluent Bit winevtlog
+            ("2024-09-14T04:52:33-05", "2024-09-14T09:52:33.000Z"), // ISO 8601, hours only
+            ("2024-09-14 11:52:33", "2024-09-14T11:52:33.000"), // NXLog EventTime
+            ("2024-09-14 09:52:33.118", "2024-09-14T09:52:33.118"), // UtcTime, NXLog TimeCreated
             ("2025/09/07 07:37:43.913943200", "2025-09-07T07:37:43.913"), // Fluentd
             ("1601-01-01T00:00:00Z", "1601-01-01T00:00:00.000Z"),
             ("2000-02-29T23:59:60Z", "2000-03-01T00:00:00.000Z"),
             ("9999-12-31T23:59:59.999Z", "9999-12-31T23:59:59.999Z"),
         ] {
-            assert_eq!(parse(text.as_bytes()).map(|t| t.to_string()).as_deref(), Some(want), "{text}");
+            assert_eq!(
+                parse(text.as_bytes()).map(|t| t.to_string()).as_deref(),
+                Some(want),
+                "{text}"
+            );
         }
-        for wrong in ["", "-", "yesterday", "2024-13-01 00:00:00", "2024-09-14", "2024-09-14 09:52:33 CEST", "2024-09-14T09:52:33+2:00"] {
+        for wrong in [
+            "",
+            "-",
+            "yesterday",
+            "2024-13-01 00:00:00",
+            "2024-09-14",
+            "2024-09-14 09:52:33 CEST",
+            "2024-09-14T09:52:33+2:00",
+        ] {
             assert_eq!(parse(wrong.as_bytes()), None, "{wrong}");
         }
     }

@@ -4,10 +4,18 @@ use super::Fields;
 use super::shapes::Field;
 
 /// The Elastic Common Schema has one name for the far side of any event; Security 4624 calls it otherwise than Sysmon.
-const STAND_INS: [(Field, Field); 2] = [(Field::IpAddress, Field::SourceIp), (Field::IpPort, Field::SourcePort)];
+const STAND_INS: [(Field, Field); 2] = [
+    (Field::IpAddress, Field::SourceIp),
+    (Field::IpPort, Field::SourcePort),
+];
 
 /// The hashes in the words of Sysmon's `Hashes`.
-const HASHES: [(&str, Field); 4] = [("SHA1=", Field::Sha1), ("MD5=", Field::Md5), ("SHA256=", Field::Sha256), ("IMPHASH=", Field::Imphash)];
+const HASHES: [(&str, Field); 4] = [
+    ("SHA1=", Field::Sha1),
+    ("MD5=", Field::Md5),
+    ("SHA256=", Field::Sha256),
+    ("IMPHASH=", Field::Imphash),
+];
 
 /// Lets the fields that are missing be stated by those that mean the same.
 pub fn stand_in(fields: &mut Fields<'_>) {
@@ -41,6 +49,8 @@ fn user(fields: &Fields<'_>) -> Option<String> {
 #[cold]
 #[inline(never)]
 fn hashes(fields: &Fields<'_>) -> Option<String> {
-    let known = HASHES.iter().filter_map(|(name, field)| Some(format!("{name}{}", fields.text(*field)?.to_uppercase())));
+    let known = HASHES
+        .iter()
+        .filter_map(|(name, field)| Some(format!("{name}{}", fields.text(*field)?.to_uppercase())));
     Some(known.collect::<Vec<_>>().join(",")).filter(|hashes| !hashes.is_empty())
 }

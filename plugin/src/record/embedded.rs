@@ -19,18 +19,28 @@ const STRINGS: [Field; 2] = [Field::Embedded, Field::Message];
 pub fn open(fields: &mut Fields<'_>, reader: &mut Reader, interest: &impl Interest) -> bool {
     for _ in 0..MAX_NESTING {
         let opened = fields.has(Field::Otlp) && otlp::read(fields, &reader.table)
-            || STRINGS.into_iter().any(|field| fields.place(field).kind == Kind::String && open_string(fields, field, reader, interest));
+            || STRINGS.into_iter().any(|field| {
+                fields.place(field).kind == Kind::String
+                    && open_string(fields, field, reader, interest)
+            });
         if !opened {
             return false;
         }
         if fields.has(Field::EventId) {
-            return fields.number(Field::EventId).is_some_and(|id| interest.wants(id));
+            return fields
+                .number(Field::EventId)
+                .is_some_and(|id| interest.wants(id));
         }
     }
     false
 }
 
-fn open_string(fields: &mut Fields<'_>, field: Field, reader: &mut Reader, interest: &impl Interest) -> bool {
+fn open_string(
+    fields: &mut Fields<'_>,
+    field: Field,
+    reader: &mut Reader,
+    interest: &impl Interest,
+) -> bool {
     let raw = fields.raw(field).unwrap_or_default().trim_ascii_start();
     if raw.starts_with(b"{") {
         nested::read(fields, field, reader, interest)

@@ -31,16 +31,31 @@ const ENTITY: usize = 11 * ESCAPE;
 impl Endings {
     /// `texts` are in lower case; an empty one is no ending.
     pub fn new(texts: &[impl AsRef<str>]) -> Endings {
-        let texts: Vec<&str> = texts.iter().map(AsRef::as_ref).filter(|text| !text.is_empty()).collect();
+        let texts: Vec<&str> = texts
+            .iter()
+            .map(AsRef::as_ref)
+            .filter(|text| !text.is_empty())
+            .collect();
         let table = |byte: fn(&[u8]) -> Option<u8>| {
             let mut table = [false; 256];
             for byte in texts.iter().filter_map(|text| byte(text.as_bytes())) {
-                table.get_mut(usize::from(byte)).into_iter().for_each(|is| *is = true);
+                table
+                    .get_mut(usize::from(byte))
+                    .into_iter()
+                    .for_each(|is| *is = true);
             }
             table
         };
-        let counting = |text: &str| u64::MAX.checked_shl(64usize.saturating_sub(text.len().saturating_mul(8)) as u32).unwrap_or(0);
-        let text = |text: &&str| Text { word: last_word(text.as_bytes()), counting: counting(text), text: (*text).into() };
+        let counting = |text: &str| {
+            u64::MAX
+                .checked_shl(64usize.saturating_sub(text.len().saturating_mul(8)) as u32)
+                .unwrap_or(0)
+        };
+        let text = |text: &&str| Text {
+            word: last_word(text.as_bytes()),
+            counting: counting(text),
+            text: (*text).into(),
+        };
         Endings {
             texts: texts.iter().map(text).collect(),
             last_of_short: table(|text| last(text).filter(|_| text.len() < 6)),
@@ -52,7 +67,9 @@ impl Endings {
     /// Whether it is certain that the text that `raw` stands for ends with none of them, whatever its case: never if escapes, or XML
     /// `entities` if it has such, could hide the answer.
     pub fn are_none_of(&self, raw: &[u8], entities: bool) -> bool {
-        let is = |table: &[bool; 256], byte: Option<u8>| byte.and_then(|byte| table.get(usize::from(byte))) == Some(&true);
+        let is = |table: &[bool; 256], byte: Option<u8>| {
+            byte.and_then(|byte| table.get(usize::from(byte))) == Some(&true)
+        };
         let may_end = is(&self.last, last(raw));
         let may_end_short = is(&self.last_of_short, last(raw));
         if !may_end && !may_end_short && !entities && !is_unicode_escape(tail(raw, ESCAPE)) {
@@ -63,7 +80,11 @@ impl Endings {
         let mut reach = longest_character.wrapping_add(7);
         if may_end_short || may_end && is(&self.before, before_exe(raw)) {
             let word = last_word(raw);
-            for Text { text, .. } in self.texts.iter().filter(|text| (word ^ text.word) & text.counting == 0) {
+            for Text { text, .. } in self
+                .texts
+                .iter()
+                .filter(|text| (word ^ text.word) & text.counting == 0)
+            {
                 if tail(raw, text.len()).eq_ignore_ascii_case(text.as_bytes()) {
                     return false;
                 }
@@ -71,7 +92,12 @@ impl Endings {
             }
         }
         let end = tail(raw, reach);
-        let escaped = || scan::may_hold_unicode_escape(end) && (0..end.len()).filter_map(|at| end.get(at..)).any(is_unicode_escape);
+        let escaped = || {
+            scan::may_hold_unicode_escape(end)
+                && (0..end.len())
+                    .filter_map(|at| end.get(at..))
+                    .any(is_unicode_escape)
+        };
         !(entities && end.contains(&b'&') || escaped())
     }
 }
@@ -82,7 +108,9 @@ fn last(bytes: &[u8]) -> Option<u8> {
 
 /// The fifth and the sixth byte from the end in one.
 fn before_exe(bytes: &[u8]) -> Option<u8> {
-    bytes.last_chunk::<6>().map(|[sixth, fifth, ..]| (sixth | FOLD).rotate_left(3) ^ (fifth | FOLD))
+    bytes
+        .last_chunk::<6>()
+        .map(|[sixth, fifth, ..]| (sixth | FOLD).rotate_left(3) ^ (fifth | FOLD))
 }
 
 /// Whether an escape stands here that may mean an ASCII character, or one whose lower case is one.
@@ -94,7 +122,9 @@ fn is_unicode_escape(bytes: &[u8]) -> bool {
 fn last_word(bytes: &[u8]) -> u64 {
     let word = match bytes.last_chunk::<8>() {
         Some(chunk) => u64::from_le_bytes(*chunk),
-        None => bytes.iter().fold(0u64, |word, byte| word >> 8 | u64::from(*byte) << 56),
+        None => bytes
+            .iter()
+            .fold(0u64, |word, byte| word >> 8 | u64::from(*byte) << 56),
     };
     word | u64::from_le_bytes([FOLD; 8])
 }
@@ -121,7 +151,10 @@ mod tests {
             (r"HKLM\\xImagePath", true),
             (r"a.ex\u0065", false),
             (r"a.\u0065xe", false),
-            (r"\u0065 and much more text that stands behind it, so that it is of no account: q", true),
+            (
+                r"\u0065 and much more text that stands behind it, so that it is of no account: q",
+                true,
+            ),
             (r"\u00e9.txt", true),
         ] {
             assert_eq!(endings.are_none_of(raw.as_bytes(), false), none, "{raw}");

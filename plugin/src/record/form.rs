@@ -20,7 +20,9 @@ pub fn fits(field: Field, text: &str) -> bool {
         Field::Protocol => is_protocol(text),
         Field::Initiated => is_truth(text),
         Field::SourceIp | Field::DestinationIp | Field::IpAddress => is_address(text),
-        Field::SourcePort | Field::DestinationPort | Field::IpPort | Field::LogonType => is_integer(text),
+        Field::SourcePort | Field::DestinationPort | Field::IpPort | Field::LogonType => {
+            is_integer(text)
+        }
         // `%9` is what Windows leaves of a value that the template it renders with does not have.
         _ => !text.strip_prefix('%').is_some_and(is_integer),
     }
@@ -29,14 +31,32 @@ pub fn fits(field: Field, text: &str) -> bool {
 /// `2024-09-14 09:52:31.870`, exactly.
 pub fn is_utc_time(text: &str) -> bool {
     text.len() == 23
-        && text.bytes().zip(*b"0000-00-00 00:00:00.000").all(|(got, want)| if want == b'0' { got.is_ascii_digit() } else { got == want })
+        && text
+            .bytes()
+            .zip(*b"0000-00-00 00:00:00.000")
+            .all(|(got, want)| {
+                if want == b'0' {
+                    got.is_ascii_digit()
+                } else {
+                    got == want
+                }
+            })
 }
 
 /// A GUID, with or without braces.
 pub fn is_guid(text: &str) -> bool {
-    let bare = text.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')).unwrap_or(text);
+    let bare = text
+        .strip_prefix('{')
+        .and_then(|rest| rest.strip_suffix('}'))
+        .unwrap_or(text);
     bare.len() == 36
-        && bare.bytes().enumerate().all(|(at, b)| if matches!(at, 8 | 13 | 18 | 23) { b == b'-' } else { b.is_ascii_hexdigit() })
+        && bare.bytes().enumerate().all(|(at, b)| {
+            if matches!(at, 8 | 13 | 18 | 23) {
+                b == b'-'
+            } else {
+                b.is_ascii_hexdigit()
+            }
+        })
 }
 
 /// Decimal digits.
@@ -46,12 +66,17 @@ pub fn is_integer(text: &str) -> bool {
 
 /// Hexadecimal digits behind `0x`.
 pub fn is_hex(text: &str) -> bool {
-    text.strip_prefix("0x").is_some_and(|digits| !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_hexdigit()))
+    text.strip_prefix("0x")
+        .is_some_and(|digits| !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
 /// A program or file: a path, or one of the names that the kernel's own processes have.
 pub fn is_image(text: &str) -> bool {
-    text.contains('\\') || matches!(text, "System" | "Registry" | "MemCompression" | "<unknown process>" | "?")
+    text.contains('\\')
+        || matches!(
+            text,
+            "System" | "Registry" | "MemCompression" | "<unknown process>" | "?"
+        )
 }
 
 /// A transport protocol.
@@ -71,7 +96,10 @@ pub fn is_address(text: &str) -> bool {
 
 /// A registry key, as Sysmon abbreviates them or as the kernel names them.
 pub fn is_registry_path(text: &str) -> bool {
-    text.starts_with("HK") || text.get(..10).is_some_and(|start| start.eq_ignore_ascii_case(r"\registry\"))
+    text.starts_with("HK")
+        || text
+            .get(..10)
+            .is_some_and(|start| start.eq_ignore_ascii_case(r"\registry\"))
 }
 
 /// A security identifier.
@@ -96,10 +124,18 @@ mod tests {
     #[test]
     fn values_that_a_wrong_template_put_under_a_name() {
         // From Beats' golden files: events of one Sysmon rendered with the manifest of another.
-        for (field, text) in [(Field::User, "%9"), (Field::LogonId, r"NT AUTHORITY\SYSTEM"), (Field::ParentImage, "716")] {
+        for (field, text) in [
+            (Field::User, "%9"),
+            (Field::LogonId, r"NT AUTHORITY\SYSTEM"),
+            (Field::ParentImage, "716"),
+        ] {
             assert!(!fits(field, text), "{field:?} {text}");
         }
-        for (field, text) in [(Field::User, r"NT AUTHORITY\SYSTEM"), (Field::Details, "%%SystemRoot%%\\x.exe"), (Field::Image, "System")] {
+        for (field, text) in [
+            (Field::User, r"NT AUTHORITY\SYSTEM"),
+            (Field::Details, "%%SystemRoot%%\\x.exe"),
+            (Field::Image, "System"),
+        ] {
             assert!(fits(field, text), "{field:?} {text}");
         }
     }

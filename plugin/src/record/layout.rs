@@ -63,18 +63,34 @@ impl Step {
 
     /// The first `length` bytes of `rest` as a step, and the first of its places; `None` if they cannot be one.
     fn of(node: Node, rest: &[u8], length: usize) -> Option<(Step, usize)> {
-        let bytes = rest.get(..length).filter(|_| (SHORTEST..=LONGEST).contains(&length))?;
+        let bytes = rest
+            .get(..length)
+            .filter(|_| (SHORTEST..=LONGEST).contains(&length))?;
         let tail = length.wrapping_sub(8);
-        let word = |at: usize| if at == 0 || at < tail { scan::word(bytes, at) } else { 0 };
+        let word = |at: usize| {
+            if at == 0 || at < tail {
+                scan::word(bytes, at)
+            } else {
+                0
+            }
+        };
         let last = scan::word(bytes, tail);
         let is_string = match (last >> 48) as u16 {
             TO_STRING => true,
             TO_OTHER => false,
             _ => return None,
         };
-        let step =
-            Step { words: [word(0), word(8), word(16), word(24)], last, tail: tail as u32, node: u32::from(node), is_string, ..Step::FREE };
-        let mixed = (word(0).rotate_left(21) ^ last ^ u64::from(node) << 32).wrapping_add(tail as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let step = Step {
+            words: [word(0), word(8), word(16), word(24)],
+            last,
+            tail: tail as u32,
+            node: u32::from(node),
+            is_string,
+            ..Step::FREE
+        };
+        let mixed = (word(0).rotate_left(21) ^ last ^ u64::from(node) << 32)
+            .wrapping_add(tail as u64)
+            .wrapping_mul(0x9e37_79b9_7f4a_7c15);
         Some((step, (mixed >> 32) as usize & (STEPS - WAYS)))
     }
 
@@ -82,7 +98,10 @@ impl Step {
     fn is_like(&self, other: &Step) -> bool {
         let words = self.words.iter().zip(&other.words);
         // Word by word: a comparison of all of it would copy it first.
-        self.last == other.last && self.tail == other.tail && self.node == other.node && words.fold(0, |all, (a, b)| all | (a ^ b)) == 0
+        self.last == other.last
+            && self.tail == other.tail
+            && self.node == other.node
+            && words.fold(0, |all, (a, b)| all | (a ^ b)) == 0
     }
 }
 
@@ -98,7 +117,9 @@ impl Layout {
     /// Nothing seen yet.
     pub fn new() -> Layout {
         // Not an array, which would be made on the stack, where 36 KiB are too much.
-        Layout { steps: vec![Step::FREE; STEPS].into() }
+        Layout {
+            steps: vec![Step::FREE; STEPS].into(),
+        }
     }
 
     /// The step of this number.
@@ -108,7 +129,12 @@ impl Layout {
 
     /// Takes a step, if it is what `rest` begins with at this node: the step, and the rest from its value on.
     #[inline(always)]
-    pub fn follow<'a>(&self, step: StepNumber, node: u32, rest: &'a [u8]) -> Option<(&Step, &'a [u8])> {
+    pub fn follow<'a>(
+        &self,
+        step: StepNumber,
+        node: u32,
+        rest: &'a [u8],
+    ) -> Option<(&Step, &'a [u8])> {
         let window = rest.first_chunk::<{ LONGEST + 1 }>()?;
         let step = self.steps.get(step as usize)?;
         // The mask takes fewer steps than the check that it spares.
@@ -117,18 +143,34 @@ impl Layout {
         if u64::from_le_bytes(*last) != step.last || node != step.node {
             return None;
         }
-        let ([first, second, third, fourth, _], _) = window.as_chunks::<8>() else { return None };
+        let ([first, second, third, fourth, _], _) = window.as_chunks::<8>() else {
+            return None;
+        };
         let [a, b, c, d] = step.words;
         let is = |word: &[u8; 8], known| u64::from_le_bytes(*word) == known;
-        if !is(first, a) || tail > 8 && (!is(second, b) || tail > 16 && (!is(third, c) || tail > 24 && !is(fourth, d))) {
+        if !is(first, a)
+            || tail > 8
+                && (!is(second, b) || tail > 16 && (!is(third, c) || tail > 24 && !is(fourth, d)))
+        {
             return None;
         }
         // The string's quote belongs to its value.
-        Some((step, rest.get(tail.wrapping_add(8).wrapping_sub(usize::from(step.is_string))..)?))
+        Some((
+            step,
+            rest.get(
+                tail.wrapping_add(8)
+                    .wrapping_sub(usize::from(step.is_string))..,
+            )?,
+        ))
     }
 
     /// The same with the step that came behind `before` until another did; from now on it is expected there.
-    pub fn follow_other<'a>(&mut self, before: StepNumber, node: Node, rest: &'a [u8]) -> Option<(StepNumber, Entry, &'a [u8])> {
+    pub fn follow_other<'a>(
+        &mut self,
+        before: StepNumber,
+        node: Node,
+        rest: &'a [u8],
+    ) -> Option<(StepNumber, Entry, &'a [u8])> {
         let number = self.step(before).other;
         let (step, value) = self.follow(number, u32::from(node), rest)?;
         let entry = step.entry;
@@ -137,14 +179,24 @@ impl Layout {
     }
 
     fn expect(&mut self, before: StepNumber, number: StepNumber) {
-        if let Some(before) = self.steps.get_mut(before as usize).filter(|before| before.next != number) {
+        if let Some(before) = self
+            .steps
+            .get_mut(before as usize)
+            .filter(|before| before.next != number)
+        {
             before.other = std::mem::replace(&mut before.next, number);
         }
     }
 
     /// The step that the first `length` bytes of `rest` are at this node, if it is known; from now on it is expected
     /// behind `before`.
-    pub fn recall(&mut self, before: StepNumber, node: Node, rest: &[u8], length: usize) -> Option<StepNumber> {
+    pub fn recall(
+        &mut self,
+        before: StepNumber,
+        node: Node,
+        rest: &[u8],
+        length: usize,
+    ) -> Option<StepNumber> {
         let (step, set) = Step::of(node, rest, length)?;
         let known = self.steps.get(set..set.wrapping_add(WAYS))?;
         let way = known.iter().position(|known| known.is_like(&step))?;
@@ -155,12 +207,28 @@ impl Layout {
 
     /// Notes that the first `length` bytes of `rest` are a step that leads to a value that `entry` tells of, and expects it behind
     /// `before`. Its number, or that of `before` if these bytes cannot be kept as a step.
-    pub fn learn(&mut self, before: StepNumber, node: Node, rest: &[u8], length: usize, entry: Entry) -> StepNumber {
-        let Some((step, set)) = Step::of(node, rest, length) else { return before };
+    pub fn learn(
+        &mut self,
+        before: StepNumber,
+        node: Node,
+        rest: &[u8],
+        length: usize,
+        entry: Entry,
+    ) -> StepNumber {
+        let Some((step, set)) = Step::of(node, rest, length) else {
+            return before;
+        };
         let ways = set.max(FIRST)..set.wrapping_add(WAYS);
-        let free = ways.clone().find(|number| self.steps.get(*number).is_some_and(|known| known.is_like(&Step::FREE)));
+        let free = ways.clone().find(|number| {
+            self.steps
+                .get(*number)
+                .is_some_and(|known| known.is_like(&Step::FREE))
+        });
         // Any will do, so long as it is not always the same.
-        let number = free.unwrap_or(set.wrapping_add(before as usize & (WAYS - 1)).max(ways.start));
+        let number = free.unwrap_or(
+            set.wrapping_add(before as usize & (WAYS - 1))
+                .max(ways.start),
+        );
         if let Some(known) = self.steps.get_mut(number) {
             *known = Step { entry, ..step };
         }
@@ -175,7 +243,8 @@ mod tests {
 
     #[test]
     fn only_the_same_bytes_at_the_same_node_are_the_same_step() {
-        let step = |node: Node, bytes: &[u8]| Step::of(node, bytes, bytes.len()).expect("it can be one").0;
+        let step =
+            |node: Node, bytes: &[u8]| Step::of(node, bytes, bytes.len()).expect("it can be one").0;
         let steps = [
             step(1, br#","Image":""#),
             step(1, br#","Imagf":""#),
@@ -188,7 +257,11 @@ mod tests {
         ];
         for (index, one) in steps.iter().enumerate() {
             for (other_index, other) in steps.iter().enumerate() {
-                assert_eq!(one.is_like(other), index == other_index, "{index} {other_index}");
+                assert_eq!(
+                    one.is_like(other),
+                    index == other_index,
+                    "{index} {other_index}"
+                );
             }
         }
     }
@@ -196,19 +269,25 @@ mod tests {
     #[test]
     fn the_two_that_came_last_are_expected() {
         let mut layout = Layout::new();
-        let records = [r#","Image":"x"#, r#","User":"x"#, r#","Hashes":"x"#].map(|key| format!("{key}{}", " ".repeat(LONGEST)));
+        let records = [r#","Image":"x"#, r#","User":"x"#, r#","Hashes":"x"#]
+            .map(|key| format!("{key}{}", " ".repeat(LONGEST)));
         let mut learn = |record: &str| {
             let length = record.trim_end().len() - 1;
             layout
                 .recall(Layout::START, 0, record.as_bytes(), length)
-                .unwrap_or_else(|| layout.learn(Layout::START, 0, record.as_bytes(), length, NO_ENTRY))
+                .unwrap_or_else(|| {
+                    layout.learn(Layout::START, 0, record.as_bytes(), length, NO_ENTRY)
+                })
         };
         let [image, user, hashes] = records.each_ref().map(|record| learn(record));
         // Once more what is expected already: what came before that is not forgotten.
         learn(&records[2]);
         assert_eq!(layout.step(Layout::START).next, hashes);
         let other = layout.follow_other(Layout::START, 0, records[1].as_bytes());
-        assert_eq!(other.map(|(step, _, value)| (step, value.starts_with(b"\"x"))), Some((user, true)));
+        assert_eq!(
+            other.map(|(step, _, value)| (step, value.starts_with(b"\"x"))),
+            Some((user, true))
+        );
         assert_eq!(layout.step(Layout::START).next, user);
         let other = layout.follow_other(Layout::START, 0, records[0].as_bytes());
         assert!(other.is_none(), "{image} was the last but two");

@@ -25,13 +25,19 @@ pub fn starts(raw: &[u8]) -> bool {
 
 /// Names the lines of a string that [starts](starts) so.
 pub fn read(fields: &mut Fields<'_>, field: Field) -> bool {
-    let Some((text, base)) = fields.decode(field) else { return false };
+    let Some((text, base)) = fields.decode(field) else {
+        return false;
+    };
     let mut start = 0usize;
     for line in text.split('\n') {
         if let Some((key, field)) = KEYS.iter().find(|(key, _)| line.starts_with(key)) {
             let is_message = *field == Field::Message;
             let from = start.saturating_add(key.len());
-            let to = if is_message { text.len() } else { start.saturating_add(line.trim_ascii_end().len()) };
+            let to = if is_message {
+                text.len()
+            } else {
+                start.saturating_add(line.trim_ascii_end().len())
+            };
             fields.set(*field, Place::within(base, from, to, Kind::Text));
             if is_message {
                 break;

@@ -11,8 +11,15 @@ use super::{Fields, Kind, Place, form};
 
 /// Names the values in [`Field::Message`]; whether there were any.
 pub fn name_lines(fields: &mut Fields<'_>) -> bool {
-    let Some((text, base)) = fields.decode(Field::Message).or_else(|| fields.decode(Field::Description)) else { return false };
-    let Some(values) = values(&text) else { return false };
+    let Some((text, base)) = fields
+        .decode(Field::Message)
+        .or_else(|| fields.decode(Field::Description))
+    else {
+        return false;
+    };
+    let Some(values) = values(&text) else {
+        return false;
+    };
     for (field, from, to) in values {
         fields.set(field, Place::within(base, from, to, Kind::Text));
     }
@@ -20,12 +27,26 @@ pub fn name_lines(fields: &mut Fields<'_>) -> bool {
 }
 
 /// Names behind which stands what the maker of a program, or whoever gives a command, likes: lines, too, that look like values.
-const FREE: [&str; 7] = ["FileVersion", "Description", "Product", "Company", "OriginalFileName", "CommandLine", "Details"];
+const FREE: [&str; 7] = [
+    "FileVersion",
+    "Description",
+    "Product",
+    "Company",
+    "OriginalFileName",
+    "CommandLine",
+    "Details",
+];
 
 /// Values that Sysmon writes behind the free ones: the last line of the name is its own. All others stand before them, and
 /// the first line is.
-const BEHIND: [Field; 6] =
-    [Field::User, Field::LogonId, Field::Hashes, Field::ParentProcessGuid, Field::ParentImage, Field::ParentCommandLine];
+const BEHIND: [Field; 6] = [
+    Field::User,
+    Field::LogonId,
+    Field::Hashes,
+    Field::ParentProcessGuid,
+    Field::ParentImage,
+    Field::ParentCommandLine,
+];
 
 /// What Sysmon writes right behind the command line.
 const BEHIND_COMMAND_LINE: &str = "CurrentDirectory";
@@ -42,7 +63,11 @@ fn values(text: &str) -> Option<Vec<(Field, usize, usize)>> {
         let end = start.saturating_add(part.trim_ascii_end().len());
         if let Some((name, value)) = part.split_once(':') {
             // Flattened, an empty value leaves a third blank.
-            let name = if separator == "\n" { name } else { name.trim_ascii_start() };
+            let name = if separator == "\n" {
+                name
+            } else {
+                name.trim_ascii_start()
+            };
             if name == BEHIND_COMMAND_LINE {
                 directory = Some(start);
             }
@@ -57,10 +82,14 @@ fn values(text: &str) -> Option<Vec<(Field, usize, usize)>> {
             }
             free |= FREE.contains(&name);
         }
-        start = start.saturating_add(part.len()).saturating_add(separator.len());
+        start = start
+            .saturating_add(part.len())
+            .saturating_add(separator.len());
     }
     // A command line can have lines of its own.
-    let command_line = values.iter_mut().find(|(field, _, _)| *field == Field::CommandLine);
+    let command_line = values
+        .iter_mut()
+        .find(|(field, _, _)| *field == Field::CommandLine);
     if let (Some((_, from, to)), Some(directory)) = (command_line, directory)
         && let Some(whole) = text.get(*from..directory)
     {
@@ -68,7 +97,9 @@ fn values(text: &str) -> Option<Vec<(Field, usize, usize)>> {
     }
     values.retain(|(_, from, to)| !form::is_nothing(text.get(*from..*to).unwrap_or_default()));
     let has = |wanted: Field| values.iter().any(|(field, _, _)| *field == wanted);
-    let fit = values.iter().all(|(field, from, to)| form::fits(*field, text.get(*from..*to).unwrap_or_default()));
+    let fit = values
+        .iter()
+        .all(|(field, from, to)| form::fits(*field, text.get(*from..*to).unwrap_or_default()));
     (fit && has(Field::UtcTime) && has(Field::ProcessGuid) && has(Field::Image)).then_some(values)
 }
 
@@ -77,7 +108,10 @@ mod tests {
     use super::*;
 
     fn value(text: &str, wanted: Field) -> Option<&str> {
-        values(text)?.iter().find(|(field, _, _)| *field == wanted).and_then(|(_, from, to)| text.get(*from..*to))
+        values(text)?
+            .iter()
+            .find(|(field, _, _)| *field == wanted)
+            .and_then(|(_, from, to)| text.get(*from..*to))
     }
 
     const HEAD: &str = "Process Create:\r\nRuleName: \r\nUtcTime: 2024-09-14 09:52:34.210\r\n\
@@ -85,7 +119,9 @@ mod tests {
 
     #[test]
     fn lines_and_flattened_lines() {
-        let text = format!("{HEAD}CommandLine: \"C:\\a.exe\"  -s\r\nUser: A\\b\r\nParentImage: -\r\nHashes: MD5=1");
+        let text = format!(
+            "{HEAD}CommandLine: \"C:\\a.exe\"  -s\r\nUser: A\\b\r\nParentImage: -\r\nHashes: MD5=1"
+        );
         assert_eq!(value(&text, Field::CommandLine), Some("\"C:\\a.exe\"  -s"));
         assert_eq!(value(&text, Field::Hashes), Some("MD5=1"));
         assert_eq!(value(&text, Field::ParentImage), None);
@@ -97,7 +133,11 @@ mod tests {
     #[test]
     fn lines_that_pose_as_values_gain_nothing() {
         let planted = "x\nImage: C:\\other.exe\nCommandLine: y\nSourceIp: z\nParentImage: C:\\fake.exe\nCurrentDirectory: C:\\\nUser: 7";
-        for (description, line) in [("Tool", planted), (planted, "C:\\a.exe -s"), (planted, planted)] {
+        for (description, line) in [
+            ("Tool", planted),
+            (planted, "C:\\a.exe -s"),
+            (planted, planted),
+        ] {
             let text = format!(
                 "{HEAD}FileVersion: 1\r\nDescription: {description}\r\nProduct: -\r\nCommandLine: {line}\r\nCurrentDirectory: C:\\b\\\r\n\
                  User: A\\b\r\nParentImage: C:\\p.exe\r\nParentCommandLine: p"
@@ -116,9 +156,12 @@ mod tests {
         for tail in ["User: %9", "LogonId: High", "ParentImage: 716"] {
             assert_eq!(values(&format!("{HEAD}{tail}")), None, "{tail}");
         }
-        for text in
-            ["", "Sysmon", "Image: C:\\a.exe", "Image: C:\\a.exe\nUtcTime: today\nProcessGuid: {3f1a2b4c-5cd2-66e5-a907-000000004100}"]
-        {
+        for text in [
+            "",
+            "Sysmon",
+            "Image: C:\\a.exe",
+            "Image: C:\\a.exe\nUtcTime: today\nProcessGuid: {3f1a2b4c-5cd2-66e5-a907-000000004100}",
+        ] {
             assert_eq!(values(text), None, "{text}");
         }
     }

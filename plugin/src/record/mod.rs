@@ -27,7 +27,9 @@ use crate::normalize::address;
 use endings::Endings;
 use layout::{Layout, StepNumber};
 use scan::{container_end, scalar_end, skip_blank, split_string, string_end};
-use shapes::{Entry, Field, KeyPrefix, MAX_PATH, NO_ENTRY, Node, PREFIX, PRODUCERS, PathTable, ROOT};
+use shapes::{
+    Entry, Field, KeyPrefix, MAX_PATH, NO_ENTRY, Node, PREFIX, PRODUCERS, PathTable, ROOT,
+};
 use std::borrow::Cow;
 use std::cell::Cell;
 use std::net::IpAddr;
@@ -76,12 +78,22 @@ impl Place {
     #[inline(always)]
     fn of(bytes: &[u8], rest: &[u8], length: usize, kind: Kind, rank: u16) -> Place {
         let start = bytes.len().wrapping_sub(rest.len());
-        Place { start: start as u32, end: start.wrapping_add(length) as u32, kind, rank }
+        Place {
+            start: start as u32,
+            end: start.wrapping_add(length) as u32,
+            kind,
+            rank,
+        }
     }
 
     /// From `from` to `to` behind `base`; its rank is of no account, as it is [set](Fields::set).
     fn within(base: u32, from: usize, to: usize, kind: Kind) -> Place {
-        Place { start: base.saturating_add(from as u32), end: base.saturating_add(to as u32), kind, rank: 0 }
+        Place {
+            start: base.saturating_add(from as u32),
+            end: base.saturating_add(to as u32),
+            kind,
+            rank: 0,
+        }
     }
 }
 
@@ -107,7 +119,12 @@ pub enum Kind {
 }
 
 /// What is known before anything was found.
-const NOTHING: [Place; Field::COUNT] = [Place { start: 0, end: 0, kind: Kind::Absent, rank: 0 }; Field::COUNT];
+const NOTHING: [Place; Field::COUNT] = [Place {
+    start: 0,
+    end: 0,
+    kind: Kind::Absent,
+    rank: 0,
+}; Field::COUNT];
 
 /// The facts found in one record, still as places in its bytes.
 pub struct Fields<'a> {
@@ -148,7 +165,10 @@ pub struct Reader {
 /// One that reads the records of all [`PRODUCERS`] and has seen none.
 impl Default for Reader {
     fn default() -> Reader {
-        Reader { table: PathTable::new(PRODUCERS), layout: Layout::new() }
+        Reader {
+            table: PathTable::new(PRODUCERS),
+            layout: Layout::new(),
+        }
     }
 }
 
@@ -156,7 +176,11 @@ impl Default for Reader {
 ///
 /// Names are believed over positions, and both over text made for people; that is looked into only where nothing else
 /// holds the event's values.
-pub fn read<'a>(record: &'a [u8], reader: &mut Reader, interest: &impl Interest) -> Result<Option<Fields<'a>>, Fault> {
+pub fn read<'a>(
+    record: &'a [u8],
+    reader: &mut Reader,
+    interest: &impl Interest,
+) -> Result<Option<Fields<'a>>, Fault> {
     let mut fields = Fields::new(Cow::Borrowed(record));
     if !fields.walk(record, reader, interest)? {
         // Nothing was decoded, so that there is nothing to give back: most records spare themselves the call.
@@ -166,7 +190,11 @@ pub fn read<'a>(record: &'a [u8], reader: &mut Reader, interest: &impl Interest)
     if complete(&mut fields, reader, interest) {
         return Ok(Some(fields));
     }
-    if fields.is_cut.get() { Err(Fault::TooLarge) } else { Ok(None) }
+    if fields.is_cut.get() {
+        Err(Fault::TooLarge)
+    } else {
+        Ok(None)
+    }
 }
 
 /// Finds what the walk through a record that may be wanted did not; whether it is an event that is wanted.
@@ -187,7 +215,10 @@ fn complete(fields: &mut Fields<'_>, reader: &mut Reader, interest: &impl Intere
 #[cold]
 #[inline(never)]
 fn name_data(fields: &mut Fields<'_>) {
-    let _found = xml::name_data(fields) || pairs::name_pairs(fields) || positional::name_inserts(fields) || message::name_lines(fields);
+    let _found = xml::name_data(fields)
+        || pairs::name_pairs(fields)
+        || positional::name_inserts(fields)
+        || message::name_lines(fields);
 }
 
 impl<'a> Fields<'a> {
@@ -205,11 +236,20 @@ impl<'a> Fields<'a> {
 
     /// Returns false as soon as it is certain that nobody wants the record.
     #[inline(always)]
-    fn walk(&mut self, bytes: &[u8], reader: &mut Reader, interest: &impl Interest) -> Result<bool, Fault> {
+    fn walk(
+        &mut self,
+        bytes: &[u8],
+        reader: &mut Reader,
+        interest: &impl Interest,
+    ) -> Result<bool, Fault> {
         let Reader { table, layout } = reader;
         let open = skip_blank(bytes, 0);
         let Some((b'{', mut rest)) = bytes.get(open..).and_then(<[u8]>::split_first) else {
-            return Err(if open == bytes.len() { Fault::Empty } else { Fault::NotObject });
+            return Err(if open == bytes.len() {
+                Fault::Empty
+            } else {
+                Fault::NotObject
+            });
         };
         let mut above = [(ROOT, 0u16); MAX_PATH];
         let mut depth = 0usize;
@@ -239,13 +279,18 @@ impl<'a> Fields<'a> {
                 None => {
                     let start = rest;
                     // Mostly a member follows the one before it directly.
-                    let member = if let [b',', member @ ..] = start { member } else { start };
+                    let member = if let [b',', member @ ..] = start {
+                        member
+                    } else {
+                        start
+                    };
                     let (byte, behind) = member.split_first().ok_or(Fault::Truncated)?;
                     rest = behind;
                     match byte {
                         b'"' => {
                             let value;
-                            (step, looked_up, value) = find(start, behind, table, layout, node, step)?;
+                            (step, looked_up, value) =
+                                find(start, behind, table, layout, node, step)?;
                             entry = &looked_up;
                             rest = behind.get(value..).ok_or(Fault::Truncated)?;
                             is_string = rest.first() == Some(&b'"');
@@ -253,7 +298,9 @@ impl<'a> Fields<'a> {
                         }
                         b',' | b' ' | b'\t' | b'\n' | b'\r' => continue,
                         b'}' => {
-                            let Some(up) = depth.checked_sub(1) else { return Ok(true) };
+                            let Some(up) = depth.checked_sub(1) else {
+                                return Ok(true);
+                            };
                             depth = up;
                             (node, inner_rank) = above.get(depth).copied().unwrap_or_default();
                             continue;
@@ -269,7 +316,9 @@ impl<'a> Fields<'a> {
                 if is_string {
                     let length;
                     (length, rest) = split_string(value)?;
-                    let Some(field) = entry.scalar else { continue 'members };
+                    let Some(field) = entry.scalar else {
+                        continue 'members;
+                    };
                     let mut place = Place::of(bytes, value, length, entry.text, rank());
                     place.start = place.start.wrapping_add(1);
                     place.end = place.end.wrapping_add(1);
@@ -285,7 +334,9 @@ impl<'a> Fields<'a> {
                             inner_rank = inner_rank.wrapping_add(entry.inner_rank);
                             rest = members;
                         } else {
-                            rest = value.get(container_end(value, 0)?..).ok_or(Fault::Truncated)?;
+                            rest = value
+                                .get(container_end(value, 0)?..)
+                                .ok_or(Fault::Truncated)?;
                         }
                         continue 'members;
                     }
@@ -296,17 +347,23 @@ impl<'a> Fields<'a> {
                         if let Some(field) = entry.array {
                             break (field, array);
                         }
-                        let Some(stated) = entry.scalar.zip(only_element(bytes, array)) else { continue 'members };
+                        let Some(stated) = entry.scalar.zip(only_element(bytes, array)) else {
+                            continue 'members;
+                        };
                         break stated;
                     }
-                    [b' ' | b'\t' | b'\n' | b'\r', ..] => rest = value.get(skip_blank(value, 0)..).ok_or(Fault::Truncated)?,
+                    [b' ' | b'\t' | b'\n' | b'\r', ..] => {
+                        rest = value.get(skip_blank(value, 0)..).ok_or(Fault::Truncated)?
+                    }
                     [first, ..] => {
                         let length = scalar_end(value, 0);
                         if length == 0 || length == value.len() {
                             return Err(bad_scalar(*first, length == 0));
                         }
                         rest = value.get(length..).ok_or(Fault::Truncated)?;
-                        let Some(field) = entry.scalar else { continue 'members };
+                        let Some(field) = entry.scalar else {
+                            continue 'members;
+                        };
                         break (field, Place::of(bytes, value, length, Kind::Scalar, rank()));
                     }
                     [] => return Err(Fault::Truncated),
@@ -321,12 +378,21 @@ impl<'a> Fields<'a> {
                 continue;
             }
             if field == Field::EventId {
-                let plain = bytes.get(place.start as usize..place.end as usize).and_then(digits);
-                let Some(number) = plain.or_else(|| self.number(Field::EventId)).filter(|id| interest.wants(*id)) else { return Ok(false) };
+                let plain = bytes
+                    .get(place.start as usize..place.end as usize)
+                    .and_then(digits);
+                let Some(number) = plain
+                    .or_else(|| self.number(Field::EventId))
+                    .filter(|id| interest.wants(*id))
+                else {
+                    return Ok(false);
+                };
                 self.id = Some(number);
                 deciding = Field::EventId.bit() | interest.deciding(number);
             }
-            if (self.id.is_none() || found & deciding == deciding) && self.is_ruled_out(field, interest) {
+            if (self.id.is_none() || found & deciding == deciding)
+                && self.is_ruled_out(field, interest)
+            {
                 return Ok(false);
             }
         }
@@ -338,15 +404,21 @@ impl<'a> Fields<'a> {
     fn is_ruled_out(&self, field: Field, interest: &impl Interest) -> bool {
         match self.id {
             Some(id) => interest.is_hopeless(id, self),
-            None => xml::is_surely_unwanted(self.raw(field).unwrap_or_default(), &|id| interest.wants(id)),
+            None => xml::is_surely_unwanted(self.raw(field).unwrap_or_default(), &|id| {
+                interest.wants(id)
+            }),
         }
     }
 
     /// Notes a place unless a better one is known; tells whether it did.
     fn put(&mut self, field: Field, place: Place) -> bool {
-        let Some(known) = self.places.get_mut(field as usize) else { return false };
+        let Some(known) = self.places.get_mut(field as usize) else {
+            return false;
+        };
         if known.kind != Kind::Absent && known.rank <= place.rank {
-            self.duplicates = self.duplicates.saturating_add(u32::from(known.rank == place.rank));
+            self.duplicates = self
+                .duplicates
+                .saturating_add(u32::from(known.rank == place.rank));
             return false;
         }
         *known = place;
@@ -390,7 +462,8 @@ impl<'a> Fields<'a> {
     fn whole(&self, raw: &[u8]) -> String {
         let text = text::unescape(raw, MAX_EMBEDDED);
         // It is cut between characters.
-        let is_cut = raw.len() > MAX_EMBEDDED && text.len().saturating_add(char::MAX.len_utf8()) > MAX_EMBEDDED;
+        let is_cut = raw.len() > MAX_EMBEDDED
+            && text.len().saturating_add(char::MAX.len_utf8()) > MAX_EMBEDDED;
         self.is_cut.set(self.is_cut.get() || is_cut);
         text
     }
@@ -410,7 +483,8 @@ impl<'a> Fields<'a> {
 
     /// The value as text, cut to [`MAX_TEXT`]; `None` for all the ways producers write "nothing".
     pub fn text(&self, field: Field) -> Option<Cow<'_, str>> {
-        self.text_within(self.place(field), MAX_TEXT).or_else(|| compose::text(self, field).map(Cow::Owned))
+        self.text_within(self.place(field), MAX_TEXT)
+            .or_else(|| compose::text(self, field).map(Cow::Owned))
     }
 
     /// The same, cut to `limit` bytes.
@@ -422,7 +496,10 @@ impl<'a> Fields<'a> {
     fn text_within(&self, place: Place, limit: usize) -> Option<Cow<'_, str>> {
         let raw = self.slice(place)?;
         // Most values are their own text.
-        if raw.len() <= limit && matches!(place.kind, Kind::String | Kind::Scalar | Kind::Text) && scan::is_plain(raw) {
+        if raw.len() <= limit
+            && matches!(place.kind, Kind::String | Kind::Scalar | Kind::Text)
+            && scan::is_plain(raw)
+        {
             let text = std::str::from_utf8(raw).ok()?;
             return (!form::is_nothing(text)).then_some(Cow::Borrowed(text));
         }
@@ -433,9 +510,14 @@ impl<'a> Fields<'a> {
     fn other_text(&self, place: Place, raw: &[u8], limit: usize) -> Option<Cow<'_, str>> {
         let text = match place.kind {
             Kind::String => text::unescape(raw, limit),
-            Kind::Doubled => text::cut(text::undouble(&text::unescape(raw, limit.saturating_mul(6))), limit),
+            Kind::Doubled => text::cut(
+                text::undouble(&text::unescape(raw, limit.saturating_mul(6))),
+                limit,
+            ),
             Kind::XmlText => {
-                let part = raw.get(..raw.len().min(limit.saturating_mul(6))).unwrap_or(raw);
+                let part = raw
+                    .get(..raw.len().min(limit.saturating_mul(6)))
+                    .unwrap_or(raw);
                 text::cut(text::unentity(&String::from_utf8_lossy(part)), limit)
             }
             Kind::Text => text::cut(String::from_utf8_lossy(raw).into_owned(), limit),
@@ -444,7 +526,11 @@ impl<'a> Fields<'a> {
         };
         // What was cut off may be no UTF-8, too.
         let is_usual = raw.len() <= limit && scan::is_printable(text.as_bytes());
-        let text = if is_usual { text } else { self.odd_text(text, raw, limit) };
+        let text = if is_usual {
+            text
+        } else {
+            self.odd_text(text, raw, limit)
+        };
         (!form::is_nothing(&text)).then_some(Cow::Owned(text))
     }
 
@@ -457,7 +543,11 @@ impl<'a> Fields<'a> {
         }
         // JSON writes most control characters six bytes long, and an alert must stay small.
         let odd = |c: char| c.is_ascii_control() && !matches!(c, '\n' | '\r' | '\t');
-        if text.contains(odd) { text::cut(text.replace(odd, "\u{fffd}"), limit) } else { text }
+        if text.contains(odd) {
+            text::cut(text.replace(odd, "\u{fffd}"), limit)
+        } else {
+            text
+        }
     }
 
     /// The value as a number, whether it was written as one or as a string of digits.
@@ -479,7 +569,8 @@ impl<'a> Fields<'a> {
     /// Whether the value is written just as `text` is: in far fewer steps than to read it. What is not may still be the same text.
     #[inline(always)]
     pub fn is(&self, field: Field, text: &'static str) -> bool {
-        self.raw(field).is_some_and(|raw| scan::is_same(raw, text.as_bytes()))
+        self.raw(field)
+            .is_some_and(|raw| scan::is_same(raw, text.as_bytes()))
     }
 
     /// The value as it stands between the quotes of a JSON string; `None` if it does not.
@@ -493,7 +584,9 @@ impl<'a> Fields<'a> {
     pub fn ends_with_none(&self, field: Field, endings: &Endings) -> bool {
         let place = self.place(field);
         let raw = self.slice(place).filter(|raw| !raw.is_empty());
-        raw.is_some_and(|raw| endings.are_none_of(raw, matches!(place.kind, Kind::XmlText | Kind::Doubled)))
+        raw.is_some_and(|raw| {
+            endings.are_none_of(raw, matches!(place.kind, Kind::XmlText | Kind::Doubled))
+        })
     }
 
     /// The first character behind any backslashes and the last one, in lower case, of a value of ASCII; `None` if there is no
@@ -507,12 +600,16 @@ impl<'a> Fields<'a> {
         // Backslashes are doubled; one alone makes something else of what is behind it.
         let escaped = start & 1 == 1 || *before == b'\\' || scan::may_hold_unicode_escape(raw);
         let nothing = std::str::from_utf8(raw).is_ok_and(form::is_nothing);
-        (!escaped && !nothing && first.is_ascii() && last.is_ascii()).then(|| (first.to_ascii_lowercase(), last.to_ascii_lowercase()))
+        (!escaped && !nothing && first.is_ascii() && last.is_ascii())
+            .then(|| (first.to_ascii_lowercase(), last.to_ascii_lowercase()))
     }
 
     /// The value as a number of up to 64 bits.
     pub fn long(&self, field: Field) -> Option<u64> {
-        self.raw(field).and_then(digits).map(u64::from).or_else(|| self.text(field)?.trim().parse().ok())
+        self.raw(field)
+            .and_then(digits)
+            .map(u64::from)
+            .or_else(|| self.text(field)?.trim().parse().ok())
     }
 
     /// The value as a truth value, written as JSON, as text in either case, or as the direction that the Elastic Common
@@ -528,7 +625,10 @@ impl<'a> Fields<'a> {
         if ["true", "egress", "outbound"].into_iter().any(is) {
             return Some(true);
         }
-        ["false", "ingress", "inbound"].into_iter().any(is).then_some(false)
+        ["false", "ingress", "inbound"]
+            .into_iter()
+            .any(is)
+            .then_some(false)
     }
 
     /// The value as an address.
@@ -549,7 +649,9 @@ impl<'a> Fields<'a> {
     #[cold]
     fn is_cut(&self, place: Place) -> bool {
         !matches!(place.kind, Kind::Absent | Kind::Scalar | Kind::Array)
-            && self.text_within(place, MAX_TEXT.saturating_add(4)).is_some_and(|text| text.len() > MAX_TEXT)
+            && self
+                .text_within(place, MAX_TEXT.saturating_add(4))
+                .is_some_and(|text| text.len() > MAX_TEXT)
     }
 }
 
@@ -570,13 +672,22 @@ fn find(
     // The quote of a string belongs to the step.
     let length = |value: usize| {
         let quote = usize::from(rest.get(value) == Some(&b'"'));
-        start.len().wrapping_sub(rest.len()).wrapping_add(value).wrapping_add(quote)
+        start
+            .len()
+            .wrapping_sub(rest.len())
+            .wrapping_add(value)
+            .wrapping_add(quote)
     };
     let is_whole = |prefix: &KeyPrefix| {
-        let behind = rest.get(prefix.length()..).and_then(|behind| behind.first_chunk());
+        let behind = rest
+            .get(prefix.length()..)
+            .and_then(|behind| behind.first_chunk());
         behind.is_some_and(|behind| u16::from_le_bytes(*behind) == BEHIND_KEY)
     };
-    let prefix = rest.first_chunk::<PREFIX>().and_then(KeyPrefix::read).filter(is_whole);
+    let prefix = rest
+        .first_chunk::<PREFIX>()
+        .and_then(KeyPrefix::read)
+        .filter(is_whole);
     let mut plain = None;
     if let Some(prefix) = prefix {
         let value = prefix.length().wrapping_add(2);
@@ -591,17 +702,33 @@ fn find(
         None => find_long(rest, table, node)?,
     };
     let entry = entry.copied().unwrap_or(NO_ENTRY);
-    Ok((layout.learn(before, node, start, length(value), entry), entry, value))
+    Ok((
+        layout.learn(before, node, start, length(value), entry),
+        entry,
+        value,
+    ))
 }
 
 /// What stands under a key that is long, has escapes or is not followed by its colon at once, and where in `rest` the colon ends.
 #[cold]
-fn find_long<'t>(rest: &[u8], table: &'t PathTable, node: Node) -> Result<(Option<&'t Entry>, usize), Fault> {
+fn find_long<'t>(
+    rest: &[u8],
+    table: &'t PathTable,
+    node: Node,
+) -> Result<(Option<&'t Entry>, usize), Fault> {
     let quote = string_end(rest, 0)?;
     let key = rest.get(..quote).unwrap_or_default();
     let unescaped = || text::unescape(key, MAX_TEXT);
-    let entry = if key.contains(&b'\\') { table.find_text(node, &unescaped()) } else { table.find_key(node, key) };
-    let entry = if entry.is_none() && key.contains(&b'.') { table.find_dotted(node, &unescaped()) } else { entry };
+    let entry = if key.contains(&b'\\') {
+        table.find_text(node, &unescaped())
+    } else {
+        table.find_key(node, key)
+    };
+    let entry = if entry.is_none() && key.contains(&b'.') {
+        table.find_dotted(node, &unescaped())
+    } else {
+        entry
+    };
     let colon = skip_blank(rest, quote.wrapping_add(1));
     if rest.get(colon) != Some(&b':') {
         return Err(Fault::Malformed);
@@ -621,9 +748,15 @@ fn only_element(bytes: &[u8], array: Place) -> Option<Place> {
         let end = scalar_end(bytes, start);
         (start, end, end, Kind::Scalar)
     };
-    let is_scalar = kind == Kind::String || start < end && !matches!(bytes.get(start), Some(b'[' | b'{'));
+    let is_scalar =
+        kind == Kind::String || start < end && !matches!(bytes.get(start), Some(b'[' | b'{'));
     let is_only = is_scalar && bytes.get(skip_blank(bytes, behind)) == Some(&b']');
-    is_only.then_some(Place { start: start as u32, end: end as u32, kind, rank: array.rank })
+    is_only.then_some(Place {
+        start: start as u32,
+        end: end as u32,
+        kind,
+        rank: array.rank,
+    })
 }
 
 /// The number that a few plain digits are.
@@ -655,7 +788,9 @@ fn bad_scalar(first: u8, empty: bool) -> Fault {
 
 /// The last `count` bytes.
 fn tail(bytes: &[u8], count: usize) -> &[u8] {
-    bytes.get(bytes.len().saturating_sub(count)..).unwrap_or_default()
+    bytes
+        .get(bytes.len().saturating_sub(count)..)
+        .unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -677,7 +812,9 @@ mod tests {
         }
 
         fn is_hopeless(&self, _: u32, so_far: &Fields<'_>) -> bool {
-            so_far.text(Field::TargetFilename).is_some_and(|file| file.to_lowercase().ends_with("hopeless"))
+            so_far
+                .text(Field::TargetFilename)
+                .is_some_and(|file| file.to_lowercase().ends_with("hopeless"))
         }
     }
 
@@ -695,20 +832,28 @@ mod tests {
 
     #[test]
     fn the_envelope_is_believed_in_the_order_of_the_tables() {
-        let flat = fields(r#"{"@timestamp":"collector","Hostname":"H","EventTime":"logged","EventID":"11","Image":"System","host":"wec"}"#);
+        let flat = fields(
+            r#"{"@timestamp":"collector","Hostname":"H","EventTime":"logged","EventID":"11","Image":"System","host":"wec"}"#,
+        );
         assert_eq!(flat.text(Field::LoggedTime).as_deref(), Some("logged"));
         assert_eq!(flat.text(Field::Computer).as_deref(), Some("H"));
         assert_eq!(flat.text(Field::Image).as_deref(), Some("System"));
-        let object = fields(r##"{ "Event" : { "System" : { "EventID" : { "#text" : 11 } , "Computer":"C" } } }"##);
+        let object = fields(
+            r##"{ "Event" : { "System" : { "EventID" : { "#text" : 11 } , "Computer":"C" } } }"##,
+        );
         assert_eq!(object.number(Field::EventId), Some(11));
         assert_eq!(object.text(Field::Computer).as_deref(), Some("C"));
     }
 
     #[test]
     fn escapes_and_duplicates_hide_nothing() {
-        let hidden =
-            fields(r#"{"\u0045ventID":11,"Parent\u0050rocessGuid":"{g}","Image":"a","Image":"b","ProviderName":"Micro\u0073oft"}"#);
-        assert_eq!(hidden.text(Field::ParentProcessGuid).as_deref(), Some("{g}"));
+        let hidden = fields(
+            r#"{"\u0045ventID":11,"Parent\u0050rocessGuid":"{g}","Image":"a","Image":"b","ProviderName":"Micro\u0073oft"}"#,
+        );
+        assert_eq!(
+            hidden.text(Field::ParentProcessGuid).as_deref(),
+            Some("{g}")
+        );
         assert_eq!(hidden.text(Field::Provider).as_deref(), Some("Microsoft"));
         assert_eq!(hidden.text(Field::Image).as_deref(), Some("a"));
         assert_eq!(hidden.duplicates, 1);
@@ -716,7 +861,10 @@ mod tests {
 
     #[test]
     fn a_nested_or_quoted_copy_of_an_event_is_not_the_event() {
-        assert_eq!(outcome(br#"{"x":{"EventID":11},"y":"\"EventID\":11","EventID":5}"#), Ok(false));
+        assert_eq!(
+            outcome(br#"{"x":{"EventID":11},"y":"\"EventID\":11","EventID":5}"#),
+            Ok(false)
+        );
         assert_eq!(outcome(br#"{"x":[{"EventID":5}],"EventID":11}"#), Ok(true));
     }
 
@@ -731,10 +879,19 @@ mod tests {
             r#"{"data.win.system.eventID":"11","data":{"win":{"eventdata":{"image":"System"}}}}"#,
             r#"{"winlog.\u0065vent_id":[ 11 ],"Image":"System"}"#,
         ] {
-            assert_eq!(fields(record).text(Field::Image).as_deref(), Some("System"), "{record}");
+            assert_eq!(
+                fields(record).text(Field::Image).as_deref(),
+                Some("System"),
+                "{record}"
+            );
             assert_eq!(fields(record).duplicates, 0, "{record}");
         }
-        for record in [r#"{"EventID":[11,5]}"#, r#"{"EventID":[]}"#, r#"{"EventID":[[11]]}"#, r#"{"EventID":[{"x":11}]}"#] {
+        for record in [
+            r#"{"EventID":[11,5]}"#,
+            r#"{"EventID":[]}"#,
+            r#"{"EventID":[[11]]}"#,
+            r#"{"EventID":[{"x":11}]}"#,
+        ] {
             assert_eq!(outcome(record.as_bytes()), Ok(false), "{record}");
         }
     }
@@ -747,7 +904,11 @@ mod tests {
             r#"{"@timestamp":"relay","EventTime":"own","EventID":11}"#,
             r#"{"timestamp":"relay","message":"{\"EventID\":11,\"TimeCreated\":\"own\"}"}"#,
         ] {
-            assert_eq!(fields(record).text(Field::LoggedTime).as_deref(), Some("own"), "{record}");
+            assert_eq!(
+                fields(record).text(Field::LoggedTime).as_deref(),
+                Some("own"),
+                "{record}"
+            );
         }
     }
 
@@ -762,8 +923,13 @@ mod tests {
         assert_eq!(ecs.truth(Field::Initiated), Some(false));
         assert_eq!(ecs.number(Field::IpPort), Some(50211));
         assert_eq!(ecs.text(Field::IpAddress).as_deref(), Some("10.0.0.5"));
-        let wazuh = fields(r#"{"win":{"system":{"eventID":"11"},"eventdata":{"image":"C:\\\\a &amp; b\\\\services.exe"}}}"#);
-        assert_eq!(wazuh.text(Field::Image).as_deref(), Some(r"C:\a & b\services.exe"));
+        let wazuh = fields(
+            r#"{"win":{"system":{"eventID":"11"},"eventdata":{"image":"C:\\\\a &amp; b\\\\services.exe"}}}"#,
+        );
+        assert_eq!(
+            wazuh.text(Field::Image).as_deref(),
+            Some(r"C:\a & b\services.exe")
+        );
         assert!(!wazuh.ends_with_none(Field::Image, &Endings::new(&["services.exe"])));
     }
 
@@ -780,16 +946,34 @@ mod tests {
     fn what_is_no_text_is_replaced_and_told() {
         let long = "a".repeat(2 * MAX_TEXT);
         for (raw, text, is_invalid) in [
-            (b"a\\u0001b\\u007f\\tc".to_vec(), "a\u{fffd}b\u{fffd}\tc".to_owned(), false),
+            (
+                b"a\\u0001b\\u007f\\tc".to_vec(),
+                "a\u{fffd}b\u{fffd}\tc".to_owned(),
+                false,
+            ),
             (b"a\x01b\\\\".to_vec(), "a\u{fffd}b\\".to_owned(), false),
             (b"B\xdcRO".to_vec(), "B\u{fffd}RO".to_owned(), true),
-            ("B\u{dc}RO".as_bytes().to_vec(), "B\u{dc}RO".to_owned(), false),
+            (
+                "B\u{dc}RO".as_bytes().to_vec(),
+                "B\u{dc}RO".to_owned(),
+                false,
+            ),
             // Behind the cut.
-            ([long.as_bytes(), b"\xdc"].concat(), "a".repeat(MAX_TEXT), true),
-            ([br"C:\\".as_slice(), long.as_bytes(), b"\xdc"].concat(), format!(r"C:\{}", "a".repeat(MAX_TEXT - 3)), true),
+            (
+                [long.as_bytes(), b"\xdc"].concat(),
+                "a".repeat(MAX_TEXT),
+                true,
+            ),
+            (
+                [br"C:\\".as_slice(), long.as_bytes(), b"\xdc"].concat(),
+                format!(r"C:\{}", "a".repeat(MAX_TEXT - 3)),
+                true,
+            ),
         ] {
             let record = [br#"{"EventID":11,"Image":""#.as_slice(), &raw, br#""}"#].concat();
-            let fields = read(&record, &mut Reader::default(), &Only11).expect("it is JSON").expect("it is wanted");
+            let fields = read(&record, &mut Reader::default(), &Only11)
+                .expect("it is JSON")
+                .expect("it is wanted");
             assert_eq!(fields.text(Field::Image).as_deref(), Some(&*text));
             assert_eq!(fields.invalid_utf8.get(), is_invalid, "{text}");
         }
@@ -820,7 +1004,8 @@ mod tests {
         // The same inside a value of another event.
         let quoted = format!(r#"{{"EventID":5,"CommandLine":"{event}","message":"{event}"}}"#);
         assert_eq!(outcome(quoted.as_bytes()), Ok(false));
-        let quoted = format!(r#"{{"Image":"{event}","EventID":11,"CommandLine":"{{\"Image\":\"x\"}}"}}"#);
+        let quoted =
+            format!(r#"{{"Image":"{event}","EventID":11,"CommandLine":"{{\"Image\":\"x\"}}"}}"#);
         assert_eq!(fields(&quoted).text(Field::Image).as_deref(), Some(event));
     }
 
@@ -829,9 +1014,18 @@ mod tests {
         // What follows is not even JSON; nobody looks at it.
         assert_eq!(outcome(br#"{"EventID":5,!!!"#), Ok(false));
         // The same when both the id and what rules it out are known, in either order.
-        assert_eq!(outcome(br#"{"EventID":11,"TargetFilename":"c:\\Hopeless",!!!"#), Ok(false));
-        assert_eq!(outcome(br#"{"TargetFilename":"hopeless","EventID":11,!!!"#), Ok(false));
-        assert_eq!(outcome(br#"{"TargetFilename":"hope","EventID":11}"#), Ok(true));
+        assert_eq!(
+            outcome(br#"{"EventID":11,"TargetFilename":"c:\\Hopeless",!!!"#),
+            Ok(false)
+        );
+        assert_eq!(
+            outcome(br#"{"TargetFilename":"hopeless","EventID":11,!!!"#),
+            Ok(false)
+        );
+        assert_eq!(
+            outcome(br#"{"TargetFilename":"hope","EventID":11}"#),
+            Ok(true)
+        );
     }
 
     #[test]
@@ -849,30 +1043,54 @@ mod tests {
             (b"{\"a\":1,\0\"EventID\":11}", Fault::Nul),
             (b"{\"a\":\0,\"EventID\":11}", Fault::Nul),
         ] {
-            assert_eq!(outcome(record), Err(want), "{}", String::from_utf8_lossy(record));
+            assert_eq!(
+                outcome(record),
+                Err(want),
+                "{}",
+                String::from_utf8_lossy(record)
+            );
         }
-        let deep = format!("{{\"a\":{}{},\"EventID\":11}}", "[".repeat(200), "]".repeat(200));
+        let deep = format!(
+            "{{\"a\":{}{},\"EventID\":11}}",
+            "[".repeat(200),
+            "]".repeat(200)
+        );
         assert_eq!(outcome(deep.as_bytes()), Err(Fault::TooDeep));
-        let fits = format!("{{\"a\":{}{},\"EventID\":11}}", "[".repeat(128), "]".repeat(128));
+        let fits = format!(
+            "{{\"a\":{}{},\"EventID\":11}}",
+            "[".repeat(128),
+            "]".repeat(128)
+        );
         assert_eq!(outcome(fits.as_bytes()), Ok(true));
     }
 
     /// Everything that was read of a record.
     fn all_of(record: &str, reader: &mut Reader) -> Result<Option<String>, Fault> {
         let fields = read(record.as_bytes(), reader, &Only11)?;
-        Ok(fields.map(|fields| format!("{:?} {:?} {}", fields.places, fields.decoded, fields.duplicates)))
+        Ok(fields.map(|fields| {
+            format!(
+                "{:?} {:?} {}",
+                fields.places, fields.decoded, fields.duplicates
+            )
+        }))
     }
 
     #[test]
     fn more_keys_than_can_be_kept_are_read_all_the_same() {
         let mut reader = Reader::default();
         let record = |n: u32| {
-            let others: String = (0..64).map(|key| format!(r#""Nobody{}":"x","#, n * 61 + key)).collect();
-            format!(r#"{{{others}"EventID":11,{others}"Image":"{n}",{others}"TargetFilename":"x"}}"#)
+            let others: String = (0..64)
+                .map(|key| format!(r#""Nobody{}":"x","#, n * 61 + key))
+                .collect();
+            format!(
+                r#"{{{others}"EventID":11,{others}"Image":"{n}",{others}"TargetFilename":"x"}}"#
+            )
         };
         for n in 0..100 {
             let record = record(n);
-            let fields = read(record.as_bytes(), &mut reader, &Only11).unwrap().unwrap();
+            let fields = read(record.as_bytes(), &mut reader, &Only11)
+                .unwrap()
+                .unwrap();
             assert_eq!(fields.text(Field::Image), Some(n.to_string().into()));
         }
     }

@@ -9,10 +9,20 @@ use std::borrow::Cow;
 const HEAD: usize = 512;
 
 /// Makes the record inside a string the one that `fields` tell of; whether it is one that may be wanted.
-pub fn read(fields: &mut Fields<'_>, field: Field, reader: &mut Reader, interest: &impl Interest) -> bool {
+pub fn read(
+    fields: &mut Fields<'_>,
+    field: Field,
+    reader: &mut Reader,
+    interest: &impl Interest,
+) -> bool {
     let raw = fields.raw(field).unwrap_or_default();
     for is_whole in [false, true] {
-        let record = if is_whole { fields.whole(raw) } else { text::unescape(raw, HEAD) }.into_bytes();
+        let record = if is_whole {
+            fields.whole(raw)
+        } else {
+            text::unescape(raw, HEAD)
+        }
+        .into_bytes();
         let mut inner = Fields::new(Cow::Borrowed(&record));
         match inner.walk(&record, reader, interest) {
             Ok(true) => {

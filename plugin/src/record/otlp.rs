@@ -15,7 +15,9 @@ const MAX_KEY: usize = 64;
 
 /// Names the values of the only log record in [`Field::Otlp`]; whether there is one.
 pub fn read(fields: &mut Fields<'_>, table: &PathTable) -> bool {
-    let Some(values) = values(fields, table) else { return false };
+    let Some(values) = values(fields, table) else {
+        return false;
+    };
     fields.places = NOTHING;
     for (field, place) in values {
         fields.put(field, place);
@@ -50,7 +52,9 @@ fn values(fields: &Fields<'_>, table: &PathTable) -> Option<Vec<(Field, Place)>>
                 let entry = key(bytes, at).and_then(|key| table.find_text(node, &key));
                 let value = member(bytes, at, "value");
                 at = end;
-                let (Some(entry), Some(value)) = (entry, value) else { continue };
+                let (Some(entry), Some(value)) = (entry, value) else {
+                    continue;
+                };
                 if let (Some(child), Some(inner)) = (entry.child, list(bytes, value)) {
                     if above.len() < MAX_DEPTH {
                         above.push((end, node));
@@ -75,12 +79,17 @@ fn list(bytes: &[u8], value: usize) -> Option<usize> {
 
 /// The scalar that a value is. 64-bit integers are written as strings.
 fn typed(bytes: &[u8], value: usize, rank: u16) -> Option<Place> {
-    ["stringValue", "intValue", "boolValue"].iter().find_map(|kind| scalar(bytes, member(bytes, value, kind)?, rank))
+    ["stringValue", "intValue", "boolValue"]
+        .iter()
+        .find_map(|kind| scalar(bytes, member(bytes, value, kind)?, rank))
 }
 
 fn key(bytes: &[u8], object: usize) -> Option<String> {
     let place = scalar(bytes, member(bytes, object, "key")?, 0)?;
-    Some(text::unescape(bytes.get(place.start as usize..place.end as usize)?, MAX_KEY))
+    Some(text::unescape(
+        bytes.get(place.start as usize..place.end as usize)?,
+        MAX_KEY,
+    ))
 }
 
 fn scalar(bytes: &[u8], at: usize, rank: u16) -> Option<Place> {
@@ -148,13 +157,19 @@ mod tests {
         {"key":"event_data","value":{"kvlistValue":{"values":[{"key":"Initiated","value":{"boolValue":false}}]}}}]}}"#;
 
     fn request(records: &str) -> String {
-        format!(r#"{{"resourceLogs":[{{"resource":{{}},"scopeLogs":[{{"scope":{{}},"logRecords":[{records}]}}]}}]}}"#)
+        format!(
+            r#"{{"resourceLogs":[{{"resource":{{}},"scopeLogs":[{{"scope":{{}},"logRecords":[{records}]}}]}}]}}"#
+        )
     }
 
     #[test]
     fn the_body_of_the_only_record() {
         let one = request(&format!(r#"{{"timeUnixNano":"1","body":{BODY}}}"#));
-        for (field, want) in [(Field::EventId, "3"), (Field::Computer, "WS01"), (Field::Initiated, "false")] {
+        for (field, want) in [
+            (Field::EventId, "3"),
+            (Field::Computer, "WS01"),
+            (Field::Initiated, "false"),
+        ] {
             assert_eq!(text(&one, field).as_deref(), Some(want), "{field:?}");
         }
         let xml = "<Event><System><EventID>3</EventID><Computer>WS01</Computer></System></Event>";

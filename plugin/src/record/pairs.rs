@@ -11,7 +11,9 @@ const MAX_NAME: usize = 32;
 
 /// Names the values in [`Field::Inserts`], if it is such a list; whether there were any.
 pub fn name_pairs(fields: &mut Fields<'_>) -> bool {
-    let Some(pairs) = pairs(fields) else { return false };
+    let Some(pairs) = pairs(fields) else {
+        return false;
+    };
     let found = !pairs.is_empty();
     for (field, place) in pairs {
         fields.set(field, place);
@@ -45,7 +47,15 @@ fn pairs(fields: &Fields<'_>) -> Option<Vec<(Field, Place)>> {
                         && let Some(field) = Field::of_event_data(&name)
                         && !pairs.iter().any(|(known, _)| *known == field)
                     {
-                        pairs.push((field, Place::within(base, value.start as usize, value.end as usize, value.kind)));
+                        pairs.push((
+                            field,
+                            Place::within(
+                                base,
+                                value.start as usize,
+                                value.end as usize,
+                                value.kind,
+                            ),
+                        ));
                     }
                 }
                 at = end;
@@ -86,7 +96,11 @@ fn member(bytes: &[u8], quote: usize) -> Option<(String, Place, usize)> {
         b'"' => {
             let start = at.wrapping_add(1);
             let end = string_end(bytes, start).ok()?;
-            (key, Place::within(0, start, end, Kind::String), end.wrapping_add(1))
+            (
+                key,
+                Place::within(0, start, end, Kind::String),
+                end.wrapping_add(1),
+            )
         }
         b'{' | b'[' => (key, Place::default(), container_end(bytes, at).ok()?),
         _ => {
@@ -103,13 +117,24 @@ mod tests {
 
     #[test]
     fn objects_of_one_member_are_values() {
-        let list =
-            r#"{"event_id":{"id":3},"event_data":{"data":[{"Image":"System"},{"SourcePort": 50211 },{},{"Image":"b"},{"x":{"y":1}}]}}"#;
+        let list = r#"{"event_id":{"id":3},"event_data":{"data":[{"Image":"System"},{"SourcePort": 50211 },{},{"Image":"b"},{"x":{"y":1}}]}}"#;
         assert_eq!(text(list, Field::Image).as_deref(), Some("System"));
         assert_eq!(text(list, Field::SourcePort).as_deref(), Some("50211"));
         let named = r#"{"EventID":3,"EventData":[{"Name":"RuleName"},{"Name":"Image","text":"System"},{"Name":"User","other":"u"},{"Name":["x"],"text":1}]}"#;
-        assert_eq!((text(named, Field::Image).as_deref(), text(named, Field::User)), (Some("System"), None));
-        for data in [r#"[{"Image":"System","User":"u"}]"#, r#"["Image","System"]"#, r#"[{"Image":{"a":1}}]"#, r#"[{"Image"}]"#, "[{"] {
+        assert_eq!(
+            (
+                text(named, Field::Image).as_deref(),
+                text(named, Field::User)
+            ),
+            (Some("System"), None)
+        );
+        for data in [
+            r#"[{"Image":"System","User":"u"}]"#,
+            r#"["Image","System"]"#,
+            r#"[{"Image":{"a":1}}]"#,
+            r#"[{"Image"}]"#,
+            "[{",
+        ] {
             let record = format!(r#"{{"EventID":3,"EventData":{data}}}"#);
             assert_eq!(text(&record, Field::Image), None, "{record}");
         }

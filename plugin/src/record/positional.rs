@@ -7,7 +7,8 @@
 //! 4.91; the manifest of Microsoft-Windows-Security-Auditing, event 4624 versions 0 to 2.
 
 use super::form::{
-    is_address, is_guid, is_hex, is_image, is_integer, is_nothing, is_protocol, is_registry_path, is_sid, is_truth, is_utc_time,
+    is_address, is_guid, is_hex, is_image, is_integer, is_nothing, is_protocol, is_registry_path,
+    is_sid, is_truth, is_utc_time,
 };
 use super::scan::{container_end, scalar_end, skip_blank, string_end};
 use super::shapes::Field;
@@ -18,8 +19,16 @@ const MAX_VALUES: usize = 32;
 
 /// Gives the values of [`Field::Inserts`] their names, if their forms bear them out; whether they do.
 pub fn name_inserts(fields: &mut Fields<'_>) -> bool {
-    let Some(id) = fields.number(Field::EventId) else { return false };
-    let Some(names) = Values::split(fields).and_then(|values| if id == LOGON { values.logon() } else { values.names(id) }) else {
+    let Some(id) = fields.number(Field::EventId) else {
+        return false;
+    };
+    let Some(names) = Values::split(fields).and_then(|values| {
+        if id == LOGON {
+            values.logon()
+        } else {
+            values.names(id)
+        }
+    }) else {
         return false;
     };
     for (field, place) in names {
@@ -135,7 +144,11 @@ impl<'f, 'a> Values<'f, 'a> {
             13 => {
                 name(Field::Image, 3, is_image)?;
                 // Schema 3.2 has EventType between Image and TargetObject.
-                let target = if self.is(at(4), is_registry_path) { 4 } else { 5 };
+                let target = if self.is(at(4), is_registry_path) {
+                    4
+                } else {
+                    5
+                };
                 name(Field::TargetObject, target, is_registry_path)?;
                 name(Field::Details, target.saturating_add(1), is_any)?;
             }
@@ -156,19 +169,36 @@ impl<'f, 'a> Values<'f, 'a> {
             (7, Field::TargetLogonId, is_hex),
             (8, Field::LogonType, is_integer),
             (11, Field::WorkstationName, is_any),
-            (18, Field::IpAddress, |text| is_nothing(text) || is_address(text)),
-            (19, Field::IpPort, |text| is_nothing(text) || is_integer(text)),
+            (18, Field::IpAddress, |text| {
+                is_nothing(text) || is_address(text)
+            }),
+            (19, Field::IpPort, |text| {
+                is_nothing(text) || is_integer(text)
+            }),
         ];
         if !self.is(3, is_hex) || !self.is(4, is_sid) || !self.is(12, is_guid) {
             return None;
         }
-        NAMES.iter().map(|(index, field, form)| self.is(*index, *form).then_some((*field, *self.places.get(*index)?))).collect()
+        NAMES
+            .iter()
+            .map(|(index, field, form)| {
+                self.is(*index, *form)
+                    .then_some((*field, *self.places.get(*index)?))
+            })
+            .collect()
     }
 
     fn is(&self, index: usize, form: fn(&str) -> bool) -> bool {
-        let Some(place) = self.places.get(index) else { return false };
+        let Some(place) = self.places.get(index) else {
+            return false;
+        };
         match place.kind {
-            Kind::String | Kind::Scalar => form(&self.fields.text_within(*place, MAX_TEXT).unwrap_or_default()),
+            Kind::String | Kind::Scalar => form(
+                &self
+                    .fields
+                    .text_within(*place, MAX_TEXT)
+                    .unwrap_or_default(),
+            ),
             _ => false,
         }
     }
@@ -184,15 +214,22 @@ mod tests {
     use crate::record::testing;
 
     fn text(id: u32, values: &str, field: Field) -> Option<String> {
-        testing::text(&format!(r#"{{"EventID":{id},"StringInserts":[{values}]}}"#), field)
+        testing::text(
+            &format!(r#"{{"EventID":{id},"StringInserts":[{values}]}}"#),
+            field,
+        )
     }
 
     #[test]
     fn a_logon_is_named() {
-        let head = r#""S-1-5-18","WS01$","CORP","0x3e7","S-1-5-21-1-2-3-1104","alice","CORP","0x5a1f2c""#;
+        let head =
+            r#""S-1-5-18","WS01$","CORP","0x3e7","S-1-5-21-1-2-3-1104","alice","CORP","0x5a1f2c""#;
         let tail = r#""NtLmSsp ","NTLM","CLIENT7","{00000000-0000-0000-0000-000000000000}","-","NTLM V2",128,"0x0","-""#;
         let end = r#""%%1833","-","-","-","%%1843","0x0","%%1842""#;
-        for values in [format!(r#"{head},3,{tail},"10.0.0.5","50211""#), format!(r#"{head},3,{tail},"10.0.0.5","50211",{end}"#)] {
+        for values in [
+            format!(r#"{head},3,{tail},"10.0.0.5","50211""#),
+            format!(r#"{head},3,{tail},"10.0.0.5","50211",{end}"#),
+        ] {
             for (field, want) in [
                 (Field::LogonType, "3"),
                 (Field::TargetUserName, "alice"),
@@ -202,7 +239,11 @@ mod tests {
                 (Field::IpAddress, "10.0.0.5"),
                 (Field::IpPort, "50211"),
             ] {
-                assert_eq!(text(4624, &values, field).as_deref(), Some(want), "{field:?} {values}");
+                assert_eq!(
+                    text(4624, &values, field).as_deref(),
+                    Some(want),
+                    "{field:?} {values}"
+                );
             }
         }
         let local = format!(r#"{head},5,{tail},"-","-""#);
@@ -231,22 +272,48 @@ mod tests {
             ("3.2", "", "", ""),
             ("4.0", "", r#""1.0","d","p","c","#, ""),
             ("4.1", r#""-","#, r#""1.0","d","p","c","#, ""),
-            ("4.21", r#""-","#, r#""1.0","d","p","c","psexesvc.exe","#, ""),
-            ("4.80", r#""","#, r#""1.0","d","p","c","psexesvc.exe","#, r#","NT\\S""#),
+            (
+                "4.21",
+                r#""-","#,
+                r#""1.0","d","p","c","psexesvc.exe","#,
+                "",
+            ),
+            (
+                "4.80",
+                r#""","#,
+                r#""1.0","d","p","c","psexesvc.exe","#,
+                r#","NT\\S""#,
+            ),
         ] {
             let values = format!(r#"{lead}{head},"C:\\x.exe",{middle}{tail}{end}"#);
-            assert_eq!(text(1, &values, Field::CommandLine).as_deref(), Some(r"C:\x.exe -a"), "{schema}");
-            assert_eq!(text(1, &values, Field::ParentImage).as_deref(), Some(r"C:\Windows\System32\services.exe"), "{schema}");
+            assert_eq!(
+                text(1, &values, Field::CommandLine).as_deref(),
+                Some(r"C:\x.exe -a"),
+                "{schema}"
+            );
+            assert_eq!(
+                text(1, &values, Field::ParentImage).as_deref(),
+                Some(r"C:\Windows\System32\services.exe"),
+                "{schema}"
+            );
             let original = middle.contains("psexesvc").then_some("psexesvc.exe");
-            assert_eq!(text(1, &values, Field::OriginalFileName).as_deref(), original, "{schema}");
+            assert_eq!(
+                text(1, &values, Field::OriginalFileName).as_deref(),
+                original,
+                "{schema}"
+            );
         }
         let registry = r#""HKLM\\System\\CurrentControlSet\\Services\\X\\ImagePath","x""#;
         for values in [
-            format!(r#"{head},"C:\\s.exe","SetValue",{registry}"#),         // 3.2
-            format!(r#""SetValue",{head},"C:\\s.exe",{registry}"#),         // 3.3 to 4.0
+            format!(r#"{head},"C:\\s.exe","SetValue",{registry}"#), // 3.2
+            format!(r#""SetValue",{head},"C:\\s.exe",{registry}"#), // 3.3 to 4.0
             format!(r#""-","SetValue",{head},"C:\\s.exe",{registry},"u""#), // 4.80
         ] {
-            assert_eq!(text(13, &values, Field::Details).as_deref(), Some("x"), "{values}");
+            assert_eq!(
+                text(13, &values, Field::Details).as_deref(),
+                Some("x"),
+                "{values}"
+            );
         }
     }
 
@@ -255,14 +322,22 @@ mod tests {
         let head = format!(r#""2024-09-14 09:52:31.870",{GUID},4"#);
         for values in [
             // An address is missing: forwarded events lose empty values and everything moves up.
-            format!(r#"{head},"System","u","tcp",false,false,"10.0.0.5",50211,false,"10.0.0.21","WS01",445"#),
-            format!(r#"{head},"System","u","tcp",[false],false,"10.0.0.5","-",50211,"-",false,"10.0.0.21","-",445,"-""#),
-            format!(r#""-","-","-",{head},"System","u","tcp",false,false,"10.0.0.5","-",50211,"-",false,"10.0.0.21","-",445,"-""#),
+            format!(
+                r#"{head},"System","u","tcp",false,false,"10.0.0.5",50211,false,"10.0.0.21","WS01",445"#
+            ),
+            format!(
+                r#"{head},"System","u","tcp",[false],false,"10.0.0.5","-",50211,"-",false,"10.0.0.21","-",445,"-""#
+            ),
+            format!(
+                r#""-","-","-",{head},"System","u","tcp",false,false,"10.0.0.5","-",50211,"-",false,"10.0.0.21","-",445,"-""#
+            ),
         ] {
             assert_eq!(text(3, &values, Field::SourceIp), None, "{values}");
             assert_eq!(text(3, &values, Field::UtcTime), None, "{values}");
         }
-        let good = format!(r#"{head},"System","u","tcp",false,false,"10.0.0.5","-",50211,"-",false,"10.0.0.21","-",445,"-""#);
+        let good = format!(
+            r#"{head},"System","u","tcp",false,false,"10.0.0.5","-",50211,"-",false,"10.0.0.21","-",445,"-""#
+        );
         assert_eq!(text(3, &good, Field::SourceIp).as_deref(), Some("10.0.0.5"));
     }
 }

@@ -64,7 +64,11 @@ pub fn has_dot(word: u64) -> bool {
 /// Whether a string's bytes are its text: printable ASCII without backslashes.
 #[inline]
 pub fn is_plain(bytes: &[u8]) -> bool {
-    are_all(bytes, |word| unprintable(word) | (word ^ BACKSLASHES).wrapping_sub(LOW), |byte| matches!(byte, b' '..=b'~') && byte != b'\\')
+    are_all(
+        bytes,
+        |word| unprintable(word) | (word ^ BACKSLASHES).wrapping_sub(LOW),
+        |byte| matches!(byte, b' '..=b'~') && byte != b'\\',
+    )
 }
 
 /// Whether all bytes are printable ASCII.
@@ -94,8 +98,11 @@ fn are_all(bytes: &[u8], others: impl Fn(u64) -> u64, is_meant: impl Fn(u8) -> b
 /// Whether there may be one of `wanted` in `bytes`, or a backslash behind one of `ahead`. Never wrong when it says no, seldom when
 /// it says yes of ASCII.
 pub fn may_hold(bytes: &[u8], wanted: &[u8], ahead: &[u8]) -> bool {
-    let any =
-        |word: u64, bytes: &[u8]| bytes.iter().fold(0, |found, byte| found | likely_zero_bytes(word ^ LOW.wrapping_mul(u64::from(*byte))));
+    let any = |word: u64, bytes: &[u8]| {
+        bytes.iter().fold(0, |found, byte| {
+            found | likely_zero_bytes(word ^ LOW.wrapping_mul(u64::from(*byte)))
+        })
+    };
     let mut at = 0usize;
     while at < bytes.len() {
         let word = word(bytes, at);
@@ -121,8 +128,16 @@ pub fn small_letters(word: u64) -> u64 {
 /// A hash of bytes, of ASCII letters in either case: in words, as a byte at a time takes six times as long. Not for those that an
 /// attacker must not guess.
 pub fn hash(bytes: &[u8]) -> u64 {
-    let add = |hash: u64, word: u64| (hash.rotate_left(23) ^ small_letters(word)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    let hash = bytes.as_chunks::<8>().0.iter().fold(bytes.len() as u64, |hash, word| add(hash, u64::from_le_bytes(*word)));
+    let add = |hash: u64, word: u64| {
+        (hash.rotate_left(23) ^ small_letters(word)).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    };
+    let hash = bytes
+        .as_chunks::<8>()
+        .0
+        .iter()
+        .fold(bytes.len() as u64, |hash, word| {
+            add(hash, u64::from_le_bytes(*word))
+        });
     // The last word overlaps the one before.
     add(hash, word(bytes, bytes.len().saturating_sub(8)))
 }
@@ -136,7 +151,9 @@ pub fn before_backslash(chunk: [u8; 8]) -> usize {
 
 /// Whether there may be a backslash right before a `u`. Never wrong when it says no, seldom when it says yes.
 pub fn may_hold_unicode_escape(bytes: &[u8]) -> bool {
-    let Some(first) = bytes.first_chunk::<8>() else { return bytes.windows(2).any(|pair| pair == b"\\u") };
+    let Some(first) = bytes.first_chunk::<8>() else {
+        return bytes.windows(2).any(|pair| pair == b"\\u");
+    };
     // Whether the last byte of the word before is a backslash. The first word may overlap the second.
     let mut before = 0u64;
     let (_, chunks) = bytes.as_rchunks::<8>();
@@ -209,7 +226,10 @@ pub fn split_string(bytes: &[u8]) -> Result<(usize, &[u8]), Fault> {
 #[inline(never)]
 fn split_long_string(bytes: &[u8], at: usize) -> Result<(usize, &[u8]), Fault> {
     let end = long_string_end(bytes, 1, at)?;
-    Ok((end.wrapping_sub(1), bytes.get(end.wrapping_add(1)..).unwrap_or_default()))
+    Ok((
+        end.wrapping_sub(1),
+        bytes.get(end.wrapping_add(1)..).unwrap_or_default(),
+    ))
 }
 
 /// The same from `at` on, before which there is no bare quote.
@@ -217,7 +237,11 @@ fn split_long_string(bytes: &[u8], at: usize) -> Result<(usize, &[u8]), Fault> {
 fn long_string_end(bytes: &[u8], start: usize, at: usize) -> Result<usize, Fault> {
     let mut rest = bytes.get(at..).ok_or(Fault::Truncated)?;
     while let Some((chunk, after)) = rest.split_first_chunk::<64>() {
-        let words = chunk.as_chunks::<8>().0.iter().map(|word| u64::from_le_bytes(*word));
+        let words = chunk
+            .as_chunks::<8>()
+            .0
+            .iter()
+            .map(|word| u64::from_le_bytes(*word));
         if words.fold(0, |maybe, word| maybe | likely_quotes(word)) != 0
             && let Some(end) = bare_quote(bytes, start, chunk, bytes.len().wrapping_sub(rest.len()))
         {
@@ -233,7 +257,9 @@ fn long_string_end(bytes: &[u8], start: usize, at: usize) -> Result<usize, Fault
 #[inline(never)]
 fn bare_quote(bytes: &[u8], start: usize, part: &[u8], at: usize) -> Option<usize> {
     let is_bare = |quote: usize| {
-        bytes.get(quote) == Some(&b'"') && (bytes.get(quote.wrapping_sub(1)) != Some(&b'\\') || !is_escaped(bytes, start, quote))
+        bytes.get(quote) == Some(&b'"')
+            && (bytes.get(quote.wrapping_sub(1)) != Some(&b'\\')
+                || !is_escaped(bytes, start, quote))
     };
     let (words, rest) = part.as_chunks::<8>();
     let mut at = at;
@@ -269,9 +295,15 @@ fn are_escaped(word: u64, found: u64) -> bool {
 pub fn is_same(bytes: &[u8], known: &[u8]) -> bool {
     let (words, rest) = bytes.as_chunks::<8>();
     let (known_words, known_rest) = known.as_chunks::<8>();
-    let other = |(word, known): (&[u8; 8], &[u8; 8])| u64::from_le_bytes(*word) ^ u64::from_le_bytes(*known);
+    let other = |(word, known): (&[u8; 8], &[u8; 8])| {
+        u64::from_le_bytes(*word) ^ u64::from_le_bytes(*known)
+    };
     bytes.len() == known.len()
-        && words.iter().zip(known_words).fold(0, |all, pair| all | other(pair)) == 0
+        && words
+            .iter()
+            .zip(known_words)
+            .fold(0, |all, pair| all | other(pair))
+            == 0
         && match bytes.last_chunk().zip(known.last_chunk()) {
             // The last word overlaps the one before.
             Some(last) => other(last) == 0,
@@ -343,7 +375,9 @@ pub fn scalar_end(bytes: &[u8], at: usize) -> usize {
 #[inline(always)]
 fn scalar_ends(word: u64) -> u64 {
     // `]` and `}` differ in one bit; nothing up to the blank belongs to a scalar.
-    likely_zero_bytes(word ^ COMMAS) | likely_zero_bytes((word | BLANKS) ^ BRACES) | word.wrapping_sub(ABOVE_BLANKS) & HIGH
+    likely_zero_bytes(word ^ COMMAS)
+        | likely_zero_bytes((word | BLANKS) ^ BRACES)
+        | word.wrapping_sub(ABOVE_BLANKS) & HIGH
 }
 
 /// The offset of the first byte at or after `at` that is not JSON white space.
@@ -371,7 +405,11 @@ pub fn check_object<const N: usize>(bytes: &[u8], keys: [&str; N]) -> Result<Obj
     if bytes.get(at) != Some(&b'{') {
         return Err(Fault::NotObject);
     }
-    let mut object = Object { last_brace: 0, empty: true, has: [false; N] };
+    let mut object = Object {
+        last_brace: 0,
+        empty: true,
+        has: [false; N],
+    };
     // One bit a level: 1 = object, 0 = array. 128 levels fit.
     let (mut kinds, mut depth) = (0u128, 0u32);
     loop {
@@ -433,7 +471,11 @@ pub fn check_object<const N: usize>(bytes: &[u8], keys: [&str; N]) -> Result<Obj
             if depth == 0 {
                 object.last_brace = at;
                 let behind = skip_blank(bytes, at.wrapping_add(1));
-                return if behind == bytes.len() { Ok(object) } else { Err(Fault::Malformed) };
+                return if behind == bytes.len() {
+                    Ok(object)
+                } else {
+                    Err(Fault::Malformed)
+                };
             }
             at = at.wrapping_add(1);
         }
@@ -452,7 +494,13 @@ pub struct Object<const N: usize> {
 }
 
 /// Reads a key and its colon; returns the offset of the value.
-fn member_key<const N: usize>(bytes: &[u8], at: usize, depth: u32, keys: [&str; N], object: &mut Object<N>) -> Result<usize, Fault> {
+fn member_key<const N: usize>(
+    bytes: &[u8],
+    at: usize,
+    depth: u32,
+    keys: [&str; N],
+    object: &mut Object<N>,
+) -> Result<usize, Fault> {
     if bytes.get(at).ok_or(Fault::Truncated)? != &b'"' {
         return Err(Fault::Malformed);
     }
@@ -482,8 +530,15 @@ fn check_string(raw: &[u8]) -> Result<(), Fault> {
             0 => return Err(Fault::Nul),
             ..0x20 => return Err(Fault::Malformed),
             b'\\' => match after {
-                [b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't', tail @ ..] => tail,
-                [b'u', a, b, c, d, tail @ ..] if [a, b, c, d].iter().all(|h| h.is_ascii_hexdigit()) => tail,
+                [
+                    b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't',
+                    tail @ ..,
+                ] => tail,
+                [b'u', a, b, c, d, tail @ ..]
+                    if [a, b, c, d].iter().all(|h| h.is_ascii_hexdigit()) =>
+                {
+                    tail
+                }
                 _ => return Err(Fault::Malformed),
             },
             _ => after,
@@ -495,7 +550,13 @@ fn check_string(raw: &[u8]) -> Result<(), Fault> {
 fn check_scalar(text: &[u8]) -> Result<(), Fault> {
     match text {
         b"true" | b"false" | b"null" => Ok(()),
-        [b'-' | b'0'..=b'9', rest @ ..] if rest.iter().all(|b| matches!(b, b'0'..=b'9' | b'.' | b'e' | b'E' | b'+' | b'-')) => Ok(()),
+        [b'-' | b'0'..=b'9', rest @ ..]
+            if rest
+                .iter()
+                .all(|b| matches!(b, b'0'..=b'9' | b'.' | b'e' | b'E' | b'+' | b'-')) =>
+        {
+            Ok(())
+        }
         _ if text.contains(&0) => Err(Fault::Nul),
         _ => Err(Fault::Malformed),
     }
@@ -520,12 +581,20 @@ mod tests {
             for lead in 0..70 {
                 let padded = format!("{}{text}", "é".repeat(lead));
                 let start = lead * 2;
-                assert_eq!(string_end(padded.as_bytes(), start), want.map(|at| at + start), "{lead} {text}");
+                assert_eq!(
+                    string_end(padded.as_bytes(), start),
+                    want.map(|at| at + start),
+                    "{lead} {text}"
+                );
             }
             // And with so much of the string before it, so that it stands across any two words.
             for lead in 0..140 {
                 let string = format!("\"{}{text}, and more", "x".repeat(lead));
-                assert_eq!(string_end(string.as_bytes(), 1), want.map(|at| at + lead + 1), "{lead} {text}");
+                assert_eq!(
+                    string_end(string.as_bytes(), 1),
+                    want.map(|at| at + lead + 1),
+                    "{lead} {text}"
+                );
             }
         }
     }
@@ -538,8 +607,16 @@ mod tests {
                     let mut bytes = vec![b'a'; length];
                     bytes[at] = byte;
                     let printable = (b' '..=b'~').contains(&byte);
-                    assert_eq!(is_printable(&bytes), printable, "{byte} at {at} of {length}");
-                    assert_eq!(is_plain(&bytes), printable && byte != b'\\', "{byte} at {at} of {length}");
+                    assert_eq!(
+                        is_printable(&bytes),
+                        printable,
+                        "{byte} at {at} of {length}"
+                    );
+                    assert_eq!(
+                        is_plain(&bytes),
+                        printable && byte != b'\\',
+                        "{byte} at {at} of {length}"
+                    );
                 }
             }
         }

@@ -86,7 +86,11 @@ impl Field {
 
     /// The field a name inside `EventData` stands for.
     pub fn of_event_data(name: &str) -> Option<Field> {
-        WINDOWS.names.iter().find(|(known, _)| *known == name).map(|(_, field)| *field)
+        WINDOWS
+            .names
+            .iter()
+            .find(|(known, _)| *known == name)
+            .map(|(_, field)| *field)
     }
 }
 
@@ -201,7 +205,12 @@ pub const PRODUCERS: &[Producer] = &[
         event_data: &["EventData"],
         naming: &WINDOWS,
     },
-    Producer { name: "Fluent Bit in_winlog", envelope: &[("ComputerName", Field::Computer)], event_data: &[], naming: &WINDOWS },
+    Producer {
+        name: "Fluent Bit in_winlog",
+        envelope: &[("ComputerName", Field::Computer)],
+        event_data: &[],
+        naming: &WINDOWS,
+    },
     // Its `EventData` is an array of values.
     Producer {
         name: "Fluentd windows_eventlog2",
@@ -219,8 +228,14 @@ pub const PRODUCERS: &[Producer] = &[
             ("Event.System.Provider.Name", Field::Provider),
             ("Event.System.Channel", Field::Channel),
             ("Event.System.Computer", Field::Computer),
-            ("Event.System.TimeCreated.#attributes.SystemTime", Field::LoggedTime),
-            ("Event.System.TimeCreated_attributes.SystemTime", Field::LoggedTime),
+            (
+                "Event.System.TimeCreated.#attributes.SystemTime",
+                Field::LoggedTime,
+            ),
+            (
+                "Event.System.TimeCreated_attributes.SystemTime",
+                Field::LoggedTime,
+            ),
             ("Event.System.TimeCreated.SystemTime", Field::LoggedTime),
             ("Event.EventData.Data", Field::Inserts),
             ("Event.System.EventRecordID", Field::RecordId),
@@ -284,20 +299,31 @@ pub const PRODUCERS: &[Producer] = &[
     },
     Producer {
         name: "Sentinel WindowsEvent",
-        envelope: &[("Provider", Field::Provider), ("EventRecordId", Field::RecordId), ("RawEventData", Field::Embedded)],
+        envelope: &[
+            ("Provider", Field::Provider),
+            ("EventRecordId", Field::RecordId),
+            ("RawEventData", Field::Embedded),
+        ],
         event_data: &["EventData"],
         naming: &WINDOWS,
     },
     // Its `EventData` is XML in a string.
     Producer {
         name: "Sentinel Event",
-        envelope: &[("Source", Field::Provider), ("EventLog", Field::Channel), ("TimeGenerated", Field::LoggedTime)],
+        envelope: &[
+            ("Source", Field::Provider),
+            ("EventLog", Field::Channel),
+            ("TimeGenerated", Field::LoggedTime),
+        ],
         event_data: &["EventData"],
         naming: &WINDOWS,
     },
     Producer {
         name: "Hayabusa",
-        envelope: &[("Timestamp", Field::LoggedTime), ("RecordID", Field::RecordId)],
+        envelope: &[
+            ("Timestamp", Field::LoggedTime),
+            ("RecordID", Field::RecordId),
+        ],
         event_data: &["AllFieldInfo"],
         naming: &WINDOWS,
     },
@@ -378,7 +404,12 @@ pub const PRODUCERS: &[Producer] = &[
         event_data: &["event_data"],
         naming: &WINDOWS,
     },
-    Producer { name: "Splunk universal forwarder and Cribl", envelope: &[("_raw", Field::Embedded)], event_data: &[], naming: &WINDOWS },
+    Producer {
+        name: "Splunk universal forwarder and Cribl",
+        envelope: &[("_raw", Field::Embedded)],
+        event_data: &[],
+        naming: &WINDOWS,
+    },
 ];
 
 /// Objects in which relays and exports keep a whole record: any producer's paths may start there.
@@ -429,7 +460,14 @@ pub struct Entry {
 }
 
 /// What is known about any other key.
-pub const NO_ENTRY: Entry = Entry { scalar: None, array: None, child: None, rank: 0, inner_rank: 0, text: Kind::Absent };
+pub const NO_ENTRY: Entry = Entry {
+    scalar: None,
+    array: None,
+    child: None,
+    rank: 0,
+    inner_rank: 0,
+    text: Kind::Absent,
+};
 
 /// Most bytes of a key that a [`KeyPrefix`] holds.
 pub const PREFIX: usize = 24;
@@ -451,7 +489,11 @@ impl PartialEq for KeyPrefix {
     #[inline(always)]
     fn eq(&self, other: &KeyPrefix) -> bool {
         // Each difference is a bit, so that there is one branch; `mixed` follows from the others.
-        (self.first ^ other.first) | (self.second ^ other.second) | (self.third ^ other.third) | (self.length ^ other.length) as u64 == 0
+        (self.first ^ other.first)
+            | (self.second ^ other.second)
+            | (self.third ^ other.third)
+            | (self.length ^ other.length) as u64
+            == 0
     }
 }
 
@@ -461,18 +503,32 @@ impl KeyPrefix {
     /// [may not be](KeyPrefix::may_be_another) the key itself.
     #[inline(always)]
     pub fn read(bytes: &[u8; PREFIX]) -> Option<KeyPrefix> {
-        let ([a, b, c], _) = bytes.as_chunks::<8>() else { return None };
+        let ([a, b, c], _) = bytes.as_chunks::<8>() else {
+            return None;
+        };
         let first = u64::from_le_bytes(*a);
         let end = scan::likely_quotes(first);
         if end != 0 {
             let first = up_to(first, end);
-            return Some(KeyPrefix { first, second: 0, third: 0, length: scan::first_byte(end), mixed: first });
+            return Some(KeyPrefix {
+                first,
+                second: 0,
+                third: 0,
+                length: scan::first_byte(end),
+                mixed: first,
+            });
         }
         let second = u64::from_le_bytes(*b);
         let end = scan::likely_quotes(second);
         if end != 0 {
             let second = up_to(second, end);
-            return Some(KeyPrefix { first, second, third: 0, length: scan::first_byte(end).wrapping_add(8), mixed: mix(first, second) });
+            return Some(KeyPrefix {
+                first,
+                second,
+                third: 0,
+                length: scan::first_byte(end).wrapping_add(8),
+                mixed: mix(first, second),
+            });
         }
         let third = u64::from_le_bytes(*c);
         let end = scan::likely_quotes(third);
@@ -481,7 +537,13 @@ impl KeyPrefix {
         }
         let third = up_to(third, end);
         let length = scan::first_byte(end).wrapping_add(16);
-        Some(KeyPrefix { first, second, third, length, mixed: mix(mix(first, second), third) })
+        Some(KeyPrefix {
+            first,
+            second,
+            third,
+            length,
+            mixed: mix(mix(first, second), third),
+        })
     }
 
     /// Whether these may not be the bytes of a key of the table and yet mean one: they have an escape, or are a path of several
@@ -490,13 +552,18 @@ impl KeyPrefix {
     pub fn may_be_another(&self) -> bool {
         // Words that are not used are 0. Together, because a branch costs as much as two steps.
         scan::may_have_backslash(self.first, self.second)
-            || self.length >= SHORT && (scan::may_have_backslash(self.third, 0) || scan::has_dot(self.first) || scan::has_dot(self.second))
+            || self.length >= SHORT
+                && (scan::may_have_backslash(self.third, 0)
+                    || scan::has_dot(self.first)
+                    || scan::has_dot(self.second))
     }
 
     fn of(key: &[u8]) -> KeyPrefix {
         let word = |at: usize| {
             let unused = 8usize.saturating_sub(key.len().saturating_sub(at));
-            scan::word(key, at).checked_shl((unused as u32).wrapping_mul(8)).unwrap_or(0)
+            scan::word(key, at)
+                .checked_shl((unused as u32).wrapping_mul(8))
+                .unwrap_or(0)
         };
         let [first, second, third] = [word(0), word(8), word(16)];
         // As in `read`: what was never looked at does not count.
@@ -505,7 +572,13 @@ impl KeyPrefix {
             8..16 => mix(first, second),
             _ => mix(mix(first, second), third),
         };
-        KeyPrefix { first, second, third, length: key.len(), mixed }
+        KeyPrefix {
+            first,
+            second,
+            third,
+            length: key.len(),
+            mixed,
+        }
     }
 
     /// Of the key, in bytes.
@@ -559,7 +632,11 @@ pub struct PathTable {
 impl PathTable {
     /// Merges the tables of `producers`.
     pub fn new(producers: &'static [Producer]) -> PathTable {
-        let mut table = PathTable { rows: Vec::new(), slots: Box::new([0; SLOTS]), nodes: 1 };
+        let mut table = PathTable {
+            rows: Vec::new(),
+            slots: Box::new([0; SLOTS]),
+            nodes: 1,
+        };
         // All objects with values of one naming are the same node: they differ in nothing but their way there.
         let mut data: Vec<(&'static Naming, Node)> = Vec::new();
         for producer in producers {
@@ -568,7 +645,10 @@ impl PathTable {
                     table.name(ROOT, producer.naming);
                     continue;
                 }
-                let node = match data.iter().find(|(naming, _)| std::ptr::eq(*naming, producer.naming)) {
+                let node = match data
+                    .iter()
+                    .find(|(naming, _)| std::ptr::eq(*naming, producer.naming))
+                {
                     Some((_, node)) => *node,
                     None => {
                         let node = table.nodes;
@@ -614,7 +694,9 @@ impl PathTable {
         let mut node = ROOT;
         for key in path.split('.').filter(|key| !key.is_empty()) {
             let fresh = self.nodes;
-            let Some(entry) = self.entry(node, key) else { return node };
+            let Some(entry) = self.entry(node, key) else {
+                return node;
+            };
             node = *entry.child.get_or_insert(fresh);
             if node == fresh {
                 self.nodes = self.nodes.saturating_add(1);
@@ -636,17 +718,33 @@ impl PathTable {
     /// Notes what a key states, unless an earlier producer already said so.
     fn state(&mut self, node: Node, key: &'static str, field: Field) {
         if let Some(entry) = self.entry(node, key) {
-            let place = if matches!(field, Field::Inserts | Field::Otlp) { &mut entry.array } else { &mut entry.scalar };
+            let place = if matches!(field, Field::Inserts | Field::Otlp) {
+                &mut entry.array
+            } else {
+                &mut entry.scalar
+            };
             place.get_or_insert(field);
         }
     }
 
     fn entry(&mut self, node: Node, key: &'static str) -> Option<&mut Entry> {
-        let known = self.rows.iter().position(|row| row.node == node && row.key == key);
+        let known = self
+            .rows
+            .iter()
+            .position(|row| row.node == node && row.key == key);
         let at = known.unwrap_or_else(|| {
             let number = self.rows.len();
-            let entry = Entry { rank: u16::try_from(number).unwrap_or(u16::MAX), text: Kind::String, ..Entry::default() };
-            self.rows.push(Row { node, prefix: KeyPrefix::of(key.as_bytes()), key, entry });
+            let entry = Entry {
+                rank: u16::try_from(number).unwrap_or(u16::MAX),
+                text: Kind::String,
+                ..Entry::default()
+            };
+            self.rows.push(Row {
+                node,
+                prefix: KeyPrefix::of(key.as_bytes()),
+                key,
+                entry,
+            });
             number
         });
         self.rows.get_mut(at).map(|row| &mut row.entry)
@@ -655,7 +753,9 @@ impl PathTable {
     fn index(&mut self) {
         for (row, number) in self.rows.iter().zip(1u32..) {
             let start = row.prefix.slot(row.node);
-            let free = (0..SLOTS).map(|step| start.wrapping_add(step) % SLOTS).find(|at| self.slots.get(*at) == Some(&0));
+            let free = (0..SLOTS)
+                .map(|step| start.wrapping_add(step) % SLOTS)
+                .find(|at| self.slots.get(*at) == Some(&0));
             if let Some(slot) = free.and_then(|at| self.slots.get_mut(at)) {
                 *slot = number;
             }
@@ -669,7 +769,10 @@ impl PathTable {
         loop {
             let number = *self.slots.get(at)? as usize;
             let row = self.rows.get(number.checked_sub(1)?)?;
-            if row.prefix == prefix && row.node == node && (prefix.length <= PREFIX || row.key.as_bytes() == key) {
+            if row.prefix == prefix
+                && row.node == node
+                && (prefix.length <= PREFIX || row.key.as_bytes() == key)
+            {
                 return Some(&row.entry);
             }
             at = at.wrapping_add(1) % SLOTS;
@@ -706,24 +809,48 @@ mod tests {
         let table = PathTable::new(PRODUCERS);
         let mut paths: Vec<(String, Field)> = Vec::new();
         for producer in PRODUCERS {
-            paths.extend(producer.envelope.iter().map(|(path, field)| (path.to_string(), *field)));
+            paths.extend(
+                producer
+                    .envelope
+                    .iter()
+                    .map(|(path, field)| (path.to_string(), *field)),
+            );
             for base in producer.event_data {
                 let dot = if base.is_empty() { "" } else { "." };
-                paths.extend(producer.naming.names.iter().map(|(name, field)| (format!("{base}{dot}{name}"), *field)));
+                paths.extend(
+                    producer
+                        .naming
+                        .names
+                        .iter()
+                        .map(|(name, field)| (format!("{base}{dot}{name}"), *field)),
+                );
             }
         }
-        let wrapped: Vec<(String, Field)> =
-            WRAPPERS.iter().flat_map(|wrapper| paths.iter().map(move |(path, field)| (format!("{wrapper}.{path}"), *field))).collect();
+        let wrapped: Vec<(String, Field)> = WRAPPERS
+            .iter()
+            .flat_map(|wrapper| {
+                paths
+                    .iter()
+                    .map(move |(path, field)| (format!("{wrapper}.{path}"), *field))
+            })
+            .collect();
         paths.extend(wrapped);
         for (path, field) in paths {
             let mut node = ROOT;
             let mut keys = path.split('.').peekable();
             while let Some(key) = keys.next() {
-                let entry = table.find_text(node, key).unwrap_or_else(|| panic!("{path}: {key}"));
+                let entry = table
+                    .find_text(node, key)
+                    .unwrap_or_else(|| panic!("{path}: {key}"));
                 if keys.peek().is_some() {
-                    node = entry.child.unwrap_or_else(|| panic!("{path}: {key} opens nothing"));
+                    node = entry
+                        .child
+                        .unwrap_or_else(|| panic!("{path}: {key} opens nothing"));
                 } else {
-                    assert!(entry.scalar == Some(field) || entry.array == Some(field), "{path}: {entry:?}");
+                    assert!(
+                        entry.scalar == Some(field) || entry.array == Some(field),
+                        "{path}: {entry:?}"
+                    );
                 }
             }
             assert!(path.split('.').count() <= MAX_PATH, "{path}");

@@ -22,5 +22,9 @@ impl Interest for All {
 
 /// What a record states about a field; an error in it, or no event, is nothing.
 pub fn text(record: &str, field: Field) -> Option<String> {
-    read(record.as_bytes(), &mut Reader::default(), &All).ok().flatten()?.text(field).map(Into::into)
+    read(record.as_bytes(), &mut Reader::default(), &All)
+        .ok()
+        .flatten()?
+        .text(field)
+        .map(Into::into)
 }

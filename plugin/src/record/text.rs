@@ -23,7 +23,10 @@ pub fn unescape(raw: &[u8], limit: usize) -> String {
             }
             _ => {
                 let part = rest.get(..end.saturating_sub(length)).unwrap_or(rest);
-                let run = part.iter().position(|byte| *byte == b'\\').unwrap_or(part.len());
+                let run = part
+                    .iter()
+                    .position(|byte| *byte == b'\\')
+                    .unwrap_or(part.len());
                 out.extend_from_slice(part.get(..run).unwrap_or_default());
                 run
             }
@@ -70,7 +73,10 @@ fn unicode_escape(rest: &[u8]) -> (char, &[u8]) {
         && let Some((second @ 0xdc00..=0xdfff, behind)) = hex4(tail)
     {
         let joined = ((first & 0x3ff) << 10 | second & 0x3ff).wrapping_add(0x1_0000);
-        return (char::from_u32(joined).unwrap_or(char::REPLACEMENT_CHARACTER), behind);
+        return (
+            char::from_u32(joined).unwrap_or(char::REPLACEMENT_CHARACTER),
+            behind,
+        );
     }
     (char::REPLACEMENT_CHARACTER, after)
 }
@@ -99,7 +105,11 @@ pub fn cut_str(text: &str, limit: usize) -> &str {
 /// not doubled, and keeps them all.
 pub fn undouble(text: &str) -> String {
     let is_doubled = text.split(|c| c != '\\').all(|run| run.len() & 1 == 0);
-    if is_doubled { unentity(&text.replace(r"\\", r"\")) } else { unentity(text) }
+    if is_doubled {
+        unentity(&text.replace(r"\\", r"\"))
+    } else {
+        unentity(text)
+    }
 }
 
 /// Resolves the five named XML entities and numeric ones; anything else stays as it is.
@@ -110,7 +120,8 @@ pub fn unentity(text: &str) -> String {
         out.push_str(before);
         // The longest entity of use is `&#1114111;`.
         let end = after.bytes().take(9).position(|b| b == b';');
-        let resolved = end.and_then(|end| Some((entity(after.get(..end)?)?, after.get(end..)?.get(1..)?)));
+        let resolved =
+            end.and_then(|end| Some((entity(after.get(..end)?)?, after.get(end..)?.get(1..)?)));
         match resolved {
             Some((c, behind)) => {
                 out.push(c);
@@ -168,7 +179,10 @@ mod tests {
 
     #[test]
     fn entities() {
-        assert_eq!(unentity("1&gt; a &amp;&amp; b &#39;&#x41; &nope; & &"), "1> a && b 'A &nope; & &");
+        assert_eq!(
+            unentity("1&gt; a &amp;&amp; b &#39;&#x41; &nope; & &"),
+            "1> a && b 'A &nope; & &"
+        );
     }
 
     #[test]

@@ -25,14 +25,20 @@ pub fn is_surely_unwanted(raw: &[u8], wanted: &impl Fn(u32) -> bool) -> bool {
         return false;
     }
     let head = String::from_utf8_lossy(raw.get(..raw.len().min(512)).unwrap_or(raw));
-    let Some((_, rest)) = head.split_once("<EventID>") else { return false };
-    let Some((digits, _)) = rest.split_once('<') else { return false };
+    let Some((_, rest)) = head.split_once("<EventID>") else {
+        return false;
+    };
+    let Some((digits, _)) = rest.split_once('<') else {
+        return false;
+    };
     digits.trim().parse().is_ok_and(|id| !wanted(id))
 }
 
 /// Whether the raw bytes of a JSON string start as XML of an event does. Go writes `<` as `\u003c` in JSON.
 pub fn starts(raw: &[u8]) -> bool {
-    let opened = raw.strip_prefix(b"<").or_else(|| raw.strip_prefix(br"\u003c"));
+    let opened = raw
+        .strip_prefix(b"<")
+        .or_else(|| raw.strip_prefix(br"\u003c"));
     opened.is_some_and(|rest| rest.starts_with(b"Event") || rest.starts_with(b"?xml"))
 }
 
@@ -40,10 +46,18 @@ pub fn starts(raw: &[u8]) -> bool {
 pub fn read(fields: &mut Fields<'_>, field: Field) -> bool {
     let xml = fields.whole(fields.raw(field).unwrap_or_default());
     let mut event = xml.trim_ascii_start();
-    if let Some((_, behind)) = event.strip_prefix("<?xml").and_then(|rest| rest.split_once("?>")) {
+    if let Some((_, behind)) = event
+        .strip_prefix("<?xml")
+        .and_then(|rest| rest.split_once("?>"))
+    {
         event = behind.trim_ascii_start();
     }
-    let Some((system, data)) = event.split_once("</System>").filter(|_| event.starts_with("<Event")) else { return false };
+    let Some((system, data)) = event
+        .split_once("</System>")
+        .filter(|_| event.starts_with("<Event"))
+    else {
+        return false;
+    };
     fields.places = NOTHING;
     for (element, field) in ENVELOPE {
         if let Some(value) = element_or_attribute(system, element, field) {
@@ -59,10 +73,15 @@ pub fn read(fields: &mut Fields<'_>, field: Field) -> bool {
 
 /// Names the values in [`Field::DataXml`]; whether there were any. Sentinel's table `Event` keeps them so, in a `<DataItem>`.
 pub fn name_data(fields: &mut Fields<'_>) -> bool {
-    if !fields.raw(Field::DataXml).is_some_and(|raw| matches!(raw.trim_ascii_start().first(), Some(b'<' | b'\\'))) {
+    if !fields
+        .raw(Field::DataXml)
+        .is_some_and(|raw| matches!(raw.trim_ascii_start().first(), Some(b'<' | b'\\')))
+    {
         return false;
     }
-    let Some((xml, base)) = fields.decode(Field::DataXml) else { return false };
+    let Some((xml, base)) = fields.decode(Field::DataXml) else {
+        return false;
+    };
     let mut found = false;
     for (field, value) in values(&xml) {
         fields.set(field, place(&xml, value, base));
@@ -76,7 +95,9 @@ fn values(data: &str) -> Vec<(Field, &str)> {
     let mut values: Vec<(Field, &str)> = Vec::new();
     let mut rest = data;
     while let Some((_, after)) = rest.split_once("<Data Name=") {
-        let Some((name, value, behind)) = data_element(after) else { break };
+        let Some((name, value, behind)) = data_element(after) else {
+            break;
+        };
         if let Some(field) = Field::of_event_data(name)
             && !values.iter().any(|(known, _)| *known == field)
         {
@@ -125,7 +146,12 @@ fn quoted(text: &str) -> Option<(&str, &str)> {
 /// Where `value`, a part of `xml`, stands when that is `base` bytes into the decoded strings.
 fn place(xml: &str, value: &str, base: u32) -> Place {
     let start = (value.as_ptr() as usize).wrapping_sub(xml.as_ptr() as usize);
-    Place::within(base, start, start.saturating_add(value.len()), Kind::XmlText)
+    Place::within(
+        base,
+        start,
+        start.saturating_add(value.len()),
+        Kind::XmlText,
+    )
 }
 
 #[cfg(test)]
@@ -140,8 +166,11 @@ mod tests {
 
     #[test]
     fn an_event_in_xml() {
-        for (before, event) in [("", EVENT.to_owned()), ("<?xml version='1.0'?>\\n", EVENT.to_owned()), ("", EVENT.replace('<', "\\u003c"))]
-        {
+        for (before, event) in [
+            ("", EVENT.to_owned()),
+            ("<?xml version='1.0'?>\\n", EVENT.to_owned()),
+            ("", EVENT.replace('<', "\\u003c")),
+        ] {
             let record = format!(r#"{{"_raw":"{before}{event}"}}"#);
             for (field, want) in [
                 (Field::Provider, Some("Microsoft-Windows-Sysmon")),
@@ -153,7 +182,11 @@ mod tests {
                 (Field::TargetFilename, Some(r"C:\a & b.exe")),
                 (Field::UtcTime, None),
             ] {
-                assert_eq!(testing::text(&record, field).as_deref(), want, "{field:?} {record}");
+                assert_eq!(
+                    testing::text(&record, field).as_deref(),
+                    want,
+                    "{field:?} {record}"
+                );
             }
         }
     }
@@ -161,8 +194,17 @@ mod tests {
     #[test]
     fn values_alone_in_xml() {
         let record = r#"{"EventID":11,"EventData":"<DataItem><EventData><Data Name=\"Image\">System</Data></EventData></DataItem>"}"#;
-        assert_eq!(testing::text(record, Field::Image).as_deref(), Some("System"));
-        assert_eq!(testing::text(r#"{"EventID":11,"EventData":"Data Name='Image'>System<"}"#, Field::Image), None);
+        assert_eq!(
+            testing::text(record, Field::Image).as_deref(),
+            Some("System")
+        );
+        assert_eq!(
+            testing::text(
+                r#"{"EventID":11,"EventData":"Data Name='Image'>System<"}"#,
+                Field::Image
+            ),
+            None
+        );
     }
 
     #[test]

@@ -21,7 +21,9 @@ const NEAR_MS: i64 = 900_000;
 impl Clock {
     /// Takes note of a logged time; tells whether it was a jump.
     pub fn observe(&mut self, ms: i64) -> bool {
-        let near = |track: &Option<i64>| track.is_some_and(|now| now.abs_diff(ms) <= NEAR_MS.unsigned_abs());
+        let near = |track: &Option<i64>| {
+            track.is_some_and(|now| now.abs_diff(ms) <= NEAR_MS.unsigned_abs())
+        };
         let [current, other] = &mut self.tracks;
         if near(current) {
             *current = (*current).max(Some(ms));
@@ -48,7 +50,11 @@ impl Clock {
 
     /// Whether a time is further than `keep` from all tracks.
     pub fn is_past(&self, ms: i64, keep: i64) -> bool {
-        self.tracks.iter().chain([&self.alone]).flatten().all(|now| is_far(*now, ms, keep))
+        self.tracks
+            .iter()
+            .chain([&self.alone])
+            .flatten()
+            .all(|now| is_far(*now, ms, keep))
     }
 
     /// The latest time of the track in use.
@@ -93,8 +99,14 @@ mod tests {
         const KEEP: i64 = NEAR_MS * 10;
         let mut clock = Clock::default();
         clock.observe(0);
-        for (ms, is_past) in [(-KEEP, false), (-KEEP - 1, true), (NEAR_MS, false), (NEAR_MS + 1, true), (i64::MIN, true), (i64::MAX, true)]
-        {
+        for (ms, is_past) in [
+            (-KEEP, false),
+            (-KEEP - 1, true),
+            (NEAR_MS, false),
+            (NEAR_MS + 1, true),
+            (i64::MIN, true),
+            (i64::MAX, true),
+        ] {
             assert_eq!(clock.is_past(ms, KEEP), is_past, "{ms}");
         }
     }

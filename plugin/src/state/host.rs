@@ -38,8 +38,16 @@ pub struct Pending {
 impl Host {
     /// Memory held, in bytes.
     pub fn bytes(&self) -> usize {
-        let incidents = self.incidents.iter().map(Incident::bytes).fold(0, usize::saturating_add);
-        let pending = self.pending.iter().map(|pending| pending.alert.len().saturating_add(ALLOCATION)).fold(0, usize::saturating_add);
+        let incidents = self
+            .incidents
+            .iter()
+            .map(Incident::bytes)
+            .fold(0, usize::saturating_add);
+        let pending = self
+            .pending
+            .iter()
+            .map(|pending| pending.alert.len().saturating_add(ALLOCATION))
+            .fold(0, usize::saturating_add);
         size_of::<Host>()
             .saturating_add(self.computer.len())
             .saturating_add(self.locker.bytes())
@@ -51,7 +59,10 @@ impl Host {
     /// that it keeps the policy's limits.
     pub fn rejoin(&mut self, limits: &Limits) {
         let mut pool: Vec<Rc<Evidence>> = Vec::new();
-        let in_incidents = self.incidents.iter_mut().flat_map(|incident| incident.finding.evidence_mut());
+        let in_incidents = self
+            .incidents
+            .iter_mut()
+            .flat_map(|incident| incident.finding.evidence_mut());
         for piece in self.locker.evidence_mut().chain(in_incidents) {
             match pool.iter().find(|known| ***known == **piece) {
                 Some(known) => *piece = Rc::clone(known),
@@ -61,7 +72,10 @@ impl Host {
         self.locker.recount();
         while self.locker.len() > limits.evidence_per_host.get() && self.locker.evict_one() {}
         while self.pending.len() > limits.pending_per_host.get() && self.drop_pending() {}
-        let surplus = self.incidents.len().saturating_sub(limits.incidents_per_host.get());
+        let surplus = self
+            .incidents
+            .len()
+            .saturating_sub(limits.incidents_per_host.get());
         self.incidents.drain(..surplus);
     }
 
@@ -72,13 +86,23 @@ impl Host {
 
     /// How many of its incidents wait for a late connection.
     pub fn held(&self) -> usize {
-        self.incidents.iter().filter(|incident| incident.held_until.is_some()).count()
+        self.incidents
+            .iter()
+            .filter(|incident| incident.held_until.is_some())
+            .count()
     }
 
     /// Gives up the oldest of the waiting alerts that say least; false if none waits.
     pub fn drop_pending(&mut self) -> bool {
-        let least = self.pending.iter().enumerate().min_by_key(|(index, pending)| (pending.severity, *index));
-        least.map(|(index, _)| index).and_then(|index| self.pending.remove(index)).is_some()
+        let least = self
+            .pending
+            .iter()
+            .enumerate()
+            .min_by_key(|(index, pending)| (pending.severity, *index));
+        least
+            .map(|(index, _)| index)
+            .and_then(|index| self.pending.remove(index))
+            .is_some()
     }
 
     /// Gives up its least valuable piece, then its least waiting alert, then its oldest incident; false if nothing is left.

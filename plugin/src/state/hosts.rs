@@ -38,7 +38,10 @@ struct Entry {
 
 /// Memory of a host of that name beside the host itself, in bytes.
 fn beside(name: &str) -> usize {
-    name.len().saturating_add(ALLOCATION).saturating_mul(2).saturating_add(ENTRY)
+    name.len()
+        .saturating_add(ALLOCATION)
+        .saturating_mul(2)
+        .saturating_add(ENTRY)
 }
 
 impl Hosts {
@@ -69,7 +72,10 @@ impl Hosts {
 
     /// A host with an alert that waits for a late connection.
     pub fn next_held(&self) -> Option<Box<str>> {
-        self.by_name.iter().find(|(_, entry)| entry.host.held() > 0).map(|(name, _)| name.clone())
+        self.by_name
+            .iter()
+            .find(|(_, entry)| entry.host.held() > 0)
+            .map(|(name, _)| name.clone())
     }
 
     /// The host of that name, without counting as a use of it.
@@ -78,7 +84,13 @@ impl Hosts {
     }
 
     /// Works on the host of that name (made if need be), then sees to it that the bounds hold.
-    pub fn with<T>(&mut self, name: &str, limits: &Limits, counters: &mut Counters, work: impl FnOnce(&mut Host, &mut Counters) -> T) -> T {
+    pub fn with<T>(
+        &mut self,
+        name: &str,
+        limits: &Limits,
+        counters: &mut Counters,
+        work: impl FnOnce(&mut Host, &mut Counters) -> T,
+    ) -> T {
         let entry = match self.by_name.get_mut(name) {
             Some(entry) => entry,
             None => {
@@ -93,8 +105,14 @@ impl Hosts {
         let (waiting, incidents) = (entry.host.waiting(), entry.host.incidents.len());
         let result = work(&mut entry.host, counters);
         let now = entry.host.clock.now();
-        self.waiting = self.waiting.saturating_sub(waiting).saturating_add(entry.host.waiting());
-        self.incidents = self.incidents.saturating_sub(incidents).saturating_add(entry.host.incidents.len());
+        self.waiting = self
+            .waiting
+            .saturating_sub(waiting)
+            .saturating_add(entry.host.waiting());
+        self.incidents = self
+            .incidents
+            .saturating_sub(incidents)
+            .saturating_add(entry.host.incidents.len());
         let (bytes, used) = (entry.host.bytes().saturating_add(beside(name)), entry.used);
         if used != self.uses {
             self.uses = self.uses.saturating_add(1);
@@ -124,7 +142,9 @@ impl Hosts {
     /// The host that was used next after `used`, with its name and the number of its use; `None` behind the last.
     pub fn used_after(&self, used: u64) -> Option<(u64, &str, &Host)> {
         let (used, name) = self.by_use.range(used.saturating_add(1)..).next()?;
-        self.by_name.get(name).map(|entry| (*used, &**name, &entry.host))
+        self.by_name
+            .get(name)
+            .map(|entry| (*used, &**name, &entry.host))
     }
 
     /// Takes in a host that was saved, as the one used last. Any of that name is replaced.
@@ -135,7 +155,12 @@ impl Hosts {
 
     /// Takes the oldest waiting alert of the first host that has one.
     pub fn pop_pending(&mut self) -> Option<String> {
-        let name = self.by_name.iter().find(|(_, entry)| !entry.host.pending.is_empty())?.0.clone();
+        let name = self
+            .by_name
+            .iter()
+            .find(|(_, entry)| !entry.host.pending.is_empty())?
+            .0
+            .clone();
         let mut host = self.take(&name)?;
         let alert = host.pending.pop_front().map(|pending| pending.alert);
         self.give(&name, host);
@@ -164,14 +189,22 @@ impl Hosts {
         self.incidents = self.incidents.saturating_add(host.incidents.len());
         self.by_use.insert(used, name.into());
         self.by_size.insert((bytes, used));
-        self.by_name.insert(name.into(), Entry { host, used, bytes });
+        self.by_name
+            .insert(name.into(), Entry { host, used, bytes });
     }
 
     /// Forgets the host that was longest unused, if possible one without an open incident.
     fn forget_one(&mut self) -> bool {
-        let idle = |name: &str| self.by_name.get(name).is_some_and(|entry| entry.host.incidents.is_empty());
+        let idle = |name: &str| {
+            self.by_name
+                .get(name)
+                .is_some_and(|entry| entry.host.incidents.is_empty())
+        };
         let mut names = self.by_use.values().take(LOOK_BACK);
-        let found = names.find(|name| idle(name)).or_else(|| self.by_use.values().next()).cloned();
+        let found = names
+            .find(|name| idle(name))
+            .or_else(|| self.by_use.values().next())
+            .cloned();
         found.is_some_and(|name| self.take(&name).is_some())
     }
 
@@ -180,18 +213,39 @@ impl Hosts {
     fn forget_silent(&mut self, now: i64) -> bool {
         let silent = |name: &str| {
             self.by_name.get(name).is_some_and(|entry| {
-                entry.host.waiting() == 0 && entry.host.clock.now().is_none_or(|last| now.saturating_sub(last) > SILENT_MS)
+                entry.host.waiting() == 0
+                    && entry
+                        .host
+                        .clock
+                        .now()
+                        .is_none_or(|last| now.saturating_sub(last) > SILENT_MS)
             })
         };
-        let found = self.by_use.values().take(LOOK_BACK).find(|name| silent(name)).cloned();
+        let found = self
+            .by_use
+            .values()
+            .take(LOOK_BACK)
+            .find(|name| silent(name))
+            .cloned();
         found.is_some_and(|name| self.take(&name).is_some())
     }
 
     /// Makes the host that holds the most give up its least valuable piece; a host with nothing left goes whole.
     fn shrink_largest(&mut self) -> bool {
-        let Some(name) = self.by_size.last().and_then(|(_, used)| self.by_use.get(used)).cloned() else { return false };
-        let Some(used) = self.by_name.get(&name).map(|entry| entry.used) else { return false };
-        let Some(mut host) = self.take(&name) else { return false };
+        let Some(name) = self
+            .by_size
+            .last()
+            .and_then(|(_, used)| self.by_use.get(used))
+            .cloned()
+        else {
+            return false;
+        };
+        let Some(used) = self.by_name.get(&name).map(|entry| entry.used) else {
+            return false;
+        };
+        let Some(mut host) = self.take(&name) else {
+            return false;
+        };
         if host.evict_one() {
             // Its place in the order of use stays.
             self.insert(&name, host, used);

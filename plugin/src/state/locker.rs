@@ -68,12 +68,19 @@ impl Locker {
 
     /// All pieces.
     pub fn evidence_mut(&mut self) -> impl Iterator<Item = &mut Rc<Evidence>> {
-        self.shelves.iter_mut().flatten().map(|slot| &mut slot.piece)
+        self.shelves
+            .iter_mut()
+            .flatten()
+            .map(|slot| &mut slot.piece)
     }
 
     /// Works out anew how much memory is held: that is not saved.
     pub fn recount(&mut self) {
-        let pieces = self.shelves.iter().flatten().map(|slot| slot.piece.bytes().saturating_add(PLACE));
+        let pieces = self
+            .shelves
+            .iter()
+            .flatten()
+            .map(|slot| slot.piece.bytes().saturating_add(PLACE));
         self.bytes = pieces.fold(0, usize::saturating_add);
     }
 
@@ -84,7 +91,10 @@ impl Locker {
 
     /// How many pieces there are.
     pub fn len(&self) -> usize {
-        self.shelves.iter().map(Vec::len).fold(0, usize::saturating_add)
+        self.shelves
+            .iter()
+            .map(Vec::len)
+            .fold(0, usize::saturating_add)
     }
 
     /// Whether there are none.
@@ -94,13 +104,28 @@ impl Locker {
 
     /// Keeps a piece. `places` is the number for the whole host, `keep` how long a piece can matter, `tolerance` within
     /// which two alike are one; all times in milliseconds.
-    pub fn put(&mut self, piece: &Rc<Evidence>, places: usize, clock: &Clock, keep: i64, tolerance: i64) -> Put {
+    pub fn put(
+        &mut self,
+        piece: &Rc<Evidence>,
+        places: usize,
+        clock: &Clock,
+        keep: i64,
+        tolerance: i64,
+    ) -> Put {
         let shelf = piece.shelf();
         let alike = |slot: &&Slot| slot.piece.joins_like(piece);
-        let near = |slot: &Slot| slot.piece.time.ms.abs_diff(piece.time.ms) <= tolerance.unsigned_abs();
-        let same = |slot: &Slot| near(slot) || slot.piece.record_id.is_some() && slot.piece.record_id == piece.record_id;
+        let near =
+            |slot: &Slot| slot.piece.time.ms.abs_diff(piece.time.ms) <= tolerance.unsigned_abs();
+        let same = |slot: &Slot| {
+            near(slot) || slot.piece.record_id.is_some() && slot.piece.record_id == piece.record_id
+        };
         // What takes fewer steps first.
-        if self.slots(shelf).iter().filter(|slot| same(slot)).any(|slot| alike(&slot)) {
+        if self
+            .slots(shelf)
+            .iter()
+            .filter(|slot| same(slot))
+            .any(|slot| alike(&slot))
+        {
             return Put::Duplicate;
         }
         self.forget_past(shelf, clock, keep);
@@ -113,24 +138,41 @@ impl Locker {
         }
         let room = (places.saturating_mul(share(shelf)) / 64).max(1);
         while self.slots(shelf).len() >= room {
-            let Some(index) = self.cheapest(shelf, |slot| clock.is_left(slot.piece.time.ms, keep)) else { break };
-            let worth_more = |slot: &Slot| !slot.joined && !clock.is_left(slot.piece.time.ms, keep) && slot.piece.value() > piece.value();
+            let Some(index) = self.cheapest(shelf, |slot| clock.is_left(slot.piece.time.ms, keep))
+            else {
+                break;
+            };
+            let worth_more = |slot: &Slot| {
+                !slot.joined
+                    && !clock.is_left(slot.piece.time.ms, keep)
+                    && slot.piece.value() > piece.value()
+            };
             if self.slots(shelf).get(index).is_some_and(worth_more) {
                 return Put::NoRoom;
             }
             self.remove(shelf, index);
             evicted = evicted.saturating_add(1);
         }
-        self.bytes = self.bytes.saturating_add(piece.bytes()).saturating_add(PLACE);
+        self.bytes = self
+            .bytes
+            .saturating_add(piece.bytes())
+            .saturating_add(PLACE);
         if let Some(slots) = self.shelves.get_mut(shelf as usize) {
-            slots.push(Slot { piece: Rc::clone(piece), joined: false });
+            slots.push(Slot {
+                piece: Rc::clone(piece),
+                joined: false,
+            });
         }
         Put::Kept { evicted }
     }
 
     /// Marks a piece as part of an incident: it goes last.
     pub fn join(&mut self, piece: &Rc<Evidence>) {
-        let slots = self.shelves.get_mut(piece.shelf() as usize).into_iter().flatten();
+        let slots = self
+            .shelves
+            .get_mut(piece.shelf() as usize)
+            .into_iter()
+            .flatten();
         for slot in slots.filter(|slot| Rc::ptr_eq(&slot.piece, piece)) {
             slot.joined = true;
         }
@@ -152,7 +194,11 @@ impl Locker {
         for joined in [false, true] {
             for shelf in ORDER {
                 let found = self.cheapest(shelf, |_| false);
-                if let Some(index) = found.filter(|index| self.slots(shelf).get(*index).is_some_and(|slot| slot.joined == joined)) {
+                if let Some(index) = found.filter(|index| {
+                    self.slots(shelf)
+                        .get(*index)
+                        .is_some_and(|slot| slot.joined == joined)
+                }) {
                     self.remove(shelf, index);
                     return true;
                 }
@@ -164,17 +210,29 @@ impl Locker {
     /// The piece to go first; before all others one that is `left` behind.
     fn cheapest(&self, shelf: Shelf, left: impl Fn(&Slot) -> bool) -> Option<usize> {
         // As one number: a comparison of three takes more steps than all else here.
-        let worth = |slot: &Slot| u32::from(!left(slot)) << 9 | u32::from(slot.joined) << 8 | u32::from(slot.piece.value());
-        self.slots(shelf).iter().enumerate().min_by_key(|(_, slot)| worth(slot)).map(|(index, _)| index)
+        let worth = |slot: &Slot| {
+            u32::from(!left(slot)) << 9
+                | u32::from(slot.joined) << 8
+                | u32::from(slot.piece.value())
+        };
+        self.slots(shelf)
+            .iter()
+            .enumerate()
+            .min_by_key(|(_, slot)| worth(slot))
+            .map(|(index, _)| index)
     }
 
     fn forget_past(&mut self, shelf: Shelf, clock: &Clock, keep: i64) {
-        let Some(slots) = self.shelves.get_mut(shelf as usize) else { return };
+        let Some(slots) = self.shelves.get_mut(shelf as usize) else {
+            return;
+        };
         let mut freed = 0usize;
         slots.retain(|slot| {
             let past = clock.is_past(slot.piece.time.ms, keep);
             if past {
-                freed = freed.saturating_add(slot.piece.bytes()).saturating_add(PLACE);
+                freed = freed
+                    .saturating_add(slot.piece.bytes())
+                    .saturating_add(PLACE);
             }
             !past
         });
@@ -186,7 +244,10 @@ impl Locker {
             && index < slots.len()
         {
             let slot = slots.remove(index);
-            self.bytes = self.bytes.saturating_sub(slot.piece.bytes()).saturating_sub(PLACE);
+            self.bytes = self
+                .bytes
+                .saturating_sub(slot.piece.bytes())
+                .saturating_sub(PLACE);
         }
     }
 }
@@ -199,7 +260,11 @@ mod tests {
     use crate::normalize::time::Timestamp;
 
     fn at(ms: i64, fact: Fact) -> Rc<Evidence> {
-        Rc::new(Evidence { time: Timestamp { ms, zoned: true }, record_id: None, fact })
+        Rc::new(Evidence {
+            time: Timestamp { ms, zoned: true },
+            record_id: None,
+            fact,
+        })
     }
 
     fn connection(ms: i64, last: u8) -> Rc<Evidence> {
@@ -216,7 +281,14 @@ mod tests {
     }
 
     fn file(ms: i64, path: &str, writer: Writer) -> Rc<Evidence> {
-        at(ms, Fact::FileWrite(FileWrite { path: path.into(), key: PathKey::new(path), writer }))
+        at(
+            ms,
+            Fact::FileWrite(FileWrite {
+                path: path.into(),
+                key: PathKey::new(path),
+                writer,
+            }),
+        )
     }
 
     fn put(locker: &mut Locker, piece: &Rc<Evidence>) -> Put {
@@ -237,8 +309,16 @@ mod tests {
             put(&mut locker, &connection(i64::from(n) * 10, n));
         }
         assert_eq!(locker.shelf(Shelf::Connection).count(), 16);
-        assert!(locker.shelf(Shelf::Connection).any(|piece| Rc::ptr_eq(piece, &joined)));
-        assert!(locker.shelf(Shelf::FileWrite).any(|piece| Rc::ptr_eq(piece, &dropped)));
+        assert!(
+            locker
+                .shelf(Shelf::Connection)
+                .any(|piece| Rc::ptr_eq(piece, &joined))
+        );
+        assert!(
+            locker
+                .shelf(Shelf::FileWrite)
+                .any(|piece| Rc::ptr_eq(piece, &dropped))
+        );
     }
 
     #[test]
@@ -247,11 +327,25 @@ mod tests {
         let dropped = file(0, r"C:\Windows\a.exe", Writer::System);
         put(&mut locker, &dropped);
         for n in 0..100 {
-            put(&mut locker, &file(n * 10, &format!(r"C:\share\{n}.txt"), Writer::System));
-            put(&mut locker, &file(n * 10, &format!(r"C:\app\{n}.dll"), Writer::Process("x".into())));
+            put(
+                &mut locker,
+                &file(n * 10, &format!(r"C:\share\{n}.txt"), Writer::System),
+            );
+            put(
+                &mut locker,
+                &file(
+                    n * 10,
+                    &format!(r"C:\app\{n}.dll"),
+                    Writer::Process("x".into()),
+                ),
+            );
         }
         assert_eq!(locker.len(), 11);
-        assert!(locker.shelf(Shelf::FileWrite).any(|piece| Rc::ptr_eq(piece, &dropped)));
+        assert!(
+            locker
+                .shelf(Shelf::FileWrite)
+                .any(|piece| Rc::ptr_eq(piece, &dropped))
+        );
     }
 
     #[test]
@@ -261,24 +355,48 @@ mod tests {
         put(&mut locker, &joined);
         locker.join(&joined);
         for n in 1..40 {
-            put(&mut locker, &file(n * 10, &format!(r"C:\{n}.exe"), Writer::System));
+            put(
+                &mut locker,
+                &file(n * 10, &format!(r"C:\{n}.exe"), Writer::System),
+            );
         }
         assert_eq!(locker.shelf(Shelf::FileWrite).count(), 11);
-        assert!(locker.shelf(Shelf::FileWrite).any(|piece| Rc::ptr_eq(piece, &joined)));
+        assert!(
+            locker
+                .shelf(Shelf::FileWrite)
+                .any(|piece| Rc::ptr_eq(piece, &joined))
+        );
     }
 
     #[test]
     fn what_is_worth_less_than_all_there_is_does_not_push_it_out() {
         let mut locker = Locker::default();
         for n in 0..11 {
-            put(&mut locker, &file(n * 10, &format!(r"C:\{n}.exe"), Writer::System));
+            put(
+                &mut locker,
+                &file(n * 10, &format!(r"C:\{n}.exe"), Writer::System),
+            );
         }
         let first = Rc::clone(locker.shelf(Shelf::FileWrite).next().unwrap());
-        assert!(matches!(put(&mut locker, &file(200, r"C:\share\a.docx", Writer::System)), Put::NoRoom));
-        assert!(locker.shelf(Shelf::FileWrite).any(|piece| Rc::ptr_eq(piece, &first)));
+        assert!(matches!(
+            put(&mut locker, &file(200, r"C:\share\a.docx", Writer::System)),
+            Put::NoRoom
+        ));
+        assert!(
+            locker
+                .shelf(Shelf::FileWrite)
+                .any(|piece| Rc::ptr_eq(piece, &first))
+        );
         // What is worth as much takes the place of the oldest.
-        assert!(matches!(put(&mut locker, &file(300, r"C:\b.exe", Writer::System)), Put::Kept { evicted: 1 }));
-        assert!(!locker.shelf(Shelf::FileWrite).any(|piece| Rc::ptr_eq(piece, &first)));
+        assert!(matches!(
+            put(&mut locker, &file(300, r"C:\b.exe", Writer::System)),
+            Put::Kept { evicted: 1 }
+        ));
+        assert!(
+            !locker
+                .shelf(Shelf::FileWrite)
+                .any(|piece| Rc::ptr_eq(piece, &first))
+        );
     }
 
     /// A host that was silent for a while is on a new track of time; what its old one left must not hold the places.
@@ -309,7 +427,10 @@ mod tests {
         let mut locker = Locker::default();
         for n in 0..100 {
             put(&mut locker, &connection(n * 5_000, (n % 7) as u8));
-            put(&mut locker, &file(n * 5_000, &format!(r"C:\{n}.exe"), Writer::System));
+            put(
+                &mut locker,
+                &file(n * 5_000, &format!(r"C:\{n}.exe"), Writer::System),
+            );
         }
         assert!(locker.bytes() > 0);
         while locker.evict_one() {}
@@ -319,10 +440,19 @@ mod tests {
     #[test]
     fn the_same_thing_at_the_same_time_is_one_piece() {
         let mut locker = Locker::default();
-        assert!(matches!(put(&mut locker, &connection(0, 1)), Put::Kept { .. }));
-        assert!(matches!(put(&mut locker, &connection(1_500, 1)), Put::Duplicate));
+        assert!(matches!(
+            put(&mut locker, &connection(0, 1)),
+            Put::Kept { .. }
+        ));
+        assert!(matches!(
+            put(&mut locker, &connection(1_500, 1)),
+            Put::Duplicate
+        ));
         for n in 1..10 {
-            assert!(matches!(put(&mut locker, &connection(n * 3_000, 1)), Put::Kept { .. }));
+            assert!(matches!(
+                put(&mut locker, &connection(n * 3_000, 1)),
+                Put::Kept { .. }
+            ));
         }
         assert_eq!(locker.len(), ALIKE);
     }

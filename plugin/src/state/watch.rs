@@ -36,7 +36,9 @@ impl Watch {
 
 /// 64 bits of FNV-1a.
 pub fn hash64(text: &str) -> u64 {
-    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
 }
 
 #[cfg(test)]
@@ -53,14 +55,19 @@ mod tests {
             assert!(!watch.add(&guid(n), 40));
         }
         for n in 0..200 {
-            assert_eq!(watch.holds(guid(n).to_ascii_uppercase().as_bytes()), (60..100).contains(&n), "{n}");
+            assert_eq!(
+                watch.holds(guid(n).to_ascii_uppercase().as_bytes()),
+                (60..100).contains(&n),
+                "{n}"
+            );
         }
         assert!(!watch.holds(b"") && !watch.holds(b"3f1a2b4c"));
     }
 
     #[test]
     fn state_with_hashes_of_another_kind_is_taken_without_them() {
-        let watch: Watch = serde_json::from_str(r#"{"hashes":[14695981039346656037]}"#).expect("it is read");
+        let watch: Watch =
+            serde_json::from_str(r#"{"hashes":[14695981039346656037]}"#).expect("it is read");
         assert!(watch.is_empty());
     }
 }

@@ -8,7 +8,9 @@ use std::alloc::{Layout, alloc, dealloc};
 /// Memory for the host's copies, with its size in front.
 #[unsafe(no_mangle)]
 pub extern "C" fn malloc(size: usize) -> usize {
-    let Ok(layout) = Layout::from_size_align(size + 16, 16) else { return 0 };
+    let Ok(layout) = Layout::from_size_align(size + 16, 16) else {
+        return 0;
+    };
     // SAFETY: the layout has a size, and room for the size in front of the bytes handed out.
     unsafe {
         let block = alloc(layout);
@@ -33,7 +35,14 @@ pub extern "C" fn free(address: usize) {
 
 /// Returns its input at once: what a call costs at least.
 #[unsafe(no_mangle)]
-pub extern "C" fn pass_through(_tag: usize, _tag_len: usize, _seconds: u32, _nanoseconds: u32, record: usize, _record_len: usize) -> usize {
+pub extern "C" fn pass_through(
+    _tag: usize,
+    _tag_len: usize,
+    _seconds: u32,
+    _nanoseconds: u32,
+    record: usize,
+    _record_len: usize,
+) -> usize {
     record
 }
 
@@ -51,7 +60,14 @@ struct Three<'a> {
 /// Parses three fields of the record into a struct and returns it as it was: what it costs to read with care, but with a parser
 /// that has to see all of it.
 #[unsafe(no_mangle)]
-pub extern "C" fn parse_three(_tag: usize, _tag_len: usize, _seconds: u32, _nanoseconds: u32, record: usize, record_len: usize) -> usize {
+pub extern "C" fn parse_three(
+    _tag: usize,
+    _tag_len: usize,
+    _seconds: u32,
+    _nanoseconds: u32,
+    record: usize,
+    record_len: usize,
+) -> usize {
     // SAFETY: the host copied the record there and leaves it alone during the call.
     let bytes = unsafe { std::slice::from_raw_parts(record as *const u8, record_len) };
     let three: Option<Three<'_>> = serde_json::from_slice(bytes).ok();
@@ -61,7 +77,14 @@ pub extern "C" fn parse_three(_tag: usize, _tag_len: usize, _seconds: u32, _nano
 
 /// Parses the record into a `serde_json::Value` and returns it as it was: what a first attempt costs.
 #[unsafe(no_mangle)]
-pub extern "C" fn parse_value(_tag: usize, _tag_len: usize, _seconds: u32, _nanoseconds: u32, record: usize, record_len: usize) -> usize {
+pub extern "C" fn parse_value(
+    _tag: usize,
+    _tag_len: usize,
+    _seconds: u32,
+    _nanoseconds: u32,
+    record: usize,
+    record_len: usize,
+) -> usize {
     // SAFETY: the host copied the record there and leaves it alone during the call.
     let bytes = unsafe { std::slice::from_raw_parts(record as *const u8, record_len) };
     let value: Option<serde_json::Value> = serde_json::from_slice(bytes).ok();

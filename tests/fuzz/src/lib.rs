@@ -15,7 +15,12 @@ use std::cell::RefCell;
 pub type Target = fn(&[u8]);
 
 /// All targets by name.
-pub const TARGETS: [(&str, Target); 4] = [("record", record), ("events", events), ("policy", policy), ("decoders", decoders)];
+pub const TARGETS: [(&str, Target); 4] = [
+    ("record", record),
+    ("events", events),
+    ("policy", policy),
+    ("decoders", decoders),
+];
 
 /// The key of the default policy.
 const KEY: &str = "detection";
@@ -38,26 +43,46 @@ fn with_shared(work: impl FnOnce(&mut Filter)) {
 /// Lines as records, whatever stands in them.
 pub fn record(data: &[u8]) {
     with_shared(|filter| {
-        data.split(|byte| *byte == b'\n').take(64).for_each(|line| pass(filter, line));
+        data.split(|byte| *byte == b'\n')
+            .take(64)
+            .for_each(|line| pass(filter, line));
         finish(filter);
     });
 }
 
 /// Passes a record and holds the answer to the contract: the record, or the record and one object more.
 fn pass(filter: &mut Filter, record: &[u8]) {
-    let Some(Splice { at, text }) = filter.process(record, 1_726_304_400, 0) else { return };
-    assert_eq!(record.iter().rposition(|byte| *byte == b'}'), Some(at), "not at the last brace");
+    let Some(Splice { at, text }) = filter.process(record, 1_726_304_400, 0) else {
+        return;
+    };
+    assert_eq!(
+        record.iter().rposition(|byte| *byte == b'}'),
+        Some(at),
+        "not at the last brace"
+    );
     let (head, tail) = record.split_at(at);
     let member: Map<String, Value> =
-        serde_json::from_str(&format!("{{{}}}", text.strip_prefix(',').unwrap_or(&text))).expect("one member is added");
+        serde_json::from_str(&format!("{{{}}}", text.strip_prefix(',').unwrap_or(&text)))
+            .expect("one member is added");
     let (key, object) = member.iter().next().expect("a member");
     assert!(member.len() == 1 && object["kind"] == "alert", "{text}");
     // What is no JSON by the letter, such as text that is not UTF-8, passes as it is.
     if let Ok(before) = serde_json::from_slice::<Map<String, Value>>(record) {
         let changed = [head, text.as_bytes(), tail].concat();
-        let mut after: Map<String, Value> = serde_json::from_slice(&changed).expect("still an object");
-        assert_eq!(key, if before.contains_key(KEY) { SECOND_KEY } else { KEY });
-        assert!(!before.contains_key(key) && after.remove(key).is_some() && after == before, "more was changed");
+        let mut after: Map<String, Value> =
+            serde_json::from_slice(&changed).expect("still an object");
+        assert_eq!(
+            key,
+            if before.contains_key(KEY) {
+                SECOND_KEY
+            } else {
+                KEY
+            }
+        );
+        assert!(
+            !before.contains_key(key) && after.remove(key).is_some() && after == before,
+            "more was changed"
+        );
     }
 }
 
@@ -65,7 +90,12 @@ fn pass(filter: &mut Filter, record: &[u8]) {
 fn finish(filter: &mut Filter) {
     while let Some(alert) = filter.flush() {
         let alert: Value = serde_json::from_str(&alert).expect("JSON");
-        assert!(alert["evidence"].as_array().is_some_and(|pieces| !pieces.is_empty()), "{alert}");
+        assert!(
+            alert["evidence"]
+                .as_array()
+                .is_some_and(|pieces| !pieces.is_empty()),
+            "{alert}"
+        );
     }
 }
 
@@ -74,7 +104,9 @@ struct Choices<'a>(&'a [u8]);
 
 impl<'a> Choices<'a> {
     fn byte(&mut self) -> usize {
-        let Some((first, rest)) = self.0.split_first() else { return 0 };
+        let Some((first, rest)) = self.0.split_first() else {
+            return 0;
+        };
         self.0 = rest;
         usize::from(*first)
     }
@@ -125,9 +157,30 @@ const COMMANDS: [&str; 6] = [
     "rundll32.exe C:\\a.dll,x /p:a",
 ];
 const NAMES: [&str; 6] = ["PC1", "pc1.corp.example", "10.0.0.21", "é.", "-", ""];
-const GUIDS: [&str; 4] = ["{3f1a2b4c-0a01-66e5-eb03-000000000001}", "{3F1A2B4C-0A01-66E5-EB03-000000000002}", "{0}", ""];
-const ADDRESSES: [&str; 7] = ["10.0.0.5", "10.0.0.6", "::1", "fe80:0:0:0:0:0:0:1%4", "::ffff:10.0.0.5", "-", "255.255.255.255"];
-const VALUES: [&str; 7] = [r"\ImagePath", r"\Start", r"\Type", r"\ObjectName", r"\DeleteFlag", r"\a\ImagePath", ""];
+const GUIDS: [&str; 4] = [
+    "{3f1a2b4c-0a01-66e5-eb03-000000000001}",
+    "{3F1A2B4C-0A01-66E5-EB03-000000000002}",
+    "{0}",
+    "",
+];
+const ADDRESSES: [&str; 7] = [
+    "10.0.0.5",
+    "10.0.0.6",
+    "::1",
+    "fe80:0:0:0:0:0:0:1%4",
+    "::ffff:10.0.0.5",
+    "-",
+    "255.255.255.255",
+];
+const VALUES: [&str; 7] = [
+    r"\ImagePath",
+    r"\Start",
+    r"\Type",
+    r"\ObjectName",
+    r"\DeleteFlag",
+    r"\a\ImagePath",
+    "",
+];
 
 /// Events of a few hosts with hostile times, names and paths, under limits that are short.
 pub fn events(data: &[u8]) {
@@ -136,7 +189,12 @@ pub fn events(data: &[u8]) {
     let mut filter = Filter::new(policy);
     for record in records {
         pass(&mut filter, record.as_bytes());
-        assert!(filter.hosts() <= hosts && filter.state_bytes() <= bytes, "{} hosts, {} bytes", filter.hosts(), filter.state_bytes());
+        assert!(
+            filter.hosts() <= hosts && filter.state_bytes() <= bytes,
+            "{} hosts, {} bytes",
+            filter.hosts(),
+            filter.state_bytes()
+        );
     }
     finish(&mut filter);
 }
@@ -146,8 +204,13 @@ pub fn stream(data: &[u8]) -> (Policy, Vec<String>) {
     let mut choices = Choices(data);
     let limits = json!({"hosts": 1 + choices.byte() % 4, "evidence_per_host": 16 + choices.byte() % 48, "state_bytes": 65_536,
         "pending_per_host": 1 + choices.byte() % 3, "incidents_per_host": 1 + choices.byte() % 3, "watched": 1 + choices.byte() % 3});
-    let allow = if choices.byte() % 2 == 0 { json!([]) } else { json!([{"source": ["10.0.0.5"], "reason": "r"}]) };
-    let policy: Policy = serde_json::from_value(json!({"limits": limits, "allow": allow})).expect("a good policy");
+    let allow = if choices.byte() % 2 == 0 {
+        json!([])
+    } else {
+        json!([{"source": ["10.0.0.5"], "reason": "r"}])
+    };
+    let policy: Policy =
+        serde_json::from_value(json!({"limits": limits, "allow": allow})).expect("a good policy");
     let mut records = Vec::new();
     let mut now = 1_726_304_400_000i64;
     while !choices.0.is_empty() {
@@ -160,8 +223,11 @@ pub fn stream(data: &[u8]) -> (Policy, Vec<String>) {
         let ports = [445, 135, 50_000];
         let ports = (ports[number()].to_string(), ports[number()].to_string());
         let event = [1, 3, 11, 13, 17, 18, 4624, 1][choices.byte() % 8];
-        let (provider, channel) =
-            if event == 4624 { ("Microsoft-Windows-Security-Auditing", "Security") } else { ("Microsoft-Windows-Sysmon", "") };
+        let (provider, channel) = if event == 4624 {
+            ("Microsoft-Windows-Security-Auditing", "Security")
+        } else {
+            ("Microsoft-Windows-Sysmon", "")
+        };
         let record = json!({
             "EventTime": Timestamp { ms: now, zoned: choices.byte() % 2 == 0 }.to_string(), "Hostname": choices.text(&NAMES), "EventID": event,
             "SourceName": provider, "Channel": channel, "RecordNumber": choices.byte(),
@@ -185,20 +251,34 @@ pub fn policy(data: &[u8]) {
     if read.is_some() {
         assert_eq!(Filter::from_json(&text).counters().policy_refused, 0);
     }
-    let Some(policy) = psexec_filter_pack::policy_from_toml(&text, "policy.toml").ok().or(read) else { return };
+    let Some(policy) = psexec_filter_pack::policy_from_toml(&text, "policy.toml")
+        .ok()
+        .or(read)
+    else {
+        return;
+    };
     let packed = serde_json::to_string(&policy).expect("JSON");
-    assert_eq!(serde_json::from_str::<Policy>(&packed).as_ref().ok(), Some(&policy), "{packed}");
+    assert_eq!(
+        serde_json::from_str::<Policy>(&packed).as_ref().ok(),
+        Some(&policy),
+        "{packed}"
+    );
     let mut filter = Filter::from_json(&packed);
     for (event, data) in [
-        (11, json!({"Image": "System", "TargetFilename": r"C:\Windows\a.exe"})),
-        (1, json!({"Image": r"C:\Windows\a.exe", "ParentImage": r"C:\Windows\System32\services.exe"})),
+        (
+            11,
+            json!({"Image": "System", "TargetFilename": r"C:\Windows\a.exe"}),
+        ),
+        (
+            1,
+            json!({"Image": r"C:\Windows\a.exe", "ParentImage": r"C:\Windows\System32\services.exe"}),
+        ),
         (
             1,
             json!({"Image": r"C:\Windows\a.exe", "ParentImage": r"C:\Windows\System32\wbem\WmiPrvSE.exe", "CommandLine": "cmd /c a > b 2>&1"}),
         ),
     ] {
-        let mut record =
-            json!({"EventTime": "2024-09-14T09:00:00Z", "Hostname": "PC1", "EventID": event, "SourceName": "Microsoft-Windows-Sysmon"});
+        let mut record = json!({"EventTime": "2024-09-14T09:00:00Z", "Hostname": "PC1", "EventID": event, "SourceName": "Microsoft-Windows-Sysmon"});
         if let (Some(record), Value::Object(data)) = (record.as_object_mut(), data) {
             record.extend(data);
         }
@@ -209,17 +289,24 @@ pub fn policy(data: &[u8]) {
 /// The decoders of paths, addresses, times, positional values and messages.
 pub fn decoders(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
-    let (a, b) = text.split_once('\n').unwrap_or((&text, r"C:\Windows\a.exe"));
+    let (a, b) = text
+        .split_once('\n')
+        .unwrap_or((&text, r"C:\Windows\a.exe"));
     let (left, right) = (PathKey::new(a), path::program(b));
     assert_eq!(left.matches(&right), right.matches(&left), "{a:?} {b:?}");
     assert!(left.as_str().is_empty() || left.matches(&left));
     let _ = (guid::normalize(a), guid::bare(data), host::key(a));
-    assert!(address::parse_plain(b.as_bytes()).is_none_or(|ip| address::parse(b) == Some(ip)), "{b}");
+    assert!(
+        address::parse_plain(b.as_bytes()).is_none_or(|ip| address::parse(b) == Some(ip)),
+        "{b}"
+    );
     if let Some(time) = time::parse(a.as_bytes()) {
         // An offset may lead out of the years that have four digits.
         let printed = time.to_string();
         assert!(
-            printed.starts_with('-') || printed.len() > "2024-09-14T09:00:00.000Z".len() || time::parse(printed.as_bytes()) == Some(time),
+            printed.starts_with('-')
+                || printed.len() > "2024-09-14T09:00:00.000Z".len()
+                || time::parse(printed.as_bytes()) == Some(time),
             "{a}"
         );
     }
@@ -236,7 +323,12 @@ pub fn decoders(data: &[u8]) {
             "TimeCreated": "2024-09-14T09:00:00Z", key: value})
     };
     with_shared(|filter| {
-        for (key, value) in [("StringInserts", json!(values)), ("Message", json!(text)), ("System", json!(text)), ("log", json!(text))] {
+        for (key, value) in [
+            ("StringInserts", json!(values)),
+            ("Message", json!(text)),
+            ("System", json!(text)),
+            ("log", json!(text)),
+        ] {
             pass(filter, envelope(key, value).to_string().as_bytes());
         }
     });
@@ -269,7 +361,10 @@ pub fn mutate(rng: &mut fastrand::Rng, seeds: &[Vec<u8>]) -> Vec<u8> {
         let at = rng.usize(..=data.len());
         let end = (at + rng.usize(..64)).min(data.len());
         match rng.u8(..6) {
-            0 => data.get_mut(at).into_iter().for_each(|byte| *byte ^= 1 << rng.u8(..8)),
+            0 => data
+                .get_mut(at)
+                .into_iter()
+                .for_each(|byte| *byte ^= 1 << rng.u8(..8)),
             1 => data.truncate(at),
             2 => drop(data.drain(at..end)),
             3 => drop(data.splice(at..at, data[at..end].to_vec())),

@@ -8,7 +8,9 @@ use std::sync::LazyLock;
 static TARGET: LazyLock<Target> = LazyLock::new(|| {
     let name = std::env::var("FUZZ_TARGET").unwrap_or_default();
     let target = TARGETS.iter().find(|(known, _)| *known == name);
-    target.unwrap_or_else(|| panic!("FUZZ_TARGET={name:?}: no such target")).1
+    target
+        .unwrap_or_else(|| panic!("FUZZ_TARGET={name:?}: no such target"))
+        .1
 });
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| TARGET(data));

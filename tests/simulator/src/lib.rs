@@ -37,7 +37,11 @@ pub struct Violation {
 
 impl std::fmt::Display for Violation {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "seed {}, step {}: {}\nagain, record by record: make simulate SEED={}", self.seed, self.step, self.what, self.seed)
+        write!(
+            f,
+            "seed {}, step {}: {}\nagain, record by record: make simulate SEED={}",
+            self.seed, self.step, self.what, self.seed
+        )
     }
 }
 
@@ -90,11 +94,30 @@ impl Report {
 
 impl std::fmt::Display for Report {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        writeln!(f, "chain       attacks   with all pieces   found of these   of the others   found of these")?;
-        for (chain, Recall { played, complete, found_incomplete }) in &self.recall {
-            writeln!(f, "{chain:9} {played:9} {complete:17} {complete:16} {:15} {found_incomplete:16}", played - complete)?;
+        writeln!(
+            f,
+            "chain       attacks   with all pieces   found of these   of the others   found of these"
+        )?;
+        for (
+            chain,
+            Recall {
+                played,
+                complete,
+                found_incomplete,
+            },
+        ) in &self.recall
+        {
+            writeln!(
+                f,
+                "{chain:9} {played:9} {complete:17} {complete:16} {:15} {found_incomplete:16}",
+                played - complete
+            )?;
         }
-        writeln!(f, "benign stories told as low: {}; above low, their file event lost to a flood: {}", self.low, self.false_alerts)?;
+        writeln!(
+            f,
+            "benign stories told as low: {}; above low, their file event lost to a flood: {}",
+            self.low, self.false_alerts
+        )?;
         writeln!(
             f,
             "most memory: {} bytes of {}; nearest to a limit: {} of {}",
@@ -118,18 +141,26 @@ pub fn run(seed: u64, told: &mut dyn FnMut(&Record, Option<&str>)) -> Result<Rep
         check.fed(record, filter.counters());
         let (bytes, hosts) = (filter.state_bytes(), filter.hosts());
         if bytes > limits.state_bytes.get() || hosts > limits.hosts.get() {
-            return Err(violation(step, format!("{bytes} bytes for {hosts} hosts: over the limits")));
+            return Err(violation(
+                step,
+                format!("{bytes} bytes for {hosts} hosts: over the limits"),
+            ));
         }
         check.report.worst = check.report.worst.max((bytes, limits.state_bytes.get()));
         if let Some(splice) = splice {
             let object = added(record, &splice, &world).map_err(|what| violation(step, what))?;
-            check.told(&object, Some(record.host)).map_err(|what| violation(step, what))?;
+            check
+                .told(&object, Some(record.host))
+                .map_err(|what| violation(step, what))?;
         }
         step += 1;
     }
     while let Some(alert) = filter.flush() {
-        let object = serde_json::from_str(&alert).map_err(|error| violation(step, format!("flushed {alert}: {error}")))?;
-        check.told(&object, None).map_err(|what| violation(step, what))?;
+        let object = serde_json::from_str(&alert)
+            .map_err(|error| violation(step, format!("flushed {alert}: {error}")))?;
+        check
+            .told(&object, None)
+            .map_err(|what| violation(step, what))?;
     }
     check.end().map_err(|(step, what)| violation(step, what))
 }
@@ -138,12 +169,25 @@ pub fn run(seed: u64, told: &mut dyn FnMut(&Record, Option<&str>)) -> Result<Rep
 fn added(record: &Record, splice: &Splice, world: &World) -> Result<Map<String, Value>, String> {
     let text = &record.text;
     if text.rfind('}') != Some(splice.at) {
-        return Err(format!("spliced at {}, which is not the last brace of {text}", splice.at));
+        return Err(format!(
+            "spliced at {}, which is not the last brace of {text}",
+            splice.at
+        ));
     }
     let (head, tail) = text.split_at(splice.at);
-    let parse = |text: &str| serde_json::from_str::<Map<String, Value>>(text).map_err(|error| format!("{error} in {text}"));
-    let (before, mut after) = (parse(text)?, parse(&format!("{head}{}{tail}", splice.text))?);
-    let key = if before.contains_key(world.policy.alert.key.as_str()) { SECOND_KEY } else { world.policy.alert.key.as_str() };
+    let parse = |text: &str| {
+        serde_json::from_str::<Map<String, Value>>(text)
+            .map_err(|error| format!("{error} in {text}"))
+    };
+    let (before, mut after) = (
+        parse(text)?,
+        parse(&format!("{head}{}{tail}", splice.text))?,
+    );
+    let key = if before.contains_key(world.policy.alert.key.as_str()) {
+        SECOND_KEY
+    } else {
+        world.policy.alert.key.as_str()
+    };
     match after.remove(key) {
         Some(Value::Object(object)) if after == before => Ok(object),
         _ => Err(format!("not one object under {key} more: {}", splice.text)),
@@ -191,7 +235,12 @@ impl<'w> Check<'w> {
     fn new(world: &'w World) -> Check<'w> {
         Check {
             world,
-            names: world.hosts.iter().enumerate().map(|(index, host)| (host.name.as_str(), index)).collect(),
+            names: world
+                .hosts
+                .iter()
+                .enumerate()
+                .map(|(index, host)| (host.name.as_str(), index))
+                .collect(),
             by_id: HashMap::new(),
             by_time: HashMap::new(),
             of_host: vec![Vec::new(); world.hosts.len()],
@@ -217,9 +266,15 @@ impl<'w> Check<'w> {
         if let Some(id) = record.record_id {
             self.by_id.insert((record.host, record.event, id), index);
         }
-        self.by_time.entry((record.host, record.event, record.time.to_string())).or_default().push(index);
+        self.by_time
+            .entry((record.host, record.event, record.time.to_string()))
+            .or_default()
+            .push(index);
         let forgotten = |counters: &Counters| {
-            counters.evicted_incidents + counters.evicted_anchors + counters.evicted_pending + counters.revisions_over_limit
+            counters.evicted_incidents
+                + counters.evicted_anchors
+                + counters.evicted_pending
+                + counters.revisions_over_limit
         };
         self.given_up[record.host] += forgotten(counters) - forgotten(&self.last);
         self.crowded[record.host] |= counters.evicted_evidence > self.last.evicted_evidence;
@@ -238,25 +293,38 @@ impl<'w> Check<'w> {
             _ => return Err(format!("neither an alert nor statistics: {alert}")),
         }
         let wrong = |what: &str| Err(format!("{what}: {alert}"));
-        let named = self.names.get(alert["host"]["name"].as_str().unwrap_or_default()).copied();
-        let Some(on) = named.filter(|on| host.is_none_or(|host| host == *on)) else { return wrong("an alert of another host") };
+        let named = self
+            .names
+            .get(alert["host"]["name"].as_str().unwrap_or_default())
+            .copied();
+        let Some(on) = named.filter(|on| host.is_none_or(|host| host == *on)) else {
+            return wrong("an alert of another host");
+        };
         let (story, in_time, sure) = match self.story_of(&alert, on) {
             Ok(found) => found,
             Err(what) => return wrong(&what),
         };
         let (id, chain) = (text(&alert["id"]), text(&alert["chain"]));
-        let severity: Severity = serde_json::from_value(alert["severity"].clone()).map_err(|error| format!("{error}: {alert}"))?;
+        let severity: Severity = serde_json::from_value(alert["severity"].clone())
+            .map_err(|error| format!("{error}: {alert}"))?;
         let Some(story) = story else {
-            return if severity > Severity::Low { wrong("a false alert about no story at all") } else { Ok(()) };
+            return if severity > Severity::Low {
+                wrong("a false alert about no story at all")
+            } else {
+                Ok(())
+            };
         };
-        let forgot = self.given_up[on] > 0 || self.last.evicted_hosts > 0 || self.last.evicted_bytes > 0;
+        let forgot =
+            self.given_up[on] > 0 || self.last.evicted_hosts > 0 || self.last.evicted_bytes > 0;
         match self.world.stories[story].chain {
             None => {
                 let above = (severity > Severity::Low).then(|| (self.step, alert.to_string()));
                 let known = self.benign.entry(story).or_default();
                 *known = known.take().or(above);
             }
-            Some(expected) if expected != chain && !self.world.stories[story].also.contains(&&*chain) => {
+            Some(expected)
+                if expected != chain && !self.world.stories[story].also.contains(&&*chain) =>
+            {
                 return wrong(&format!("an attack of {expected} told as another"));
             }
             Some(_) => {
@@ -270,13 +338,21 @@ impl<'w> Check<'w> {
         // sent them, which nobody knows where connections were given up.
         let apart = chain == "smbexec" && self.crowded[on];
         if in_time && !apart && !forgot {
-            let first = self.ids.entry((story, chain.clone())).or_insert_with(|| id.clone());
+            let first = self
+                .ids
+                .entry((story, chain.clone()))
+                .or_insert_with(|| id.clone());
             if *first != id {
                 return wrong(&format!("one attack under two ids, {first} before"));
             }
         }
         let revision = alert["revision"].as_u64().unwrap_or_default();
-        let new = Told { story, chain, revision, severity };
+        let new = Told {
+            story,
+            chain,
+            revision,
+            severity,
+        };
         if let Some(old) = self.incidents.insert(id, new) {
             let now = (story, alert["chain"].as_str().unwrap_or_default());
             if (old.story, old.chain.as_str()) != now {
@@ -294,7 +370,10 @@ impl<'w> Check<'w> {
     fn story_of(&self, alert: &Value, host: usize) -> Result<(Option<usize>, bool, bool), String> {
         let mut common: Option<Vec<Option<usize>>> = None;
         let mut in_time = true;
-        let evidence = alert["evidence"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let evidence = alert["evidence"]
+            .as_array()
+            .map(Vec::as_slice)
+            .unwrap_or_default();
         if evidence.is_empty() {
             return Err("an alert without evidence".to_owned());
         }
@@ -302,10 +381,22 @@ impl<'w> Check<'w> {
             let event = piece["event"].as_u64().unwrap_or_default();
             let time = piece["time"].as_str().unwrap_or_default();
             let records: Vec<usize> = match piece["record_id"].as_u64() {
-                Some(id) => self.by_id.get(&(host, event, id)).copied().into_iter().collect(),
-                None => self.by_time.get(&(host, event, time.to_owned())).cloned().unwrap_or_default(),
+                Some(id) => self
+                    .by_id
+                    .get(&(host, event, id))
+                    .copied()
+                    .into_iter()
+                    .collect(),
+                None => self
+                    .by_time
+                    .get(&(host, event, time.to_owned()))
+                    .cloned()
+                    .unwrap_or_default(),
             };
-            let records = records.into_iter().map(|index| &self.world.records[index]).filter(|record| record.time.to_string() == time);
+            let records = records
+                .into_iter()
+                .map(|index| &self.world.records[index])
+                .filter(|record| record.time.to_string() == time);
             let stories: Vec<Option<usize>> = records.clone().map(|record| record.story).collect();
             in_time &= records.clone().all(|record| record.usable);
             if stories.is_empty() {
@@ -323,10 +414,18 @@ impl<'w> Check<'w> {
         }
         // Without record numbers, what happened within a second may be of several: the likeliest.
         let chain = alert["chain"].as_str();
-        let unlike = |story: &Option<usize>| story.map_or(2, |story| u8::from(self.world.stories[story].chain != chain));
+        let unlike = |story: &Option<usize>| {
+            story.map_or(2, |story| {
+                u8::from(self.world.stories[story].chain != chain)
+            })
+        };
         let common = common.unwrap_or_default();
         let sure = common.iter().all(|story| Some(story) == common.first());
-        Ok((common.into_iter().min_by_key(unlike).flatten(), in_time, sure))
+        Ok((
+            common.into_iter().min_by_key(unlike).flatten(),
+            in_time,
+            sure,
+        ))
     }
 
     /// Whether all pieces that a story needs arrived, in one of its repeats, and could be kept until the last of them came.
@@ -336,57 +435,85 @@ impl<'w> Check<'w> {
         for index in self.of_host[story.host].iter().copied() {
             let record = &self.world.records[index];
             if record.story == Some(number) && record.usable {
-                arrived.entry((record.piece.1, record.piece.0)).or_insert(index);
+                arrived
+                    .entry((record.piece.1, record.piece.0))
+                    .or_insert(index);
             }
         }
         (0..4).any(|round| {
             story.needs.iter().any(|needs| {
-                let pieces: Option<Vec<usize>> = needs.iter().map(|name| arrived.get(&(round, *name)).copied()).collect();
+                let pieces: Option<Vec<usize>> = needs
+                    .iter()
+                    .map(|name| arrived.get(&(round, *name)).copied())
+                    .collect();
                 pieces.is_some_and(|pieces| self.kept(&pieces, story.host))
             })
         })
     }
 
     fn kept(&self, pieces: &[usize], host: usize) -> bool {
-        let (Some(first), Some(last)) = (pieces.iter().min().copied(), pieces.iter().max().copied()) else { return true };
+        let (Some(first), Some(last)) =
+            (pieces.iter().min().copied(), pieces.iter().max().copied())
+        else {
+            return true;
+        };
         let limits = &self.world.policy.limits;
         if self.given_up[host] > 0 {
             return false;
         }
         // The host that holds the most gives first: others are to be spared.
-        let swollen = self.world.hosts.iter().any(|host| host.swollen) && !self.world.hosts[host].swollen;
+        let swollen =
+            self.world.hosts.iter().any(|host| host.swollen) && !self.world.hosts[host].swollen;
         if !swollen && self.for_bytes[first] != self.for_bytes[last + 1] {
             return false;
         }
         // To a host whose clock is ahead this one seems silent, and may be forgotten for it.
-        let ahead = |record: &Record| record.time.ms.saturating_sub(self.world.records[first].time.ms) > SILENT_MS;
-        if self.forgotten[first] != self.forgotten[last + 1] && self.world.records[first..=last].iter().any(ahead) {
+        let ahead = |record: &Record| {
+            record
+                .time
+                .ms
+                .saturating_sub(self.world.records[first].time.ms)
+                > SILENT_MS
+        };
+        if self.forgotten[first] != self.forgotten[last + 1]
+            && self.world.records[first..=last].iter().any(ahead)
+        {
             return false;
         }
         let of_host = &self.of_host[host];
         let within = |index: &&usize| (first..=last).contains(*index);
         let steps: Vec<usize> = of_host.iter().filter(within).copied().collect();
         let crowded = steps.windows(2).any(|pair| {
-            let others: HashSet<usize> = (pair[0]..pair[1]).map(|index| self.world.records[index].host).collect();
+            let others: HashSet<usize> = (pair[0]..pair[1])
+                .map(|index| self.world.records[index].host)
+                .collect();
             others.len() + LOOK_BACK >= limits.hosts.get()
         });
         !crowded
             && pieces.iter().all(|piece| {
                 let record = &self.world.records[*piece];
-                let Some((shelf, value)) = record.place else { return true };
-                let rivals = of_host.iter().filter(|index| **index != *piece && **index <= last).filter(|index| {
-                    let other = &self.world.records[**index];
-                    // One of another year may be remembered as long as its year is.
-                    let near = !other.usable || other.time.ms.abs_diff(record.time.ms) <= REMEMBERED;
-                    // What supports an incident outlasts all else, and any connection may be taken for its source; then comes
-                    // what is worth more, then what came later.
-                    let supports = other.story.is_some() || shelf == Shelf::Connection;
-                    let lasts = |worth: u8| match **index > *piece {
-                        true => supports || worth >= value,
-                        false => near && (supports || worth > value),
-                    };
-                    other.place.is_some_and(|(on, worth)| on == shelf && lasts(worth))
-                });
+                let Some((shelf, value)) = record.place else {
+                    return true;
+                };
+                let rivals = of_host
+                    .iter()
+                    .filter(|index| **index != *piece && **index <= last)
+                    .filter(|index| {
+                        let other = &self.world.records[**index];
+                        // One of another year may be remembered as long as its year is.
+                        let near =
+                            !other.usable || other.time.ms.abs_diff(record.time.ms) <= REMEMBERED;
+                        // What supports an incident outlasts all else, and any connection may be taken for its source; then comes
+                        // what is worth more, then what came later.
+                        let supports = other.story.is_some() || shelf == Shelf::Connection;
+                        let lasts = |worth: u8| match **index > *piece {
+                            true => supports || worth >= value,
+                            false => near && (supports || worth > value),
+                        };
+                        other
+                            .place
+                            .is_some_and(|(on, worth)| on == shelf && lasts(worth))
+                    });
                 rivals.count() < (limits.evidence_per_host.get() * share(shelf) / 64).max(1)
             })
     }
@@ -398,7 +525,9 @@ impl<'w> Check<'w> {
             let complete = self.is_complete(number);
             let Some(chain) = story.chain else {
                 match self.benign.remove(&number) {
-                    Some(Some((step, alert))) if complete => return Err((step, format!("a false alert: {alert}"))),
+                    Some(Some((step, alert))) if complete => {
+                        return Err((step, format!("a false alert: {alert}")));
+                    }
                     Some(Some(_)) => self.report.false_alerts += 1,
                     Some(None) => self.report.low += 1,
                     None => {}
@@ -407,9 +536,14 @@ impl<'w> Check<'w> {
             };
             let found = self.found.contains(&number);
             if complete && !found {
-                let last = self.of_host[story.host].iter().rfind(|index| world.records[**index].story == Some(number));
+                let last = self.of_host[story.host]
+                    .iter()
+                    .rfind(|index| world.records[**index].story == Some(number));
                 let name = &world.hosts[story.host].name;
-                return Err((last.copied().unwrap_or_default(), format!("an attack of {chain} on {name} was not found")));
+                return Err((
+                    last.copied().unwrap_or_default(),
+                    format!("an attack of {chain} on {name} was not found"),
+                ));
             }
             let recall = self.report.recall.entry(chain).or_default();
             recall.played += 1;

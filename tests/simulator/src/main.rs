@@ -36,11 +36,22 @@ fn many(seeds: u64) -> Result<Report, Violation> {
 
 fn one(seed: u64) -> Result<Report, Violation> {
     let world = World::new(seed);
-    println!("{:?}, {} hosts, {} stories, {} records", world.theme, world.hosts.len(), world.stories.len(), world.records.len());
+    println!(
+        "{:?}, {} hosts, {} stories, {} records",
+        world.theme,
+        world.hosts.len(),
+        world.stories.len(),
+        world.records.len()
+    );
     let mut step = 0;
     run(seed, &mut |record: &Record, added| {
-        let story = record.story.map(|story| (story, world.stories[story].chain.unwrap_or("benign")));
-        println!("{step} {story:?} {:?} usable {} {}", record.piece, record.usable, record.text);
+        let story = record
+            .story
+            .map(|story| (story, world.stories[story].chain.unwrap_or("benign")));
+        println!(
+            "{step} {story:?} {:?} usable {} {}",
+            record.piece, record.usable, record.text
+        );
         if let Some(added) = added {
             println!("    + {added}");
         }

@@ -10,5 +10,8 @@ fn the_first_runs_keep_every_promise() {
     }
     // What plays nothing proves nothing.
     assert_eq!(all.recall.len(), 5, "{all}");
-    assert!(all.recall.values().all(|recall| recall.complete > 0), "{all}");
+    assert!(
+        all.recall.values().all(|recall| recall.complete > 0),
+        "{all}"
+    );
 }
