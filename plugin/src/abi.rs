@@ -12,7 +12,8 @@
 //!
 //! wasm32 has one thread, so the cells below are never used twice at once.
 
-use crate::filter::{Filter, Splice};
+use crate::filter::Filter;
+use crate::splice::Splice;
 use dlmalloc::Dlmalloc;
 use once_cell::unsync::OnceCell;
 use std::alloc::{GlobalAlloc, Layout};

@@ -1,11 +1,10 @@
 //! The alert: the JSON object that is added to a record. ECS names where ECS has one.
 
 use crate::counters::Counters;
-use crate::evidence::{Evidence, Fact, Parent, Writer};
+use crate::evidence::{Evidence, Fact};
+use crate::hosts::Hosts;
 use crate::incident::Incident;
-use crate::normalize::path::PathKey;
-use crate::policy::Severity;
-use crate::state::hosts::Hosts;
+use crate::settings::Severity;
 use serde::Serialize;
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -146,7 +145,7 @@ struct Service<'a> {
 
 #[derive(Serialize)]
 struct Piece {
-    event: u16,
+    event: u32,
     time: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     record_id: Option<u64>,
@@ -156,11 +155,11 @@ struct Piece {
 /// The alert about an incident on the host of that name, as JSON. At most some 40 KiB: every text in it was cut to 1 KiB when it
 /// was read and has no control characters, which JSON writes six bytes long; children and summaries are cut shorter.
 pub fn write(incident: &Incident, computer: &str) -> String {
-    let (finding, rule) = (&incident.finding, incident.chain.rule());
+    let (finding, rule) = (&incident.finding, incident.rule);
     let process = finding.process();
     let account = finding.user();
-    let mut pieces: Vec<&Evidence> = finding.pieces.iter().map(|piece| &**piece).collect();
-    pieces.sort_by_key(|piece| (piece.time.ms, piece.shelf() as u8));
+    let mut pieces: Vec<&Evidence> = finding.evidence.iter().map(|piece| &**piece).collect();
+    pieces.sort_by_key(|piece| (piece.time.ms, piece.kind() as u8));
     let zoned = pieces.iter().all(|piece| piece.time.zoned);
     let alert = Alert {
         kind: "alert",
@@ -183,11 +182,11 @@ pub fn write(incident: &Incident, computer: &str) -> String {
             tactic: TACTIC,
         },
         host: HostName { name: computer },
-        source: (finding.source.ip.is_some() || finding.source.domain.is_some()).then(|| Source {
+        source: (finding.source.ip.is_some() || finding.source.machine.is_some()).then(|| Source {
             ip: finding.source.ip,
             port: finding.source.port(),
             candidates: finding.source.candidates.len(),
-            domain: finding.source.domain.as_deref().or_else(|| {
+            domain: finding.source.machine.as_deref().or_else(|| {
                 finding
                     .logon()
                     .and_then(|logon| logon.workstation.as_deref())
@@ -198,12 +197,12 @@ pub fn write(incident: &Incident, computer: &str) -> String {
         process: process.map(|process| Process {
             executable: &process.image,
             command_line: process.command_line.as_deref(),
-            entity_id: process.entity_id.as_deref(),
+            entity_id: process.process_guid.as_deref(),
             original_file_name: process.original_file_name.as_deref(),
             hashes: process.hashes.as_deref(),
             parent: ParentProcess {
                 executable: process.parent_image.as_deref(),
-                entity_id: process.parent_entity_id.as_deref(),
+                entity_id: process.parent_process_guid.as_deref(),
             },
             children: finding.children.iter().filter_map(child).collect(),
         }),
@@ -275,50 +274,11 @@ fn child(piece: &Rc<Evidence>) -> Option<Child<'_>> {
 }
 
 fn piece(evidence: &Evidence) -> Piece {
-    let (event, summary) = match &evidence.fact {
-        Fact::Connection(connection) => (
-            3,
-            format!(
-                "{} connected to port {}",
-                connection.remote, connection.local_port
-            ),
-        ),
-        Fact::FileWrite(file) => {
-            let writer = match &file.writer {
-                Writer::System => "System (over SMB)",
-                Writer::Process(image) => image,
-                Writer::Unknown => "an unknown process",
-            };
-            (11, format!("{writer} wrote {}", file.path))
-        }
-        Fact::ProcessStart(start) => {
-            let parent = match start.parent {
-                Parent::Unknown => "an unknown parent".to_owned(),
-                _ => PathKey::new(start.parent_image.as_deref().unwrap_or_default())
-                    .file_name()
-                    .to_owned(),
-            };
-            (1, format!("{parent} started {}", start.image))
-        }
-        Fact::ServiceSet(set) => (
-            13,
-            format!("service {} was set to {}", set.service, set.command),
-        ),
-        Fact::ServiceMark(mark) => (13, format!("service {}: {:?}", mark.service, mark.mark)),
-        Fact::Logon(logon) => (
-            4624,
-            format!("{} logged on from {}", logon.user, logon.remote),
-        ),
-        Fact::Pipe(pipe) => (
-            if pipe.connected { 18 } else { 17 },
-            format!("pipe {} was opened by {}", pipe.name, pipe.image.as_str()),
-        ),
-    };
-    let summary = crate::record::text::cut(summary, SHORT.saturating_mul(2));
+    let limit = SHORT.saturating_mul(2);
     Piece {
-        event,
+        event: evidence.event_id,
         time: evidence.time.to_string(),
         record_id: evidence.record_id,
-        summary,
+        summary: crate::record::text::cut(evidence.fact.summary(), limit),
     }
 }

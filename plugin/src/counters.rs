@@ -1,5 +1,6 @@
-//! What the filter counts. Every bound that bites and every record that could not be examined shows here.
+//! What the filter counts. Every limit that was reached and every record that could not be examined shows here.
 
+use crate::event::Reject;
 use crate::record::Fault;
 use serde::Serialize;
 
@@ -16,65 +17,65 @@ macro_rules! counters {
 counters! {
     /// Calls with a record.
     records,
-    /// Records that held an event some chain may want.
+    /// Events that may be evidence for a technique in use.
     events,
-    /// Pieces of evidence kept.
+    /// Evidence stored.
     evidence,
-    /// Pieces of evidence that said nothing new within the clock tolerance and were not kept.
+    /// Evidence that was not stored because evidence that joins to the same was logged within the clock tolerance.
     evidence_duplicate,
     /// Incidents alerted for the first time.
     alerts,
     /// Further revisions of an incident already alerted.
     revisions,
-    /// Repeats and changes of an incident that raised no revision of their own.
+    /// Repeats and changes of an incident that did not lead to a revision.
     suppressed,
-    /// Alerts that an allow-list entry made informational, or kept from being raised (`alert.allowed`).
+    /// Alerts that an allow-list entry made informational, or suppressed (`alert.allowed`).
     allowed,
-    /// Incidents that waited for a late connection because an allow-list entry asks for their source.
+    /// Incidents that were held for a late connection because an allow-list entry asks for their source.
     held,
     /// Incidents below the policy's `min_severity`.
     below_min_severity,
-    /// Revisions not raised because the incident had reached `limits.revisions`.
+    /// Revisions that were not emitted because the incident had reached `limits.revisions`.
     revisions_over_limit,
-    /// Evidence given up for room on its own host (`limits.evidence_per_host`), or for the fifth that joins to the same.
+    /// Evidence evicted because its host had no room (`limits.evidence_per_host`), or for the fifth that joins to the same.
     evicted_evidence,
-    /// Evidence or incidents given up because all hosts together held too much (`limits.state_bytes`).
+    /// Evidence or incidents evicted because all hosts together held too much (`limits.state_bytes`).
     evicted_bytes,
-    /// Hosts forgotten for room (`limits.hosts`).
+    /// Hosts forgotten because there was no room (`limits.hosts`, `limits.state_bytes`).
     evicted_hosts,
-    /// Anchors of an incident forgotten for room (16 are recognised again); one that comes back counts as a repeat.
+    /// Anchors of an incident that were forgotten (16 are remembered); one that comes back counts as a repeat.
     evicted_anchors,
-    /// Own addresses of a host forgotten for room (four are remembered).
+    /// Own addresses of a host that were forgotten (four are remembered).
     evicted_addresses,
-    /// Processes whose children are no longer looked at, for newer ones (`limits.watched`).
-    evicted_watched,
-    /// Incidents forgotten for room on their host (`limits.incidents_per_host`); a further piece opens a new one.
+    /// Processes whose children are no longer looked at, because newer ones took their places (`limits.tracked_processes`).
+    evicted_tracked_processes,
+    /// Incidents forgotten because their host had no room (`limits.incidents_per_host`); further evidence opens a new one.
     evicted_incidents,
-    /// Alerts that waited for a record to ride on and were given up (`limits.pending_per_host`).
+    /// Alerts that waited for a record and were dropped (`limits.pending_per_host`).
     evicted_pending,
     /// Alerts written under the second key because the record already had the first.
     key_taken,
-    /// Alerts put off to the host's next record because this one could not take an object.
+    /// Times an alert was put off to the host's next record because no object could be added to this one.
     put_off,
-    /// Events whose provider and channel are neither Sysmon's nor, for logons, the Security channel's.
+    /// Events with a wanted id of other providers and channels than Sysmon's or, for logons, the Security channel's.
     wrong_provider,
     /// Events without a host name.
     no_host,
     /// Events without a time that can be used.
     no_time,
-    /// Events that lack what their kind must have (a path, an address) or hold it in a form nobody writes.
+    /// Events that lack a field that their kind must have (a path, an address), or have it in a form that no known producer writes.
     incomplete,
-    /// Events with text that is not UTF-8 in a value that was asked for; examined all the same.
+    /// Events with text that is not UTF-8 in a value that was read; they are examined all the same.
     invalid_utf8,
-    /// Events that stated a field twice; examined, the first one holds.
+    /// Events that give a field twice; they are examined with the first value.
     duplicate_keys,
-    /// Events with a text of more than 1 KiB: its first KiB is kept. Command lines are examined to their end. Also events inside a
-    /// string of more than 256 KiB, of which what stands behind was not seen.
+    /// Events with a text of more than 1 KiB, of which the first KiB is kept. Command lines are examined to their end. Also events
+    /// inside a string of more than 256 KiB, of which the rest was not read.
     text_cut,
     /// Empty records.
     unparsed_empty,
-    /// Records longer than `limits.max_record_bytes`, and those with a string of more than 256 KiB that should hold an event and in
-    /// its beginning has none that can be read.
+    /// Records longer than `limits.max_record_bytes`, and those with a string of more than 256 KiB that should hold an
+    /// event and has none in its first 256 KiB.
     unparsed_too_large,
     /// Records that are not a JSON object.
     unparsed_not_object,
@@ -86,17 +87,26 @@ counters! {
     unparsed_nul,
     /// Records that break JSON in another way.
     unparsed_malformed,
-    /// Clocks of hosts that jumped further than any window.
+    /// Records whose time is far (15 minutes) from both watermarks of their host.
     clock_jumps,
     /// 1 if the packed policy could not be read and the defaults are in force.
     policy_refused,
-    /// Hosts that were not saved because they hold too much.
+    /// Hosts left out of a snapshot because they hold too much.
     unsaved_hosts,
-    /// Times the filter started anew after a call that did not return.
+    /// Times the filter was started again after a call that did not return.
     restarts,
 }
 
 impl Counters {
+    /// Counts a record that is not an event that can be used.
+    pub fn reject(&mut self, reject: Reject) {
+        add(match reject {
+            Reject::WrongProvider => &mut self.wrong_provider,
+            Reject::NoHost => &mut self.no_host,
+            Reject::NoTime => &mut self.no_time,
+        });
+    }
+
     /// Counts a record that could not be examined.
     pub fn fault(&mut self, fault: Fault) {
         add(match fault {

@@ -1,4 +1,4 @@
-//! The canonical view of an event: what kind it is, of which host, when; its fields are read on demand.
+//! The canonical view of an event: its id, its host and its time; its fields are read on demand.
 
 use crate::normalize::{host, time};
 use crate::record::shapes::Field;
@@ -7,39 +7,13 @@ use std::cell::Cell;
 use std::rc::Rc;
 use time::Timestamp;
 
-/// The events that chains are made of: Sysmon's, and the Security channel's logon.
+/// The providers whose events are read. Event ids are only unique within a provider.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// Event 1.
-    ProcessCreate,
-    /// Event 3.
-    NetworkConnect,
-    /// Event 11.
-    FileCreate,
-    /// Event 13.
-    RegistryValueSet,
-    /// Event 17.
-    PipeCreated,
-    /// Event 18.
-    PipeConnected,
-    /// Security event 4624.
-    Logon,
-}
-
-impl Kind {
-    /// The kind of an event id; `None` for ids that no chain wants.
-    pub fn of(event_id: u32) -> Option<Kind> {
-        Some(match event_id {
-            1 => Kind::ProcessCreate,
-            3 => Kind::NetworkConnect,
-            11 => Kind::FileCreate,
-            13 => Kind::RegistryValueSet,
-            17 => Kind::PipeCreated,
-            18 => Kind::PipeConnected,
-            4624 => Kind::Logon,
-            _ => return None,
-        })
-    }
+pub enum Provider {
+    /// Sysmon.
+    Sysmon,
+    /// The provider of the Security channel.
+    Security,
 }
 
 /// The name of a host.
@@ -47,24 +21,25 @@ impl Kind {
 pub struct HostName {
     /// The host's key (see [`host::key`]).
     pub key: Box<str>,
-    /// The name as it was written.
+    /// The name as it was logged.
     pub computer: Rc<str>,
-    /// The same as it stood in the record, if that is its text: what is not, is counted each time it is read.
+    /// The name as it stood in the record, if it needs no decoding. A name that does is decoded each time, so that invalid UTF-8
+    /// in it is counted each time.
     raw: Option<Box<[u8]>>,
 }
 
-/// Tells whose events are. Some hosts that were met are remembered, not worked out anew: a log shipper sees the same again and again.
+/// Finds the host of an event. Remembers some hosts that were met, because a log shipper sees the same few again and again.
 #[derive(Default)]
 pub struct HostNames {
-    /// Each in the place that a hash of its name gives it.
+    /// Each at the place that a hash of its name selects.
     met: [Cell<Option<Rc<HostName>>>; PLACES],
 }
 
-/// Hosts that are remembered at most. A prime, as hashes of like names differ in few of their bits.
+/// How many hosts are remembered. A prime, because hashes of similar names differ in few of their bits.
 const PLACES: usize = 17;
 
 impl HostNames {
-    /// The host that the fields name. `None` if they name none.
+    /// The host that the fields name; `None` if they name none.
     pub fn of(&self, fields: &Fields<'_>) -> Option<Rc<HostName>> {
         let raw = fields
             .raw_string(Field::Computer)
@@ -104,9 +79,9 @@ impl HostName {
 
 /// An event of a host.
 pub struct Event<'a> {
-    /// What happened.
-    pub kind: Kind,
-    /// Whose it is.
+    /// Its id, which [`provider_of`](crate::evidence::provider_of) knows.
+    pub id: u32,
+    /// The host that it happened on.
     pub host: Rc<HostName>,
     /// When it was logged.
     pub time: Timestamp,
@@ -116,10 +91,10 @@ pub struct Event<'a> {
     pub fields: &'a Fields<'a>,
 }
 
-/// Why a record is no event of use.
+/// Why a record is not an event that can be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reject {
-    /// Its provider is not the one whose event of that id is meant: Sysmon, or the Security channel's for logons.
+    /// Its provider is not the one whose events of that id are read.
     WrongProvider,
     /// It names no host.
     NoHost,
@@ -127,70 +102,72 @@ pub enum Reject {
     NoTime,
 }
 
+/// Sysmon's event 3, whose `UtcTime` cannot be used.
+const NETWORK_CONNECT: u32 = 3;
+
 impl<'a> Event<'a> {
-    /// Builds the view. `shipper_time` is what the shipper passed beside the record, if anything.
+    /// Builds the view of an event of `provider`. `shipper_time` is the time that the shipper passed with the record, if any.
     ///
-    /// The clock is the logged time, else the shipper's, else `UtcTime`; but never the `UtcTime` of event 3, which on
+    /// The event's time is the logged time, else the shipper's, else `UtcTime`; but never the `UtcTime` of event 3, which on
     /// some hosts is hours off (measured on the OTRF LSASS campaign logs: up to 5.8 days).
     pub fn new(
         fields: &'a Fields<'a>,
+        id: u32,
+        provider: Provider,
         shipper_time: Option<Timestamp>,
         hosts: &HostNames,
     ) -> Result<Event<'a>, Reject> {
-        let kind = fields
-            .event_id()
-            .and_then(Kind::of)
-            .ok_or(Reject::WrongProvider)?;
-        if !is_provided(kind, fields) {
+        if !is_of(provider, fields) {
             return Err(Reject::WrongProvider);
         }
         let host = hosts.of(fields).ok_or(Reject::NoHost)?;
-        // Mostly it is a time as it stands.
-        let logged = fields.raw_string(Field::LoggedTime).and_then(time::parse);
-        let logged =
-            logged.or_else(|| time::parse(fields.text(Field::LoggedTime)?.trim().as_bytes()));
+        // Most times need no decoding.
+        let logged = fields
+            .raw_string(Field::LoggedTime)
+            .and_then(time::parse)
+            .or_else(|| time::parse(fields.text(Field::LoggedTime)?.trim().as_bytes()));
         let utc = || {
             let text = fields
                 .text(Field::UtcTime)
-                .filter(|_| kind != Kind::NetworkConnect)?;
-            time::parse(text.trim().as_bytes()).map(|time| Timestamp {
+                .filter(|_| id != NETWORK_CONNECT)?;
+            let time = time::parse(text.trim().as_bytes())?;
+            Some(Timestamp {
                 zoned: true,
                 ..time
             })
         };
-        let time = logged.or(shipper_time).or_else(utc).ok_or(Reject::NoTime)?;
         Ok(Event {
-            kind,
+            id,
             host,
-            time,
+            time: logged.or(shipper_time).or_else(utc).ok_or(Reject::NoTime)?,
             record_id: fields.long(Field::RecordId),
             fields,
         })
     }
 }
 
-/// Sysmon's provider, and how its channel begins.
+/// The name of Sysmon's provider, and how the name of its channel begins.
 const SYSMON: &str = "Microsoft-Windows-Sysmon";
 
-/// The provider of logons.
+/// The name of the Security channel's provider.
 const SECURITY: &str = "Microsoft-Windows-Security-Auditing";
 
-/// Ids 1, 3, 11, … exist in many channels: the provider must be the right one, or, where a producer leaves it out, the channel.
-fn is_provided(kind: Kind, fields: &Fields<'_>) -> bool {
-    // Mostly it is written as it is registered. Asked for in each arm, because a text known beforehand is compared in words.
-    let (provider, channel, as_registered) = match kind {
-        Kind::Logon => (SECURITY, "Security", fields.is(Field::Provider, SECURITY)),
-        _ => (SYSMON, SYSMON, fields.is(Field::Provider, SYSMON)),
+/// Whether the event is of this provider, by the provider's name or, where a producer leaves that out, by the channel's.
+fn is_of(provider: Provider, fields: &Fields<'_>) -> bool {
+    // Compared with a constant in each arm, because a text that the compiler knows is compared in words.
+    let (name, channel, is_as_registered) = match provider {
+        Provider::Security => (SECURITY, "Security", fields.is(Field::Provider, SECURITY)),
+        Provider::Sysmon => (SYSMON, SYSMON, fields.is(Field::Provider, SYSMON)),
     };
-    if as_registered {
+    if is_as_registered {
         return true;
     }
     if let Some(stated) = fields.text(Field::Provider) {
-        return stated.eq_ignore_ascii_case(provider);
+        return stated.eq_ignore_ascii_case(name);
     }
     match fields.text(Field::Channel) {
         // Hayabusa abbreviates Sysmon's channel and names no provider.
-        Some(stated) if stated.eq_ignore_ascii_case("Sysmon") => kind != Kind::Logon,
+        Some(stated) if stated.eq_ignore_ascii_case("Sysmon") => provider == Provider::Sysmon,
         Some(stated) => stated
             .get(..channel.len())
             .is_some_and(|start| start.eq_ignore_ascii_case(channel)),
@@ -206,7 +183,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn whose_the_events_before_were_is_of_no_account(
+        fn the_host_does_not_depend_on_the_events_before(
             computers in proptest::collection::vec(r#""(WS1|ws1|WS1\.corp|\\u0057S1|10\.0\.0\.5|-|[.]|é|[a-z]{4})"|7|null|\["WS1"\]"#, 1..12),
         ) {
             let names = HostNames::default();
@@ -221,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_in_a_code_page_is_told_of_each_time() {
+    fn invalid_utf8_in_a_name_is_counted_each_time() {
         let names = HostNames::default();
         for _ in 0..4 {
             let record = b"{\"EventID\":1,\"Computer\":\"B\xdcRO1\"}";
@@ -237,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_remembered_if_they_are_not_long_and_not_too_many() {
+    fn a_few_names_that_are_not_too_long_are_remembered() {
         let names = HostNames::default();
         let of_record = |computer: &str| {
             let record = format!(r#"{{"EventID":1,"Computer":"{computer}"}}"#);

@@ -1,81 +1,79 @@
-//! Incidents: what a chain found, followed over time under one id, and when that is worth another alert.
+//! Incidents: what a technique found, followed over time under one id, and when that is worth another alert.
 
-use crate::chain::{Chain, Finding, MAX_CHILDREN};
+use crate::chain::{Finding, MAX_CHILDREN, Rule};
 use crate::counters::{Counters, add};
 use crate::evidence::{Evidence, Fact};
 use crate::normalize::time::Timestamp;
-use crate::policy::{Allow, Allowed, OnUnknown, Policy, Severity};
-use crate::state::host::Host;
-use crate::state::watch::{Watch, hash64};
+use crate::policy::{Allowed, Policy, Severity};
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 use std::rc::Rc;
 
-/// Anchors of one incident that are recognised again; older ones would count as repeats.
+/// How many anchors of one incident are recognized again; an older one counts as a repeat.
 const MAX_ANCHORS: usize = 16;
 
 /// An execution and its repeats.
 #[derive(Serialize, Deserialize)]
 pub struct Incident {
-    /// The chain that found it.
-    #[serde(with = "chain_by_rule")]
-    pub chain: &'static dyn Chain,
-    /// `alert.id`: the same after a restart, in a replay and on any shard.
+    /// The rule of the technique that found it.
+    #[serde(with = "rule_by_id")]
+    pub rule: &'static Rule,
+    /// `alert.id`: the same after a restart, in a replay and on any instance.
     pub id: String,
     /// What was found.
     pub finding: Finding,
-    /// As alerted: the finding's, or informational if allowed. Never falls, except to allowed.
+    /// The finding's severity, or informational if the incident is allowed. It never falls, except to allowed.
     pub severity: Severity,
-    /// The allow-list entry that covers it, by its reason.
+    /// The reason of the allow-list entry that covers it.
     pub allowed: Option<String>,
-    /// Earliest piece.
+    /// Time of the earliest evidence.
     pub first_seen: Timestamp,
-    /// Latest piece.
+    /// Time of the latest evidence.
     pub last_seen: Timestamp,
     /// Further executions within the suppression time.
     pub repeat: u32,
     /// Number of the latest alert; 0 before the first.
     pub revision: u32,
-    /// Until when the first alert waits for a late connection, by the host's clock.
+    /// Until when the first alert is held for a late connection, in milliseconds of the host's clock.
     pub held_until: Option<i64>,
-    /// Identities of the anchors, the latest last.
+    /// Hashes of the anchors' identities, the latest last.
     anchors: Vec<u64>,
-    reported: Option<Reported>,
+    reported: Option<Report>,
 }
 
-/// What an alert told; a revision is raised when it changes.
+/// What an alert reports; another revision is emitted when it changes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct Reported {
+struct Report {
     severity: Severity,
     source: Option<IpAddr>,
-    domain: Option<String>,
+    machine: Option<String>,
     user: Option<String>,
     lateral: Option<bool>,
     allowed: bool,
-    /// How many of the repeat marks 1, 10, 100, … were reached.
-    repeats: u32,
+    /// How many of the repeats 1, 10, 100, … were reached.
+    repeat_marks: u32,
 }
 
-/// A chain is saved by its rule.
-mod chain_by_rule {
-    use crate::chain::{CHAINS, Chain};
+/// A snapshot names a rule by its id.
+mod rule_by_id {
+    use crate::chain::{Rule, TABLES};
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
     pub fn serialize<S: Serializer>(
-        chain: &&'static dyn Chain,
+        rule: &&'static Rule,
         serializer: S,
     ) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(chain.rule().id)
+        serializer.serialize_str(rule.id)
     }
 
     pub fn deserialize<'de, D: Deserializer<'de>>(
         deserializer: D,
-    ) -> Result<&'static dyn Chain, D::Error> {
+    ) -> Result<&'static Rule, D::Error> {
         let id = String::deserialize(deserializer)?;
-        CHAINS
-            .into_iter()
-            .find(|chain| chain.rule().id == id)
-            .ok_or_else(|| D::Error::custom(format_args!("no chain has the rule `{id}`")))
+        let mut rules = TABLES.into_iter().map(|table| &table.rule);
+        rules
+            .find(|rule| rule.id == id)
+            .ok_or_else(|| D::Error::custom(format_args!("no technique has the rule `{id}`")))
     }
 }
 
@@ -89,47 +87,42 @@ impl std::fmt::Debug for Incident {
 }
 
 impl Incident {
-    /// Memory held, in bytes. Evidence shared with the locker is counted in both places: the safe side.
+    /// Memory held, in bytes. Evidence that the store holds, too, is counted in both places, which is the safe side.
     pub fn bytes(&self) -> usize {
-        let all = self.finding.pieces.iter().chain(&self.finding.children);
-        let pieces = all
-            .map(|piece| piece.bytes())
+        let finding = &self.finding;
+        let evidence = finding.evidence.iter().chain(&finding.children);
+        let evidence = evidence
+            .map(|evidence| evidence.bytes())
             .fold(0, usize::saturating_add);
-        let candidates = self
-            .finding
-            .source
-            .candidates
-            .len()
-            .saturating_mul(size_of::<IpAddr>());
-        let texts = self
-            .id
-            .len()
-            .saturating_add(self.finding.fold.len())
-            .saturating_add(self.allowed.as_deref().map_or(0, str::len));
+        let candidates = finding.source.candidates.len();
+        let reason = self.allowed.as_deref().map_or(0, str::len);
         size_of::<Incident>()
-            .saturating_add(pieces)
-            .saturating_add(candidates)
-            .saturating_add(texts)
+            .saturating_add(evidence)
+            .saturating_add(candidates.saturating_mul(size_of::<IpAddr>()))
+            .saturating_add(self.id.len())
+            .saturating_add(finding.group.len())
+            .saturating_add(reason)
             .saturating_add(self.anchors.len().saturating_mul(8))
             .saturating_add(128)
     }
 
-    fn new(
-        chain: &'static dyn Chain,
+    /// A new incident on the host with this key.
+    pub fn new(
+        rule: &'static Rule,
         host: &str,
         finding: Finding,
         allowed: Option<String>,
     ) -> Incident {
-        let anchor = identity(&finding.anchor);
+        let anchor = finding.anchor.identity();
         let (first_seen, last_seen) = span(&finding);
+        let severity = match allowed {
+            Some(_) => Severity::Informational,
+            None => finding.severity,
+        };
         Incident {
-            chain,
-            id: id(chain.rule().chain, host, &anchor),
-            severity: if allowed.is_some() {
-                Severity::Informational
-            } else {
-                finding.severity
-            },
+            rule,
+            id: id(rule.chain, host, &anchor),
+            severity,
             finding,
             allowed,
             first_seen,
@@ -137,37 +130,38 @@ impl Incident {
             repeat: 0,
             revision: 0,
             held_until: None,
-            anchors: vec![hash64(&anchor)],
+            anchors: vec![hash(&anchor)],
             reported: None,
         }
     }
 
-    /// Whether a finding is about an execution that is part of this incident.
-    fn knows(&self, rule: &str, finding: &Finding) -> bool {
-        self.chain.rule().id == rule && self.anchors.contains(&hash64(&identity(&finding.anchor)))
+    /// Whether a finding is about an execution that is part of this incident already.
+    pub fn has(&self, rule: &Rule, finding: &Finding) -> bool {
+        self.rule.id == rule.id && self.anchors.contains(&hash(&finding.anchor.identity()))
     }
 
-    /// Whether a finding belongs to this incident: the same thing, not longer than `suppress` away.
-    /// What is allowed and what is not never share an incident.
-    fn folds(&self, rule: &str, finding: &Finding, allowed: bool, suppress: i64) -> bool {
+    /// Whether a finding is a repeat that belongs to this incident: alike, and not more than `suppress` milliseconds away. An
+    /// allowed and a not allowed execution never share an incident.
+    pub fn groups(&self, rule: &Rule, finding: &Finding, allowed: bool, suppress: i64) -> bool {
         let ms = finding.anchor.time.ms;
         let (ours, theirs) = (&self.finding.source.candidates, &finding.source.candidates);
-        let by_source = !finding.fold_by_source
+        let may_share_source = !finding.group_by_source
             || ours.is_empty()
             || theirs.is_empty()
             || theirs.iter().any(|ip| ours.contains(ip));
-        self.chain.rule().id == rule
+        self.rule.id == rule.id
             && self.allowed.is_some() == allowed
-            && by_source
-            && self.finding.fold == finding.fold
+            && may_share_source
+            && self.finding.group == finding.group
             && ms.saturating_sub(self.last_seen.ms) <= suppress
             && self.first_seen.ms.saturating_sub(ms) <= suppress
     }
 
-    fn absorb(&mut self, finding: Finding, allowed: Option<String>, counters: &mut Counters) {
-        let anchor = hash64(&identity(&finding.anchor));
-        let known = self.anchors.contains(&anchor);
-        if !known {
+    /// Takes a finding that [is part of](Incident::has) or [belongs to](Incident::groups) this incident.
+    pub fn merge(&mut self, finding: Finding, allowed: Option<String>, counters: &mut Counters) {
+        let anchor = hash(&finding.anchor.identity());
+        let is_known = self.anchors.contains(&anchor);
+        if !is_known {
             self.repeat = self.repeat.saturating_add(1);
             if self.anchors.len() >= MAX_ANCHORS {
                 self.anchors.remove(0);
@@ -182,291 +176,101 @@ impl Incident {
         if last.ms > self.last_seen.ms {
             self.last_seen = last;
         }
-        // Allowed only if every execution is: one that is not takes the whole incident with it.
+        // Allowed only if every execution is: one that is not makes the whole incident not allowed.
         self.allowed = match allowed {
-            Some(reason) if self.allowed.is_some() || known && self.anchors.len() == 1 => {
+            Some(reason) if self.allowed.is_some() || is_known && self.anchors.len() == 1 => {
                 Some(reason)
             }
             _ => None,
         };
         let old = &self.finding;
-        // Who wrote the file stays known where the file's event is no longer remembered.
-        let known_local = old.lateral == Some(false)
-            && finding.file().is_none()
-            && Rc::ptr_eq(&old.anchor, &finding.anchor);
-        if finding.severity >= old.severity && !known_local {
+        let is_same = Rc::ptr_eq(&old.anchor, &finding.anchor);
+        // The writer of the file stays known after the file's event was forgotten.
+        let stays_local = old.lateral == Some(false) && finding.file().is_none() && is_same;
+        if finding.severity >= old.severity && !stays_local {
             self.finding = merged(finding, old);
         } else if let Some(connection) = &finding.source.connection
-            && !known_local
+            && !stays_local
             && old.source.connection.is_none()
-            && Rc::ptr_eq(&old.anchor, &finding.anchor)
+            && is_same
         {
-            self.finding.pieces.push(Rc::clone(connection));
+            self.finding.evidence.push(Rc::clone(connection));
             self.finding.source = finding.source;
         }
-        self.severity = if self.allowed.is_some() {
-            Severity::Informational
-        } else {
-            self.finding.severity
+        self.severity = match self.allowed {
+            Some(_) => Severity::Informational,
+            None => self.finding.severity,
         };
     }
 
-    fn report(&self) -> Reported {
-        Reported {
+    fn report(&self) -> Report {
+        let digits = self.repeat.checked_ilog10();
+        Report {
             severity: self.severity,
             source: self.finding.source.ip,
-            domain: self.finding.source.domain.clone(),
+            machine: self.finding.source.machine.clone(),
             user: self.finding.user(),
             lateral: self.finding.lateral,
             allowed: self.allowed.is_some(),
-            repeats: self
-                .repeat
-                .checked_ilog10()
-                .map_or(0, |digits| digits.saturating_add(1)),
+            repeat_marks: digits.map_or(0, |digits| digits.saturating_add(1)),
         }
+    }
+
+    /// Makes the next revision, if there is something new to report. Returns whether it did.
+    pub fn emit_revision(&mut self, policy: &Policy, counters: &mut Counters) -> bool {
+        self.held_until = None;
+        let report = self.report();
+        if self.reported.as_ref() == Some(&report) {
+            add(&mut counters.suppressed);
+            return false;
+        }
+        if self.finding.severity < policy.alert.min_severity {
+            add(&mut counters.below_min_severity);
+            return false;
+        }
+        // An incident that was alerted before and turns out to be allowed is reported all the same.
+        let is_allowed = self.allowed.is_some();
+        if is_allowed && policy.alert.allowed == Allowed::Drop && self.revision == 0 {
+            add(&mut counters.allowed);
+            return false;
+        }
+        if self.revision as usize >= policy.limits.revisions.get() {
+            add(&mut counters.revisions_over_limit);
+            return false;
+        }
+        self.reported = Some(report);
+        self.revision = self.revision.saturating_add(1);
+        add(match self.revision {
+            1 => &mut counters.alerts,
+            _ => &mut counters.revisions,
+        });
+        if is_allowed {
+            add(&mut counters.allowed);
+        }
+        true
     }
 }
 
-/// The reason of the allow-list entry that covers a finding.
-fn covering(finding: &Finding, host: &str, policy: &Policy) -> Option<String> {
-    policy
-        .allow
-        .iter()
-        .find(|entry| covers(entry, finding, host, policy))
-        .map(|entry| entry.reason.clone())
-}
-
-/// Whether every field that the entry gives holds. By source only if every candidate is in its ranges, or something
-/// beside the time names the one that is.
-fn covers(entry: &Allow, finding: &Finding, host: &str, policy: &Policy) -> bool {
-    let unknown_source = policy.alert.on_unknown_source == OnUnknown::Allow;
-    let in_ranges = |ip: &IpAddr| entry.source.iter().any(|range| range.contains(*ip));
-    let by_source = || match (finding.source.ip, finding.source.named) {
-        (None, _) => unknown_source,
-        (Some(ip), true) => in_ranges(&ip),
-        (Some(_), false) => finding.source.candidates.iter().all(in_ranges),
-    };
-    let by_user = || match finding
-        .person()
-        .filter(|_| finding.source.sure_user || finding.logon().is_none())
-    {
-        None => policy.alert.on_unknown_user == OnUnknown::Allow,
-        // A name without its domain is enough where the entry gives none.
-        Some(user) => {
-            entry.user.hit(&user)
-                || user
-                    .split_once('\\')
-                    .is_some_and(|(_, name)| entry.user.hit(name))
-        }
-    };
-    let process = finding.process();
-    let by_process = || {
-        process.is_some_and(|process| {
-            entry.process.hit(process.key.as_str()) || entry.process.hit(&process.image)
-        })
-    };
-    let by_hash = || {
-        let hashes = process
-            .and_then(|process| process.hashes.as_deref())
-            .unwrap_or_default();
-        let mut values = hashes
-            .split([',', ' '])
-            .map(|hash| hash.rsplit('=').next().unwrap_or_default());
-        values.any(|value| {
-            entry
-                .hash
-                .iter()
-                .any(|hash| hash.eq_ignore_ascii_case(value))
-        })
-    };
-    let by_service = || {
-        finding
-            .service()
-            .is_some_and(|set| entry.service.hit(&set.service))
-    };
-    entry
-        .until
-        .as_ref()
-        .is_none_or(|until| finding.anchor.time.ms <= until.ms)
-        && (entry.source.is_empty() || by_source())
-        && (entry.host.is_empty() || entry.host.hit(host))
-        && (entry.user.is_empty() || by_user())
-        && (entry.process.is_empty() || by_process())
-        && (entry.hash.is_empty() || by_hash())
-        && (entry.service.is_empty() || by_service())
-}
-
-/// Takes a finding into the host's incidents. Returns the index of the incident if it is to be alerted (again).
-///
-/// Apart from what has the chains judge: its locals would lie on Fluent Bit's stack, of 8 KiB, below each of them.
-#[inline(never)]
-pub fn absorb(
-    host: &mut Host,
-    name: &str,
-    chain: &'static dyn Chain,
-    finding: Finding,
-    policy: &Policy,
-    watch: &mut Watch,
-    counters: &mut Counters,
-) -> Option<usize> {
-    for piece in finding.pieces.iter().chain(&finding.children) {
-        host.locker.join(piece);
-    }
-    if let Some(entity_id) = finding
-        .process()
-        .and_then(|process| process.entity_id.as_deref())
-        && watch.add(entity_id, policy.limits.watched.get())
-    {
-        add(&mut counters.evicted_watched);
-    }
-    let suppress = policy.windows.suppress.0;
-    let rule = chain.rule().id;
-    let known = host
-        .incidents
-        .iter()
-        .rposition(|incident| incident.knows(rule, &finding));
-    let allowed = covering(&finding, name, policy);
-    let known = known.or_else(|| {
-        host.incidents
-            .iter()
-            .rposition(|incident| incident.folds(rule, &finding, allowed.is_some(), suppress))
-    });
-    let index = match known {
-        Some(index) => {
-            if let Some(incident) = host.incidents.get_mut(index) {
-                incident.absorb(finding, allowed, counters);
-            }
-            index
-        }
-        None => {
-            let keep = suppress.saturating_add(policy.windows.connection_before.0);
-            let clock = &host.clock;
-            host.incidents.retain(|incident| {
-                incident.held_until.is_some() || !clock.is_past(incident.last_seen.ms, keep)
-            });
-            while host.incidents.len() >= policy.limits.incidents_per_host.get() {
-                // The least of those that have told what they had to tell.
-                let worth =
-                    |incident: &Incident| (incident.held_until.is_some(), incident.severity);
-                let least = host
-                    .incidents
-                    .iter()
-                    .enumerate()
-                    .min_by_key(|(index, incident)| (worth(incident), *index));
-                let index = least.map_or(0, |(index, _)| index);
-                host.incidents.remove(index);
-                add(&mut counters.evicted_incidents);
-            }
-            host.incidents
-                .push(Incident::new(chain, name, finding, allowed));
-            host.incidents.len().saturating_sub(1)
-        }
-    };
-    let incident = host.incidents.get_mut(index)?;
-    // Who it was may be about to be told; an alert about what turns out to be allowed helps nobody.
-    let asks_for_source = policy.allow.iter().any(|entry| !entry.source.is_empty());
-    if incident.revision == 0
-        && asks_for_source
-        && incident.finding.source.ip.is_none()
-        && incident.finding.lateral != Some(false)
-    {
-        if incident.held_until.is_none() {
-            add(&mut counters.held);
-            incident.held_until = Some(
-                incident
-                    .finding
-                    .anchor
-                    .time
-                    .ms
-                    .saturating_add(policy.windows.grace.0),
-            );
-        }
-        return None;
-    }
-    raise(incident, policy, counters).then_some(index)
-}
-
-/// The incident that has waited for a late connection long enough by the host's clock (`now`; `None` at the end of all
-/// records) and is now to be alerted.
-pub fn overdue(
-    host: &mut Host,
-    now: Option<i64>,
-    policy: &Policy,
-    counters: &mut Counters,
-) -> Option<usize> {
-    let due = |incident: &Incident| {
-        incident
-            .held_until
-            .is_some_and(|until| now.is_none_or(|now| now > until))
-    };
-    while let Some(index) = host.incidents.iter().position(due) {
-        if raise(host.incidents.get_mut(index)?, policy, counters) {
-            return Some(index);
-        }
-    }
-    None
-}
-
-/// Makes the next revision of an incident, if there is something to tell.
-fn raise(incident: &mut Incident, policy: &Policy, counters: &mut Counters) -> bool {
-    incident.held_until = None;
-    let now = incident.report();
-    if incident.reported.as_ref() == Some(&now) {
-        add(&mut counters.suppressed);
-        return false;
-    }
-    if incident.finding.severity < policy.alert.min_severity {
-        add(&mut counters.below_min_severity);
-        return false;
-    }
-    // What was alerted before and is now known to be legitimate is told all the same.
-    if incident.allowed.is_some() && policy.alert.allowed == Allowed::Drop && incident.revision == 0
-    {
-        add(&mut counters.allowed);
-        return false;
-    }
-    if incident.revision as usize >= policy.limits.revisions.get() {
-        add(&mut counters.revisions_over_limit);
-        return false;
-    }
-    incident.reported = Some(now);
-    incident.revision = incident.revision.saturating_add(1);
-    add(if incident.revision == 1 {
-        &mut counters.alerts
-    } else {
-        &mut counters.revisions
-    });
-    if incident.allowed.is_some() {
-        add(&mut counters.allowed);
-    }
-    true
-}
-
-/// The new finding, with the pieces it lacks taken from the old one: what was once seen stays seen.
+/// The new finding, with the evidence that it lacks taken from the old one: what was once seen stays seen.
 fn merged(new: Finding, old: &Finding) -> Finding {
     let mut merged = new;
-    let same = Rc::ptr_eq(&merged.anchor, &old.anchor);
-    for piece in old
-        .pieces
-        .iter()
-        .filter(|piece| same || !matches!(piece.fact, Fact::Connection(_) | Fact::Logon(_)))
-    {
-        if !merged
-            .pieces
-            .iter()
-            .any(|have| have.shelf() == piece.shelf())
-        {
-            merged.pieces.push(Rc::clone(piece));
+    let is_same = Rc::ptr_eq(&merged.anchor, &old.anchor);
+    // Who did it is known of one execution, not of those that it is grouped with.
+    let is_taken = |evidence: &&Rc<Evidence>| {
+        is_same || !matches!(evidence.fact, Fact::Connection(_) | Fact::Logon(_))
+    };
+    for evidence in old.evidence.iter().filter(is_taken) {
+        let kind = evidence.kind();
+        if !merged.evidence.iter().any(|have| have.kind() == kind) {
+            merged.evidence.push(Rc::clone(evidence));
         }
     }
-    // Who did it is told of one execution, not of those it is folded with.
-    if merged.source.ip.is_none() && same {
+    if merged.source.ip.is_none() && is_same {
         merged.source = old.source.clone();
     }
     for child in &old.children {
-        if merged.children.len() < MAX_CHILDREN
-            && !merged.children.iter().any(|have| Rc::ptr_eq(have, child))
-        {
+        let is_new = !merged.children.iter().any(|have| Rc::ptr_eq(have, child));
+        if merged.children.len() < MAX_CHILDREN && is_new {
             merged.children.push(Rc::clone(child));
         }
     }
@@ -476,42 +280,31 @@ fn merged(new: Finding, old: &Finding) -> Finding {
     merged
 }
 
+/// The times of the earliest and the latest evidence.
 fn span(finding: &Finding) -> (Timestamp, Timestamp) {
     let anchor = finding.anchor.time;
-    let times = finding.pieces.iter().map(|piece| piece.time);
+    let times = finding.evidence.iter().map(|evidence| evidence.time);
     let first = times.clone().min_by_key(|time| time.ms).unwrap_or(anchor);
     let last = times.max_by_key(|time| time.ms).unwrap_or(anchor);
     (first, last)
 }
 
-/// What makes an anchor itself: its ProcessGuid, else its record id, else time and path.
-fn identity(anchor: &Evidence) -> String {
-    if let Fact::ProcessStart(start) = &anchor.fact
-        && let Some(entity_id) = &start.entity_id
-    {
-        return format!("entity:{entity_id}");
-    }
-    if let Some(record_id) = anchor.record_id {
-        return format!("record:{record_id}");
-    }
-    let path = match &anchor.fact {
-        Fact::ProcessStart(start) => start.key.as_str(),
-        Fact::ServiceSet(set) => &set.service,
-        _ => "",
-    };
-    format!("time:{}:{path}", anchor.time.ms)
+/// 64 bits of FNV-1a.
+fn hash(text: &str) -> u64 {
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
 }
 
-/// 128 bits of FNV-1a over chain, host and anchor, in hex. No counter and no randomness.
+/// 128 bits of FNV-1a over chain, host and anchor, in hexadecimal. No counter and no randomness, so that any instance that sees the
+/// same events makes the same id.
 fn id(chain: &str, host: &str, anchor: &str) -> String {
     const PRIME: u128 = 0x0000_0000_0100_0000_0000_0000_0000_013b;
     const BASIS: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
     let parts = [chain, "\0", host, "\0", anchor];
-    let hash = parts
-        .iter()
-        .flat_map(|part| part.bytes())
-        .fold(BASIS, |hash, byte| {
-            (hash ^ u128::from(byte)).wrapping_mul(PRIME)
-        });
+    let bytes = parts.iter().flat_map(|part| part.bytes());
+    let hash = bytes.fold(BASIS, |hash, byte| {
+        (hash ^ u128::from(byte)).wrapping_mul(PRIME)
+    });
     format!("{hash:032x}")
 }

@@ -46,14 +46,19 @@
 mod abi;
 
 pub mod alert;
+pub mod allow;
 pub mod chain;
+pub mod correlate;
 pub mod counters;
 pub mod event;
 pub mod evidence;
 pub mod filter;
+pub mod hosts;
 pub mod incident;
 pub mod normalize;
-pub mod pattern;
 pub mod policy;
 pub mod record;
-pub mod state;
+pub mod settings;
+pub mod snapshot;
+pub mod splice;
+pub mod store;

@@ -23,6 +23,22 @@ pub const FUNCTION: &str = "psexec_filter";
 /// The policy that `configs/policy.toml` describes, as it was when this was built.
 pub const DEFAULT_POLICY: &str = include_str!("../../../configs/policy.toml");
 
+/// Keys of older policies and what they are called now.
+const RENAMED: [(&str, &str); 3] = [
+    ("service_put_back", "service_restored"),
+    ("service_gone", "service_deleted"),
+    ("watched", "tracked_processes"),
+];
+
+/// The message of a TOML error; for a key that was renamed, one that names the new key.
+fn explain(message: &str) -> String {
+    let is_it = |old: &str| message.starts_with(&format!("unknown field `{old}`"));
+    match RENAMED.iter().find(|(old, _)| is_it(old)) {
+        Some((old, new)) => format!("the key `{old}` was renamed; expected `{new}`"),
+        None => message.to_owned(),
+    }
+}
+
 /// Reads a policy from TOML. The error names `file`, the line, and what was expected.
 pub fn policy_from_toml(text: &str, file: &str) -> Result<Policy, String> {
     toml::from_str(text).map_err(|error| {
@@ -32,7 +48,10 @@ pub fn policy_from_toml(text: &str, file: &str) -> Result<Policy, String> {
                 .map_or(0, |before| before.matches('\n').count())
         });
         let shown = text.lines().nth(line - 1).unwrap_or_default().trim();
-        format!("{file}:{line}: {}\n    {shown}", error.message().trim())
+        format!(
+            "{file}:{line}: {}\n    {shown}",
+            explain(error.message().trim())
+        )
     })
 }
 
@@ -346,6 +365,22 @@ mod tests {
             (
                 "\n[[allow]]\nsource = [\"10.0.0.0/8\",\n \"10.0.0.0/33\"]\nreason = \"x\"\n",
                 ["p.toml:", "`10.0.0.0/33`", "expected for example"],
+            ),
+            (
+                "[windows]\nservice_put_back = \"5m\"\n",
+                [
+                    "p.toml:2:",
+                    "`service_put_back` was renamed",
+                    "expected `service_restored`",
+                ],
+            ),
+            (
+                "[limits]\nwatched = 7\n",
+                [
+                    "p.toml:2:",
+                    "`watched` was renamed",
+                    "expected `tracked_processes`",
+                ],
             ),
             (
                 "[limits]\nhosts = 0\n",

@@ -1,112 +1,182 @@
-//! `dcomexec`: a program that takes orders over DCOM (`mmc.exe`, `explorer.exe`, Office) is connected to and starts another.
+//! `dcomexec`: a program that can be controlled over DCOM (`mmc.exe`, `explorer.exe`, Office) is connected to and starts another.
 //!
-//! impacket `dcomexec.py` (MMC20, ShellWindows, ShellBrowserWindow) and its like. Connection and process are joined by
-//! the ProcessGuid of the program between them, which is as sure as a join can be.
+//! impacket `dcomexec.py` (MMC20, ShellWindows, ShellBrowserWindow) and similar tools. Connection and process are joined by the
+//! ProcessGuid of the program between them, which is as sure as a join can be.
 
-use super::source::{self, Hints};
-use super::{Chain, Finding, Rule, is_typical, within};
-use crate::evidence::{Evidence, Fact, Parent, Shelf};
-use crate::policy::{Levels, Policy, Severity};
-use crate::state::locker::Locker;
+use super::source::{self, Hints, LOGON};
+use super::{
+    CHILD, Join, Joined, Piece, Row, Rule, Shared, Table, Technique, Window, is_tool_command,
+};
+use crate::evidence::{Evidence, EvidenceKind, Fact, Needs, Parent};
+use crate::settings::{Levels, Patterns, Severity};
+use serde::{Deserialize, Serialize};
 use std::rc::Rc;
 
-/// The chain; anchored in the process start.
-pub struct Dcomexec;
+/// `[dcomexec]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Section {
+    /// Whether the technique is in use.
+    pub enabled: bool,
+    /// What its levels map to.
+    pub severity: Levels,
+    /// Programs that can be controlled over DCOM, by file name in lower case.
+    pub programs: Vec<String>,
+}
 
-static RULE: Rule = Rule {
-    chain: "dcomexec",
-    id: "psexec-filter-dcomexec",
-    name: "Process started over DCOM (dcomexec)",
-    techniques: &["T1021.003", "T1559.001"],
+impl Default for Section {
+    fn default() -> Self {
+        let programs = [
+            "mmc.exe",
+            "explorer.exe",
+            "excel.exe",
+            "winword.exe",
+            "powerpnt.exe",
+            "outlook.exe",
+            "visio.exe",
+            "mshta.exe",
+        ];
+        Section {
+            enabled: true,
+            severity: Levels::default(),
+            programs: programs.map(str::to_owned).to_vec(),
+        }
+    }
+}
+
+const CONNECTION: Piece = Piece::evidence(
+    0,
+    "connection",
+    EvidenceKind::Connection,
+    |windows| Window {
+        before: windows.connection_before.0.max(windows.dcom.0),
+        after: windows.connection_after.0,
+    },
+    "another machine connected to the very process that started the program",
+);
+const PROCESS: Piece = Piece::evidence(
+    1,
+    "process",
+    EvidenceKind::ComStart,
+    |_| Window::default(),
+    "a program that can be controlled over DCOM started another",
+);
+const TOOL_COMMAND: Piece =
+    Piece::property(2, "tool command", "only such a tool gives the command");
+
+/// The table of the technique.
+pub const TABLE: &Table = &Table {
+    rule: Rule {
+        chain: "dcomexec",
+        id: "psexec-filter-dcomexec",
+        name: "Process started over DCOM (dcomexec)",
+        techniques: &["T1021.003", "T1559.001"],
+    },
+    anchors: &[EvidenceKind::ComStart],
+    pieces: &[CONNECTION, PROCESS, TOOL_COMMAND, LOGON, CHILD],
+    severity: &[
+        Row::new(Severity::Critical, &[CONNECTION, TOOL_COMMAND]),
+        Row::new(Severity::High, &[CONNECTION]),
+        Row::new(Severity::Medium, &[TOOL_COMMAND]),
+    ],
 };
 
-impl Chain for Dcomexec {
-    fn rule(&self) -> &'static Rule {
-        &RULE
+/// The technique; anchored in the process start.
+pub struct Dcomexec {
+    section: Section,
+    /// Tool commands; those of `wmiexec`, whose tools are the same.
+    commands: Patterns,
+    shared: Rc<Shared>,
+}
+
+impl Dcomexec {
+    /// The technique, if the policy has it in use. `commands` are those of `wmiexec`.
+    pub fn in_use(
+        section: &Section,
+        commands: &Patterns,
+        shared: &Rc<Shared>,
+    ) -> Option<Box<dyn Technique>> {
+        section.enabled.then(|| {
+            Box::new(Dcomexec {
+                section: section.clone(),
+                commands: commands.clone(),
+                shared: Rc::clone(shared),
+            }) as Box<dyn Technique>
+        })
+    }
+}
+
+impl Technique for Dcomexec {
+    fn table(&self) -> &'static Table {
+        TABLE
     }
 
-    fn enabled(&self, policy: &Policy) -> bool {
-        policy.dcomexec.enabled
+    fn levels(&self) -> &Levels {
+        &self.section.severity
     }
 
-    fn levels<'p>(&self, policy: &'p Policy) -> &'p Levels {
-        &policy.dcomexec.severity
+    fn needs(&self, needs: &mut Needs) {
+        let programs = self.section.programs.iter().cloned();
+        needs.dcom_servers.extend(programs);
+        needs.com_commands = self.commands.clone();
     }
 
-    fn shelves(&self) -> &'static [Shelf] {
-        &[
-            Shelf::Connection,
-            Shelf::ComStart,
-            Shelf::Child,
-            Shelf::Logon,
-        ]
-    }
-
-    fn anchors(&self) -> &'static [Shelf] {
-        &[Shelf::ComStart]
-    }
-
-    fn wants(&self, evidence: &Evidence, policy: &Policy) -> bool {
+    fn wants(&self, evidence: &Evidence) -> bool {
         match &evidence.fact {
-            Fact::Connection(connection) => policy
-                .dcomexec
-                .programs
-                .iter()
-                .any(|program| **program == *connection.program),
-            Fact::ProcessStart(start) => matches!(start.parent, Parent::Dcom | Parent::Watched),
+            Fact::Connection(connection) => {
+                let mut programs = self.section.programs.iter();
+                programs.any(|program| **program == *connection.program)
+            }
+            Fact::ProcessStart(start) => matches!(start.parent, Parent::Dcom | Parent::Tracked),
             Fact::Logon(_) => true,
             _ => false,
         }
     }
 
-    fn judge(&self, anchor: &Rc<Evidence>, locker: &Locker, policy: &Policy) -> Option<Finding> {
-        let Fact::ProcessStart(process) = &anchor.fact else {
+    fn join<'j>(&self, join: &Join<'j>) -> Option<Joined<'j>> {
+        let Fact::ProcessStart(process) = &join.anchor.fact else {
             return None;
         };
         if process.parent != Parent::Dcom {
             return None;
         }
-        let strong = is_typical(process, &policy.wmiexec.commands);
         let hints = Hints {
             logon_id: process.logon_id,
             ..Hints::default()
         };
-        let mut source = source::find(anchor, locker, policy, hints, |connection| {
-            let dynamic = |port: u16| port >= policy.connection.dynamic_from;
-            let joined =
-                connection.entity_id.is_some() && connection.entity_id == process.parent_entity_id;
-            joined && dynamic(connection.local_port) && connection.remote_port.is_some_and(dynamic)
-        });
-        let near = |piece: &Rc<Evidence>| {
-            within(
-                piece,
-                anchor,
-                policy.windows.dcom.0,
-                policy.windows.connection_after.0,
-            )
+        let settings = &self.shared.connection;
+        let is_dynamic = |port: u16| settings.is_dynamic_port(port);
+        let mut source = source::find(
+            join,
+            join.anchor,
+            &CONNECTION,
+            settings,
+            hints,
+            |connection| {
+                connection.process_guid.is_some()
+                    && connection.process_guid == process.parent_process_guid
+                    && is_dynamic(connection.local_port)
+                    && connection.remote_port.is_some_and(is_dynamic)
+            },
+        );
+        let windows = &self.shared.windows;
+        let window = Window {
+            before: windows.dcom.0,
+            after: windows.connection_after.0,
         };
-        if !source.connection.as_ref().is_some_and(near) {
+        let is_near = |connection: &Rc<Evidence>| join.is_within(connection, window);
+        if !source.connection.as_ref().is_some_and(is_near) {
             source.connection = None;
         }
-        let connected = source.is_connected();
-        let severity = match (connected, strong) {
-            (true, true) => Severity::Critical,
-            (true, false) => Severity::High,
-            (false, true) => Severity::Medium,
-            (false, false) => return None,
-        };
-        let connection = source.connection.clone();
-        let pieces = [
-            ("connection", connection.as_ref()),
-            ("process", Some(anchor)),
-        ];
-        let mut finding = Finding::new(anchor, severity, &pieces, source, locker);
-        finding.fold = process
-            .parent_entity_id
-            .as_deref()
-            .unwrap_or_default()
-            .to_owned();
-        finding.lateral = connected.then_some(true);
-        Some(finding)
+        let is_connected = source.is_connected();
+        let mut joined = Joined::new(source);
+        joined.seen.add(&CONNECTION, is_connected);
+        joined.list(&PROCESS, Some(join.anchor));
+        let is_tool = is_tool_command(process, &self.commands);
+        joined.seen.add(&TOOL_COMMAND, is_tool);
+        let parent = process.parent_process_guid.as_deref();
+        joined.group = parent.unwrap_or_default().to_owned();
+        joined.lateral = is_connected.then_some(true);
+        Some(joined)
     }
 }

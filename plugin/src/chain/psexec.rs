@@ -1,264 +1,413 @@
 //! `psexec`: a program is dropped over SMB and started by the service controller.
 //!
 //! Sysinternals PsExec, impacket `psexec.py`, PAExec, RemCom, CSExec, Metasploit `psexec`, Cobalt Strike `jump psexec`. None of
-//! their names is needed: what they cannot avoid is that the kernel's SMB server (`System`) writes a file and that
-//! `services.exe` starts that very file. Connection, service and pipe make it surer and say who.
+//! their names is needed: what they cannot avoid is that the kernel's SMB server (`System`) writes a file and that `services.exe`
+//! starts that very file. Connection, service and pipe make it surer and show who it was.
 
-use super::source::{self, Hints};
-use super::{Chain, Finding, Rule, nearest, service};
-use crate::evidence::{Change, Connection, Evidence, Fact, Parent, ProcessStart, Shelf, Writer};
-use crate::pattern::wildcard;
-use crate::policy::{Levels, Match, Policy, Severity};
-use crate::state::locker::Locker;
+use super::source::{self, Hints, LOGON, Source, is_smb_or_rpc};
+use super::{CHILD, Join, Joined, Piece, Row, Rule, Shared, Table, Technique, Window, service};
+use crate::evidence::{
+    Change, Evidence, EvidenceKind, Fact, Needs, Parent, ProcessStart, ServiceSet, Writer,
+};
+use crate::settings::wildcard::wildcard;
+use crate::settings::{Levels, Severity};
+use serde::{Deserialize, Serialize};
 use std::rc::Rc;
 
-/// The chain; anchored in the process start.
-pub struct Psexec;
+/// `[psexec]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Section {
+    /// Whether the technique is in use.
+    pub enabled: bool,
+    /// What its levels map to.
+    pub severity: Levels,
+    /// Pipe names of PsExec and its relatives, in lower case and with `*` for any run of characters.
+    pub pipes: Vec<String>,
+    /// Pieces without which nothing is alerted.
+    pub require: Vec<Require>,
+    /// How the pieces are brought together.
+    pub r#match: Match,
+}
 
-static RULE: Rule = Rule {
-    chain: "psexec",
-    id: "psexec-filter-psexec",
-    name: "Program dropped over SMB and started as a service (PsExec)",
-    techniques: &["T1021.002", "T1569.002", "T1570"],
+/// `psexec.require`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[allow(missing_docs)] // the pieces of the table below
+pub enum Require {
+    Connection,
+    File,
+    Process,
+    Service,
+    Pipe,
+}
+
+/// `psexec.match`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Match {
+    /// By what they have in common: the file that was written is the one that was started.
+    Joined,
+    /// Not at all: three different event codes on one host in the window (`distinct_codes.rs`).
+    DistinctCodes,
+}
+
+impl Default for Section {
+    fn default() -> Self {
+        let pipes = [
+            "psexesvc*",
+            "remcom_*",
+            "paexec*",
+            "csexecsvc*",
+            "*-stdin",
+            "*-stdout",
+            "*-stderr",
+        ];
+        Section {
+            enabled: true,
+            severity: Levels::default(),
+            pipes: pipes.map(str::to_owned).to_vec(),
+            require: Vec::new(),
+            r#match: Match::Joined,
+        }
+    }
+}
+
+const CONNECTION: Piece = Piece::evidence(
+    0,
+    "connection",
+    EvidenceKind::Connection,
+    source::connection_window,
+    "another machine connected to SMB or RPC",
+);
+const FILE: Piece = Piece::evidence(
+    1,
+    "file",
+    EvidenceKind::FileWrite,
+    |windows| Window {
+        before: windows.file_to_process.0,
+        after: windows.clock_tolerance.0,
+    },
+    "the program was written as a file",
+);
+const PROCESS: Piece = Piece::evidence(
+    2,
+    "process",
+    EvidenceKind::ProcessStart,
+    |_| Window::default(),
+    "the program was started by the service controller, or by an unknown parent",
+);
+const SERVICE: Piece = Piece::evidence(
+    3,
+    "service",
+    EvidenceKind::ServiceSet,
+    |windows| Window {
+        before: windows.service_to_process.0,
+        after: windows.clock_tolerance.0,
+    },
+    "a service was given the program",
+);
+const PIPE: Piece = Piece::evidence(
+    4,
+    "pipe",
+    EvidenceKind::Pipe,
+    |windows| Window {
+        before: windows.clock_tolerance.0,
+        after: windows.process_to_pipe.0,
+    },
+    "the process made a pipe of PsExec or its relatives",
+);
+const OVER_SMB: Piece = Piece::property(5, "file over SMB", "`System` wrote the file");
+const UNKNOWN_WRITER: Piece = Piece::property(
+    6,
+    "file of an unknown writer",
+    "the file's event names no process that wrote it",
+);
+const CREATED: Piece = Piece::property(7, "new service", "the service was created");
+const INTERPRETER: Piece = Piece::property(
+    8,
+    "interpreter",
+    "the program runs what its command line says",
+);
+const BY_SERVICES: Piece = Piece::property(
+    9,
+    "started by services.exe",
+    "the parent is known to be the service controller",
+);
+/// Pipes by which the process names the machine that it was started from.
+const NAMING_PIPE: Piece = Piece::evidence(
+    10,
+    "naming pipe",
+    EvidenceKind::Pipe,
+    |windows| Window {
+        before: windows.clock_tolerance.0,
+        after: windows.process_to_pipe.0.max(windows.suppress.0),
+    },
+    "a pipe of the process names the other machine",
+)
+.optional();
+/// Key files by which PsExec names the machine that it was started from.
+const KEY_FILE: Piece = Piece::evidence(
+    11,
+    "key file",
+    EvidenceKind::FileWrite,
+    |windows| Window {
+        before: windows.file_to_process.0,
+        after: windows.process_to_pipe.0,
+    },
+    "a key file of PsExec names the other machine",
+)
+.optional();
+
+/// The table of the technique.
+pub const TABLE: &Table = &Table {
+    rule: Rule {
+        chain: "psexec",
+        id: "psexec-filter-psexec",
+        name: "Program dropped over SMB and started as a service (PsExec)",
+        techniques: &["T1021.002", "T1569.002", "T1570"],
+    },
+    anchors: &[EvidenceKind::ProcessStart],
+    pieces: &[
+        CONNECTION,
+        FILE,
+        PROCESS,
+        SERVICE,
+        PIPE,
+        OVER_SMB,
+        UNKNOWN_WRITER,
+        CREATED,
+        INTERPRETER,
+        BY_SERVICES,
+        NAMING_PIPE,
+        KEY_FILE,
+        CREATION_MARKS,
+        LOGON,
+        CHILD,
+    ],
+    severity: &[
+        Row::new(Severity::Critical, &[OVER_SMB, CONNECTION]).and_any(&[SERVICE, PIPE]),
+        Row::new(Severity::High, &[OVER_SMB]).and_any(&[CONNECTION, SERVICE, PIPE]),
+        Row::new(Severity::Medium, &[OVER_SMB]),
+        Row::new(Severity::Medium, &[UNKNOWN_WRITER, CONNECTION]).and_any(&[SERVICE, PIPE]),
+        // Written by a program of the host itself: an installer, or PsExec used for SYSTEM on the own machine.
+        Row::new(Severity::Low, &[FILE]),
+        Row::new(Severity::Medium, &[PIPE, CONNECTION, BY_SERVICES]),
+        // Renamed after it came, so that its file event has another name: a new service of a connected machine.
+        Row::new(Severity::Medium, &[CREATED, CONNECTION, BY_SERVICES]).without(&[INTERPRETER]),
+    ],
 };
 
-impl Chain for Psexec {
-    fn rule(&self) -> &'static Rule {
-        &RULE
+const CREATION_MARKS: Piece = service::CREATION_MARKS.around(&SERVICE);
+
+/// The technique; anchored in the process start.
+pub struct Psexec {
+    section: Section,
+    shared: Rc<Shared>,
+}
+
+impl Psexec {
+    /// The technique, if the policy has it in use.
+    pub fn in_use(section: &Section, shared: &Rc<Shared>) -> Option<Box<dyn Technique>> {
+        if !section.enabled || section.r#match != Match::Joined {
+            return None;
+        }
+        Some(Box::new(Psexec {
+            section: section.clone(),
+            shared: Rc::clone(shared),
+        }))
     }
 
-    fn enabled(&self, policy: &Policy) -> bool {
-        policy.psexec.enabled && policy.psexec.r#match == Match::Joined
+    /// The file that the process was started from, or that its command line runs.
+    fn file<'j>(&self, join: &Join<'j>, process: &ProcessStart) -> Option<&'j Rc<Evidence>> {
+        let started_from = |over_smb: bool| {
+            join.nearest(&FILE, |fact| match fact {
+                Fact::FileWrite(file) => {
+                    file.is_over_smb() == over_smb && file.key.matches(&process.key)
+                }
+                _ => false,
+            })
+        };
+        let is_interpreter = self.shared.suspicious.is_interpreter(&process.key);
+        let run_by_command = || match process.words() {
+            Some(line) if is_interpreter => service::dropped_in(join, &FILE, line),
+            _ => None,
+        };
+        // A program that came over SMB stays one, whoever else wrote it as well.
+        started_from(true)
+            .or_else(run_by_command)
+            .or_else(|| started_from(false))
     }
 
-    fn levels<'p>(&self, policy: &'p Policy) -> &'p Levels {
-        &policy.psexec.severity
+    /// The machine that a tool names in what it leaves behind, and the evidence that names it: PsExec in its pipes
+    /// (`\PSEXESVC-<HOST>-<pid>-stdin`) and, since 2.30, in a key file (`PSEXEC-<HOST>-<8 hex>.key`); PAExec in its program
+    /// (`PAExec-<pid>-<HOST>.exe`).
+    fn machine<'j>(
+        join: &Join<'j>,
+        process: &ProcessStart,
+    ) -> Option<(String, Option<&'j Rc<Evidence>>)> {
+        let own = process.key.file_name();
+        let own = own.strip_suffix(".exe").unwrap_or(own);
+        if let Some((_pid, host)) = own
+            .strip_prefix("paexec-")
+            .and_then(|rest| rest.split_once('-'))
+        {
+            return Some((host.to_owned(), None));
+        }
+        let pipes = join
+            .all(&NAMING_PIPE)
+            .filter_map(|evidence| match &evidence.fact {
+                // The pipe is named after the service, whatever that was called.
+                Fact::Pipe(pipe)
+                    if pipe.image.matches(&process.key)
+                        || pipe.process_guid.is_some()
+                            && pipe.process_guid == process.process_guid =>
+                {
+                    let mut suffixes = ["-stdin", "-stdout", "-stderr"].iter();
+                    let stem = suffixes.find_map(|suffix| pipe.key.strip_suffix(suffix))?;
+                    let (stem, _pid) = stem.rsplit_once('-')?;
+                    let (_service, host) = stem.split_once('-')?;
+                    Some((host.to_owned(), Some(evidence)))
+                }
+                _ => None,
+            });
+        let key_files = join
+            .all(&KEY_FILE)
+            .filter_map(|evidence| match &evidence.fact {
+                Fact::FileWrite(file) if file.is_over_smb() => {
+                    let name = file.key.file_name();
+                    let stem = name.strip_prefix("psexec-")?.strip_suffix(".key")?;
+                    let (host, _random) = stem.rsplit_once('-')?;
+                    Some((host.to_owned(), Some(evidence)))
+                }
+                _ => None,
+            });
+        pipes.chain(key_files).find(|(host, _)| !host.is_empty())
+    }
+}
+
+impl Technique for Psexec {
+    fn table(&self) -> &'static Table {
+        TABLE
     }
 
-    fn shelves(&self) -> &'static [Shelf] {
-        &[
-            Shelf::Connection,
-            Shelf::FileWrite,
-            Shelf::ProcessStart,
-            Shelf::Child,
-            Shelf::ServiceSet,
-            Shelf::ServiceMark,
-            Shelf::Pipe,
-            Shelf::Logon,
-        ]
+    fn levels(&self) -> &Levels {
+        &self.section.severity
     }
 
-    fn anchors(&self) -> &'static [Shelf] {
-        &[Shelf::ProcessStart]
+    fn needs(&self, needs: &mut Needs) {
+        needs.pipes.extend(self.section.pipes.iter().cloned());
     }
 
-    fn wants(&self, evidence: &Evidence, policy: &Policy) -> bool {
+    fn wants(&self, evidence: &Evidence) -> bool {
         match &evidence.fact {
-            Fact::Connection(connection) => is_smb_or_rpc(connection, policy),
+            Fact::Connection(connection) => is_smb_or_rpc(connection, &self.shared.connection),
             Fact::FileWrite(_) | Fact::ServiceSet(_) | Fact::ServiceMark(_) | Fact::Logon(_) => {
                 true
             }
             Fact::ProcessStart(start) => matches!(
                 start.parent,
-                Parent::Services | Parent::Unknown | Parent::Watched
+                Parent::Services | Parent::Unknown | Parent::Tracked
             ),
-            Fact::Pipe(pipe) => policy
-                .psexec
-                .pipes
-                .iter()
-                .any(|pattern| wildcard(pattern, &pipe.key)),
+            Fact::Pipe(pipe) => {
+                let mut patterns = self.section.pipes.iter();
+                patterns.any(|pattern| wildcard(pattern, &pipe.key))
+            }
         }
     }
 
-    fn judge(&self, anchor: &Rc<Evidence>, locker: &Locker, policy: &Policy) -> Option<Finding> {
-        let Fact::ProcessStart(process) = &anchor.fact else {
+    fn join<'j>(&self, join: &Join<'j>) -> Option<Joined<'j>> {
+        let Fact::ProcessStart(process) = &join.anchor.fact else {
             return None;
         };
-        let windows = &policy.windows;
-        let tolerance = windows.clock_tolerance.0;
-        let interpreter = policy.is_interpreter(&process.key);
-        let dropped = |by_system: bool| {
-            nearest(
-                locker,
-                Shelf::FileWrite,
-                anchor,
-                (windows.file_to_process.0, tolerance),
-                |fact| match fact {
-                    Fact::FileWrite(file) => {
-                        (file.writer == Writer::System) == by_system
-                            && file.key.matches(&process.key)
-                    }
-                    _ => false,
-                },
-            )
-        };
-        let run_by = |process: &ProcessStart| match process.words() {
-            Some(line) if interpreter => service::dropped_in(line, anchor, locker, policy),
-            _ => None,
-        };
-        // A program that came over SMB stays one, whoever else wrote it as well.
-        let file = dropped(true)
-            .or_else(|| run_by(process))
-            .or_else(|| dropped(false));
-        let service = nearest(
-            locker,
-            Shelf::ServiceSet,
-            anchor,
-            (windows.service_to_process.0, tolerance),
-            |fact| match fact {
-                Fact::ServiceSet(set) if interpreter => service::runs(process, set),
-                Fact::ServiceSet(set) => set.program.matches(&process.key),
-                _ => false,
+        let is_interpreter = self.shared.suspicious.is_interpreter(&process.key);
+        let file = self.file(join, process);
+        let service = join.nearest(&SERVICE, |fact| match fact {
+            Fact::ServiceSet(set) if is_interpreter => service::runs(process, set),
+            Fact::ServiceSet(set) => set.program.matches(&process.key),
+            _ => false,
+        });
+        let pipe = join.nearest(&PIPE, |fact| match fact {
+            Fact::Pipe(pipe) => match (&pipe.process_guid, &process.process_guid) {
+                (Some(maker), Some(started)) if maker == started => true,
+                _ => pipe.image.matches(&process.key),
             },
-        );
-        let pipe = nearest(
-            locker,
-            Shelf::Pipe,
-            anchor,
-            (tolerance, windows.process_to_pipe.0),
-            |fact| match fact {
-                Fact::Pipe(pipe) => match (&pipe.entity_id, &process.entity_id) {
-                    (Some(maker), Some(started)) if maker == started => true,
-                    _ => pipe.image.matches(&process.key),
-                },
-                _ => false,
-            },
-        );
+            _ => false,
+        });
         let writer = file.and_then(|file| match &file.fact {
             Fact::FileWrite(file) => Some(&file.writer),
             _ => None,
         });
-        // What the host did itself has no source, whoever else used its shares at the time.
-        let local = matches!(writer, Some(Writer::Process(_)));
-        let source = if local {
-            source::Source::default()
+        // An execution of the host itself has no source, whoever else used its shares at the time.
+        let is_local = matches!(writer, Some(Writer::Process(_)));
+        let (source, naming) = if is_local {
+            (Source::default(), None)
         } else {
+            let (machine, naming) = Psexec::machine(join, process).unzip();
             let hints = Hints {
-                domain: machine_named(anchor, process, locker, policy),
+                machine,
                 ..Hints::default()
             };
-            source::find(anchor, locker, policy, hints, |connection| {
-                is_smb_or_rpc(connection, policy)
-            })
+            let connection = &self.shared.connection;
+            let accepts = |found: &_| is_smb_or_rpc(found, connection);
+            let source = source::find(join, join.anchor, &CONNECTION, connection, hints, accepts);
+            (source, naming.flatten())
         };
-
-        let (connected, supported) = (source.is_connected(), service.is_some() || pipe.is_some());
-        let created = service.is_some_and(|service| match &service.fact {
-            Fact::ServiceSet(set) => set.change.get() != Change::Changed,
-            _ => false,
-        });
-        let severity = match writer {
-            Some(Writer::System) if connected && supported => Severity::Critical,
-            Some(Writer::System) if connected || supported => Severity::High,
-            Some(Writer::System) => Severity::Medium,
-            // Not told who wrote it: only as good as what stands around it.
-            Some(Writer::Unknown) if connected && supported => Severity::Medium,
-            // Written on the host itself: an installer, or PsExec used for SYSTEM on the own machine.
-            Some(Writer::Unknown | Writer::Process(_)) => Severity::Low,
-            None if pipe.is_some() && connected && process.parent == Parent::Services => {
-                Severity::Medium
-            }
-            // Renamed after it came, so that its file event has another name: a new service of a connected machine.
-            None if created && connected && !interpreter && process.parent == Parent::Services => {
-                Severity::Medium
-            }
-            None => return None,
-        };
-        let connection = source.connection.clone();
-        let pieces = [
-            ("connection", connection.as_ref()),
-            ("file", file),
-            ("process", Some(anchor)),
-            ("service", service),
-            ("pipe", pipe),
-        ];
-        let mut finding = Finding::new(anchor, severity, &pieces, source, locker);
-        if policy
-            .psexec
-            .require
-            .iter()
-            .any(|piece| finding.missing.iter().any(|name| name == piece.name()))
-        {
+        let is_connected = source.is_connected();
+        let set = service.and_then(service_set);
+        let mut joined = Joined::new(source);
+        joined.seen.add(&CONNECTION, is_connected);
+        joined.list(&FILE, file);
+        joined.list(&PROCESS, Some(join.anchor));
+        joined.list(&SERVICE, service);
+        joined.list(&PIPE, pipe);
+        let seen = &mut joined.seen;
+        seen.add(&OVER_SMB, matches!(writer, Some(Writer::System)));
+        seen.add(&UNKNOWN_WRITER, matches!(writer, Some(Writer::Unknown)));
+        seen.add(
+            &CREATED,
+            set.is_some_and(|set| set.change.get() != Change::Changed),
+        );
+        seen.add(&INTERPRETER, is_interpreter);
+        seen.add(&BY_SERVICES, process.parent == Parent::Services);
+        let seen = joined.seen;
+        let mut required = self.section.require.iter();
+        if required.any(|piece| !seen.has(piece.piece())) {
             return None;
         }
-        if local {
-            finding.missing.retain(|name| name != "connection");
+        if is_local {
+            joined.not_expected.add(&CONNECTION, true);
         }
-        finding.fold = process.key.as_str().to_owned();
-        finding.lateral = match writer {
+        joined.consult(join, naming);
+        if let Some((service, set)) = service.zip(set) {
+            let marks = join.all_around(&CREATION_MARKS, service);
+            joined.consult(join, service::of_service(marks, set));
+        }
+        joined.group = process.key.as_str().to_owned();
+        joined.lateral = match writer {
             Some(Writer::System) => Some(true),
             Some(Writer::Process(_)) => Some(false),
-            Some(Writer::Unknown) | None => connected.then_some(true),
+            Some(Writer::Unknown) | None => is_connected.then_some(true),
         };
-        Some(finding)
+        Some(joined)
     }
 }
 
-/// Whether a connection can be that of such a tool: to a service port, or to a dynamic port of the service controller or of
-/// another host of RPC services.
-pub fn is_smb_or_rpc(connection: &Connection, policy: &Policy) -> bool {
-    policy.connection.ports.contains(&connection.local_port)
-        || policy
-            .connection
-            .dynamic_programs
-            .iter()
-            .any(|program| **program == *connection.program)
-}
-
-/// The machine that a tool names in what it leaves behind: PsExec in its pipes (`\PSEXESVC-<HOST>-<pid>-stdin`) and, since
-/// 2.30, in a key file (`PSEXEC-<HOST>-<8 hex>.key`); PAExec in its program (`PAExec-<pid>-<HOST>.exe`).
-fn machine_named(
-    anchor: &Evidence,
-    process: &ProcessStart,
-    locker: &Locker,
-    policy: &Policy,
-) -> Option<String> {
-    let windows = &policy.windows;
-    let own = process
-        .key
-        .file_name()
-        .strip_suffix(".exe")
-        .unwrap_or(process.key.file_name());
-    if let Some((_pid, host)) = own
-        .strip_prefix("paexec-")
-        .and_then(|rest| rest.split_once('-'))
-    {
-        return Some(host.to_owned());
-    }
-    let pipes = locker
-        .shelf(Shelf::Pipe)
-        .filter_map(|piece| match &piece.fact {
-            // The pipe is named after the service, whatever that was called, and ours.
-            Fact::Pipe(pipe)
-                if pipe.image.matches(&process.key)
-                    || pipe.entity_id.is_some() && pipe.entity_id == process.entity_id =>
-            {
-                let stem = ["-stdin", "-stdout", "-stderr"]
-                    .iter()
-                    .find_map(|end| pipe.key.strip_suffix(end))?;
-                let (stem, _pid) = stem.rsplit_once('-')?;
-                stem.split_once('-').map(|(_, host)| host.to_owned())
-            }
-            _ => None,
-        });
-    let files = locker.shelf(Shelf::FileWrite).filter(|piece| {
-        super::within(
-            piece,
-            anchor,
-            windows.file_to_process.0,
-            windows.process_to_pipe.0,
-        )
-    });
-    let keys = files.filter_map(|piece| match &piece.fact {
-        Fact::FileWrite(file) if file.writer == Writer::System => {
-            let stem = file
-                .key
-                .file_name()
-                .strip_prefix("psexec-")?
-                .strip_suffix(".key")?;
-            stem.rsplit_once('-').map(|(host, _)| host.to_owned())
-        }
+fn service_set(evidence: &Rc<Evidence>) -> Option<&ServiceSet> {
+    match &evidence.fact {
+        Fact::ServiceSet(set) => Some(set),
         _ => None,
-    });
-    pipes.chain(keys).find(|host| !host.is_empty())
+    }
+}
+
+impl Require {
+    fn piece(self) -> &'static Piece {
+        match self {
+            Require::Connection => &CONNECTION,
+            Require::File => &FILE,
+            Require::Process => &PROCESS,
+            Require::Service => &SERVICE,
+            Require::Pipe => &PIPE,
+        }
+    }
 }

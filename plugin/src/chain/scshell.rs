@@ -1,144 +1,245 @@
-//! `scshell`: an existing service is given another program, started, and put back.
+//! `scshell`: an existing service is given another program, started, and given its old program back.
 //!
 //! SCShell, SharpNoPSExec, `sc config` by hand. Nothing is created and nothing dropped. What it cannot avoid: the service's
-//! `ImagePath` is written, its program runs under the service controller, and `ImagePath` is written back.
+//! `ImagePath` is written, its program runs under the service controller, and `ImagePath` is restored.
 
-use super::psexec::is_smb_or_rpc;
-use super::source::{self, Hints};
-use super::{Chain, Finding, Rule, is_suspicious, nearest, service};
-use crate::evidence::{Change, Evidence, Fact, Parent, Shelf};
+use super::source::{self, Hints, LOGON, is_smb_or_rpc};
+use super::{CHILD, Join, Joined, Piece, Row, Rule, Shared, Table, Technique, Window, service};
+use crate::evidence::{Change, Evidence, EvidenceKind, Fact, Parent, ServiceSet};
 use crate::normalize::lower;
-use crate::policy::{Levels, Policy, Severity};
-use crate::state::locker::Locker;
+use crate::settings::{Levels, Patterns, Severity};
+use serde::{Deserialize, Serialize};
 use std::rc::Rc;
 
-/// The chain; anchored in the change of the service.
-pub struct Scshell;
+/// `[scshell]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Section {
+    /// Whether the technique is in use.
+    pub enabled: bool,
+    /// What its levels map to.
+    pub severity: Levels,
+    /// Programs of services, by their path, that the services' own updates change.
+    pub ignore: Patterns,
+}
 
-static RULE: Rule = Rule {
-    chain: "scshell",
-    id: "psexec-filter-scshell",
-    name: "Existing service re-pointed and started (SCShell)",
-    techniques: &["T1569.002", "T1543.003", "T1574.011"],
+impl Default for Section {
+    fn default() -> Self {
+        let ignore = [
+            r"*:\programdata\microsoft\windows defender\platform\*",
+            r"*:\programdata\microsoft\windows defender advanced threat protection\*",
+            r"*:\program files*\google\update\*",
+            r"*:\program files*\google\googleupdater\*",
+            r"*:\program files*\google\chrome\application\*",
+            r"*:\program files*\microsoft\edgeupdate\*",
+            r"*:\program files*\microsoft\edge\application\*",
+            r"*:\windows\ccmsetup\ccmsetup.exe",
+        ];
+        Section {
+            enabled: true,
+            severity: Levels::default(),
+            ignore: Patterns::known(&ignore),
+        }
+    }
+}
+
+const CONNECTION: Piece = Piece::evidence(
+    0,
+    "connection",
+    EvidenceKind::Connection,
+    source::connection_window,
+    "another machine connected to SMB or RPC",
+)
+.around(&PROCESS);
+const SERVICE: Piece = Piece::evidence(
+    1,
+    "service",
+    EvidenceKind::ServiceSet,
+    |_| Window::default(),
+    "an existing service was given another program",
+);
+const PROCESS: Piece = Piece::evidence(
+    2,
+    "process",
+    EvidenceKind::ProcessStart,
+    |windows| Window {
+        before: windows.clock_tolerance.0,
+        after: windows.service_to_process.0,
+    },
+    "the service controller started that program",
+);
+const RESTORED: Piece = Piece::evidence(
+    3,
+    "restored",
+    EvidenceKind::ServiceSet,
+    |windows| Window {
+        before: 0,
+        after: windows.service_restored.0,
+    },
+    "the service got another command again",
+);
+const SUSPICIOUS: Piece = Piece::property(
+    4,
+    "suspicious program",
+    "the program is an interpreter, or lies where users can write or on a share",
+);
+const FILE: Piece = Piece::evidence(
+    5,
+    "file just written",
+    EvidenceKind::FileWrite,
+    |windows| Window {
+        before: windows.file_to_process.0,
+        after: windows.clock_tolerance.0,
+    },
+    "the program was written shortly before: an installation, or `psexec`",
+)
+.optional();
+const LOCAL: Piece = Piece::property(
+    6,
+    "local getsystem",
+    "the command only echoes into a pipe, or runs a DLL named like its service",
+);
+
+/// The table of the technique.
+pub const TABLE: &Table = &Table {
+    rule: Rule {
+        chain: "scshell",
+        id: "psexec-filter-scshell",
+        name: "Existing service re-pointed and started (SCShell)",
+        techniques: &["T1569.002", "T1543.003", "T1574.011"],
+    },
+    anchors: &[EvidenceKind::ServiceSet],
+    pieces: &[
+        CONNECTION,
+        SERVICE,
+        PROCESS,
+        RESTORED,
+        SUSPICIOUS,
+        FILE,
+        LOCAL,
+        service::CREATION_MARKS,
+        AROUND_LOGON,
+        AROUND_CHILD,
+    ],
+    severity: &[
+        Row::new(Severity::Low, &[RESTORED, LOCAL]),
+        Row::new(Severity::Low, &[PROCESS, SUSPICIOUS, LOCAL]).without(&[FILE]),
+        Row::new(
+            Severity::Critical,
+            &[CONNECTION, PROCESS, RESTORED, SUSPICIOUS],
+        ),
+        Row::new(Severity::High, &[PROCESS, RESTORED]),
+        Row::new(Severity::Medium, &[RESTORED, SUSPICIOUS]),
+        Row::new(Severity::Low, &[RESTORED]),
+        // Not restored, a program that does not run what its command line says is an update of the service.
+        Row::new(Severity::High, &[CONNECTION, PROCESS, SUSPICIOUS]).without(&[FILE]),
+        Row::new(Severity::Medium, &[PROCESS, SUSPICIOUS]).without(&[FILE]),
+    ],
 };
 
-impl Chain for Scshell {
-    fn rule(&self) -> &'static Rule {
-        &RULE
+const AROUND_LOGON: Piece = LOGON.around(&PROCESS);
+const AROUND_CHILD: Piece = CHILD.around(&PROCESS);
+
+/// The technique; anchored in the change of the service.
+pub struct Scshell {
+    section: Section,
+    shared: Rc<Shared>,
+}
+
+impl Scshell {
+    /// The technique, if the policy has it in use.
+    pub fn in_use(section: &Section, shared: &Rc<Shared>) -> Option<Box<dyn Technique>> {
+        section.enabled.then(|| {
+            Box::new(Scshell {
+                section: section.clone(),
+                shared: Rc::clone(shared),
+            }) as Box<dyn Technique>
+        })
     }
 
-    fn enabled(&self, policy: &Policy) -> bool {
-        policy.scshell.enabled
+    /// Whether the program of a service was written as a file shortly before.
+    fn is_just_written(join: &Join<'_>, set: &ServiceSet) -> bool {
+        let is_it = |fact: &Fact| match fact {
+            Fact::FileWrite(file) => file.key.matches(&set.program),
+            _ => false,
+        };
+        join.all(&FILE).any(|evidence| is_it(&evidence.fact))
+    }
+}
+
+impl Technique for Scshell {
+    fn table(&self) -> &'static Table {
+        TABLE
     }
 
-    fn levels<'p>(&self, policy: &'p Policy) -> &'p Levels {
-        &policy.scshell.severity
+    fn levels(&self) -> &Levels {
+        &self.section.severity
     }
 
-    fn shelves(&self) -> &'static [Shelf] {
-        &[
-            Shelf::Connection,
-            Shelf::FileWrite,
-            Shelf::ProcessStart,
-            Shelf::Child,
-            Shelf::ServiceSet,
-            Shelf::ServiceMark,
-            Shelf::Logon,
-        ]
-    }
-
-    fn anchors(&self) -> &'static [Shelf] {
-        &[Shelf::ServiceSet]
-    }
-
-    fn wants(&self, evidence: &Evidence, policy: &Policy) -> bool {
+    fn wants(&self, evidence: &Evidence) -> bool {
         match &evidence.fact {
-            Fact::Connection(connection) => is_smb_or_rpc(connection, policy),
+            Fact::Connection(connection) => is_smb_or_rpc(connection, &self.shared.connection),
             Fact::FileWrite(_) | Fact::ServiceSet(_) | Fact::ServiceMark(_) | Fact::Logon(_) => {
                 true
             }
             Fact::ProcessStart(start) => matches!(
                 start.parent,
-                Parent::Services | Parent::Unknown | Parent::Watched
+                Parent::Services | Parent::Unknown | Parent::Tracked
             ),
             _ => false,
         }
     }
 
-    fn judge(&self, anchor: &Rc<Evidence>, locker: &Locker, policy: &Policy) -> Option<Finding> {
-        let Fact::ServiceSet(set) = &anchor.fact else {
+    fn join<'j>(&self, join: &Join<'j>) -> Option<Joined<'j>> {
+        let Fact::ServiceSet(set) = &join.anchor.fact else {
             return None;
         };
-        let windows = &policy.windows;
-        let put_back = service::put_back(anchor, set, locker, policy);
-        // One service change belongs to one chain: what was created is `smbexec` or `psexec`.
+        let restored = service::restored(join, &RESTORED, join.anchor, set);
+        // One service change belongs to one technique: a service that was created is `smbexec` or `psexec`.
         match set.change.get() {
             Change::Created => return None,
-            Change::PerhapsCreated if put_back.is_none() => return None,
+            Change::PerhapsCreated if restored.is_none() => return None,
             Change::PerhapsCreated | Change::Changed => {}
         }
-        // By the program: what stands in its arguments is whatever an attacker likes.
-        let interpreter = || policy.is_interpreter(&set.program);
-        let process = nearest(
-            locker,
-            Shelf::ProcessStart,
-            anchor,
-            (windows.clock_tolerance.0, windows.service_to_process.0),
-            |fact| match fact {
-                Fact::ProcessStart(start) => {
-                    service::runs(start, set) || set.program.matches(&start.key) && !interpreter()
-                }
-                _ => false,
-            },
-        );
-        if put_back.is_none() && process.is_none()
-            || policy.scshell.ignore.hit(set.program.as_str()) && !interpreter()
-        {
+        // By the program: an attacker chooses what stands in its arguments.
+        let suspicious = &self.shared.suspicious;
+        let is_interpreter = || suspicious.is_interpreter(&set.program);
+        let process = join.nearest(&PROCESS, |fact| match fact {
+            Fact::ProcessStart(start) => {
+                service::runs(start, set) || set.program.matches(&start.key) && !is_interpreter()
+            }
+            _ => false,
+        });
+        let is_ignored = || self.section.ignore.hit(set.program.as_str()) && !is_interpreter();
+        if restored.is_none() && process.is_none() || is_ignored() {
             return None;
         }
-        let suspicious = is_suspicious(&set.program, &set.command, policy);
-        // Not put back, a program that does not run what it is told is an update of the service; one that was just written
-        // is an installation, or `psexec`.
-        let written = || {
-            let window = (windows.file_to_process.0, windows.clock_tolerance.0);
-            nearest(
-                locker,
-                Shelf::FileWrite,
-                anchor,
-                window,
-                |fact| matches!(fact, Fact::FileWrite(file) if file.key.matches(&set.program)),
-            )
-        };
-        if put_back.is_none() && (!suspicious || written().is_some()) {
-            return None;
-        }
-        let source = source::find(
-            process.unwrap_or(anchor),
-            locker,
-            policy,
-            Hints::default(),
-            |connection| is_smb_or_rpc(connection, policy),
+        let connection = &self.shared.connection;
+        let center = process.unwrap_or(join.anchor);
+        let accepts = |found: &_| is_smb_or_rpc(found, connection);
+        let hints = Hints::default();
+        let source = source::find(join, center, &CONNECTION, connection, hints, accepts);
+        let is_connected = source.is_connected();
+        let is_local = service::is_local_getsystem(Some(&set.service), &set.command);
+        let mut joined = Joined::new(source);
+        joined.seen.add(&CONNECTION, is_connected);
+        joined.list(&SERVICE, Some(join.anchor));
+        joined.list(&PROCESS, process);
+        joined.list(&RESTORED, restored);
+        let seen = &mut joined.seen;
+        seen.add(
+            &SUSPICIOUS,
+            suspicious.is_suspicious(&set.program, &set.command),
         );
-        let connected = source.is_connected();
-        let severity = match (process.is_some(), put_back.is_some()) {
-            _ if service::is_local_getsystem(Some(&set.service), &set.command) => Severity::Low,
-            (true, true) if suspicious && connected => Severity::Critical,
-            (true, true) => Severity::High,
-            (true, false) if connected => Severity::High,
-            (true, false) => Severity::Medium,
-            (false, _) if suspicious => Severity::Medium,
-            (false, _) => Severity::Low,
-        };
-        let connection = source.connection.clone();
-        let pieces = [
-            ("connection", connection.as_ref()),
-            ("service", Some(anchor)),
-            ("process", process),
-            ("put back", put_back),
-        ];
-        let mut finding = Finding::new(anchor, severity, &pieces, source, locker);
-        finding.fold = lower(&set.service);
-        finding.lateral = connected.then_some(true);
-        Some(finding)
+        seen.add(
+            &FILE,
+            restored.is_none() && Scshell::is_just_written(join, set),
+        );
+        seen.add(&LOCAL, is_local);
+        let marks = join.all(&service::CREATION_MARKS);
+        joined.consult(join, service::of_service(marks, set));
+        joined.group = lower(&set.service);
+        joined.lateral = is_connected.then_some(true);
+        Some(joined)
     }
 }

@@ -1,154 +1,303 @@
-//! `smbexec`: a new service whose program is a command.
+//! `smbexec`: a command runs as the program of a new service.
 //!
 //! impacket `smbexec.py`, NetExec, CrackMapExec, Empire `Invoke-PSExec` and `Invoke-SMBExec`, Metasploit `psexec` with its
-//! powershell and command targets, Cobalt Strike `psexec_psh`. Nothing is dropped: the service controller itself starts
-//! `cmd.exe` or `powershell.exe`, one throw-away service a command. Services do not do that.
+//! powershell and command targets, Cobalt Strike `psexec_psh`. Nothing is dropped: the service controller itself starts `cmd.exe` or
+//! `powershell.exe`, with one throw-away service for each command. Services do not do that.
 
-use super::psexec::is_smb_or_rpc;
-use super::source::{self, Hints};
-use super::{Chain, Finding, Rule, command_of, is_typical, nearest, service};
-use crate::evidence::{Change, Evidence, Fact, Parent, ProcessStart, ServiceSet, Shelf};
-use crate::policy::{Levels, Policy, Severity};
-use crate::state::locker::Locker;
+use super::source::{self, Hints, LOGON, is_smb_or_rpc};
+use super::{
+    CHILD, Join, Joined, Piece, Row, Rule, Shared, Table, Technique, Window, is_tool_command,
+    service,
+};
+use crate::evidence::{
+    Change, Evidence, EvidenceKind, Fact, Needs, Parent, ProcessStart, ServiceSet,
+};
+use crate::settings::{Bounded, Levels, Patterns, Severity};
+use serde::{Deserialize, Serialize};
 use std::rc::Rc;
 
-/// The chain; anchored in the process start.
-pub struct Smbexec;
+/// `[smbexec]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Section {
+    /// Whether the technique is in use.
+    pub enabled: bool,
+    /// What its levels map to.
+    pub severity: Levels,
+    /// Commands that only such a tool gives a service.
+    pub commands: Patterns,
+    /// This many tool commands within `windows.shell` are a shell.
+    pub shell_commands: Bounded<2, 16>,
+    /// Services, as `name command`, that look like it and are not.
+    pub ignore: Patterns,
+}
 
-static RULE: Rule = Rule {
-    chain: "smbexec",
-    id: "psexec-filter-smbexec",
-    name: "Command run as the program of a new service (SMBExec)",
-    techniques: &["T1021.002", "T1569.002", "T1543.003", "T1059"],
+impl Default for Section {
+    fn default() -> Self {
+        let commands = [
+            r"*cmd* /c *echo *>*.bat*",
+            r"*cmd* /c *> \\*$\* 2*>*&1*",
+            r"*cmd* /c *start *powershell*",
+            r"*powershell* -e* *",
+        ];
+        Section {
+            enabled: true,
+            severity: Levels::default(),
+            commands: Patterns::known(&commands),
+            shell_commands: Bounded::constant::<3>(),
+            ignore: Patterns::default(),
+        }
+    }
+}
+
+const CONNECTION: Piece = Piece::evidence(
+    0,
+    "connection",
+    EvidenceKind::Connection,
+    source::connection_window,
+    "another machine connected to SMB or RPC",
+);
+const SERVICE: Piece = Piece::evidence(
+    1,
+    "service",
+    EvidenceKind::ServiceSet,
+    |windows| Window {
+        before: windows.service_to_process.0,
+        after: windows.clock_tolerance.0,
+    },
+    "a new service was given the command",
+);
+const PROCESS: Piece = Piece::evidence(
+    2,
+    "process",
+    EvidenceKind::ProcessStart,
+    |_| Window::default(),
+    "the service controller, or an unknown parent, started the command",
+);
+const DELETED: Piece = Piece::evidence(
+    3,
+    "deleted",
+    EvidenceKind::ServiceMark,
+    |windows| Window {
+        before: windows.clock_tolerance.0,
+        after: windows.service_deleted.0,
+    },
+    "the service was deleted soon after",
+)
+.optional();
+const REPEATED: Piece = Piece::evidence(
+    4,
+    "repeated",
+    EvidenceKind::ProcessStart,
+    |windows| Window {
+        before: windows.shell.0,
+        after: windows.shell.0,
+    },
+    "several tool commands ran near by",
+)
+.optional();
+const TOOL_COMMAND: Piece =
+    Piece::property(5, "tool command", "only such a tool gives the command");
+const BY_SERVICES: Piece = Piece::property(
+    6,
+    "started by services.exe",
+    "the parent is known to be the service controller",
+);
+const LOCAL: Piece = Piece::property(
+    7,
+    "local getsystem",
+    "the command only echoes into a pipe, or runs a DLL named like its service",
+);
+/// A later command of the same service: a perhaps new service that is restored was only changed, which is `scshell`.
+const RESTORED: Piece = Piece::evidence(
+    8,
+    "restored",
+    EvidenceKind::ServiceSet,
+    |windows| Window {
+        before: 0,
+        after: windows.service_restored.0,
+    },
+    "the service got its old command back",
+)
+.optional()
+.around(&SERVICE);
+/// Files that the command may run, which is `psexec`.
+const FILE: Piece = Piece::evidence(
+    9,
+    "file",
+    EvidenceKind::FileWrite,
+    |windows| Window {
+        before: windows.file_to_process.0,
+        after: windows.clock_tolerance.0,
+    },
+    "the command runs a file that came over SMB",
+)
+.optional();
+const CREATION_MARKS: Piece = service::CREATION_MARKS.around(&SERVICE);
+
+/// The table of the technique.
+pub const TABLE: &Table = &Table {
+    rule: Rule {
+        chain: "smbexec",
+        id: "psexec-filter-smbexec",
+        name: "Command run as the program of a new service (SMBExec)",
+        techniques: &["T1021.002", "T1569.002", "T1543.003", "T1059"],
+    },
+    anchors: &[EvidenceKind::ProcessStart],
+    pieces: &[
+        CONNECTION,
+        SERVICE,
+        PROCESS,
+        DELETED,
+        REPEATED,
+        TOOL_COMMAND,
+        BY_SERVICES,
+        LOCAL,
+        RESTORED,
+        FILE,
+        CREATION_MARKS,
+        LOGON,
+        CHILD,
+    ],
+    severity: &[
+        Row::new(Severity::Low, &[LOCAL]),
+        Row::new(Severity::Critical, &[CONNECTION, SERVICE, TOOL_COMMAND])
+            .and_any(&[DELETED, REPEATED]),
+        Row::new(Severity::High, &[SERVICE]).and_any(&[CONNECTION, TOOL_COMMAND]),
+        Row::new(Severity::Medium, &[SERVICE, DELETED]),
+        // An installer may run a command as a service.
+        Row::new(Severity::Low, &[SERVICE]),
+        Row::new(Severity::Medium, &[TOOL_COMMAND, BY_SERVICES]),
+    ],
 };
 
-impl Chain for Smbexec {
-    fn rule(&self) -> &'static Rule {
-        &RULE
+/// The technique; anchored in the process start.
+pub struct Smbexec {
+    section: Section,
+    shared: Rc<Shared>,
+}
+
+impl Smbexec {
+    /// The technique, if the policy has it in use.
+    pub fn in_use(section: &Section, shared: &Rc<Shared>) -> Option<Box<dyn Technique>> {
+        section.enabled.then(|| {
+            Box::new(Smbexec {
+                section: section.clone(),
+                shared: Rc::clone(shared),
+            }) as Box<dyn Technique>
+        })
     }
 
-    fn enabled(&self, policy: &Policy) -> bool {
-        policy.smbexec.enabled
+    /// Whether a service change belongs to another technique: this one takes what was created.
+    fn is_others(join: &Join<'_>, service: &Evidence, set: &ServiceSet) -> bool {
+        match set.change.get() {
+            Change::Created => false,
+            Change::PerhapsCreated => service::restored(join, &RESTORED, service, set).is_some(),
+            Change::Changed => true,
+        }
     }
 
-    fn levels<'p>(&self, policy: &'p Policy) -> &'p Levels {
-        &policy.smbexec.severity
+    fn is_tool_command(&self, start: &ProcessStart) -> bool {
+        is_tool_command(start, &self.section.commands)
     }
 
-    fn shelves(&self) -> &'static [Shelf] {
-        &[
-            Shelf::Connection,
-            Shelf::FileWrite,
-            Shelf::ProcessStart,
-            Shelf::Child,
-            Shelf::ServiceSet,
-            Shelf::ServiceMark,
-            Shelf::Logon,
-        ]
+    /// Whether so many tool commands ran near by that they are a shell.
+    fn is_shell(&self, join: &Join<'_>) -> bool {
+        let is_tool = |other: &&Rc<Evidence>| match &other.fact {
+            Fact::ProcessStart(start) => self.is_tool_command(start),
+            _ => false,
+        };
+        let commands = join.all(&REPEATED).filter(is_tool).count();
+        commands >= self.section.shell_commands.get()
+    }
+}
+
+impl Technique for Smbexec {
+    fn table(&self) -> &'static Table {
+        TABLE
     }
 
-    fn anchors(&self) -> &'static [Shelf] {
-        &[Shelf::ProcessStart]
+    fn levels(&self) -> &Levels {
+        &self.section.severity
     }
 
-    fn wants(&self, evidence: &Evidence, policy: &Policy) -> bool {
+    fn needs(&self, needs: &mut Needs) {
+        needs.service_commands = self.section.commands.clone();
+    }
+
+    fn wants(&self, evidence: &Evidence) -> bool {
         match &evidence.fact {
-            Fact::Connection(connection) => is_smb_or_rpc(connection, policy),
+            Fact::Connection(connection) => is_smb_or_rpc(connection, &self.shared.connection),
             Fact::ServiceSet(_) | Fact::ServiceMark(_) | Fact::FileWrite(_) | Fact::Logon(_) => {
                 true
             }
-            Fact::ProcessStart(start) => {
-                start.parent == Parent::Watched
-                    || matches!(start.parent, Parent::Services | Parent::Unknown)
-                        && policy.is_interpreter(&start.key)
-            }
+            Fact::ProcessStart(start) => match start.parent {
+                Parent::Tracked => true,
+                Parent::Services | Parent::Unknown => {
+                    self.shared.suspicious.is_interpreter(&start.key)
+                }
+                _ => false,
+            },
             Fact::Pipe(_) => false,
         }
     }
 
-    fn judge(&self, anchor: &Rc<Evidence>, locker: &Locker, policy: &Policy) -> Option<Finding> {
-        let Fact::ProcessStart(process) = &anchor.fact else {
+    fn join<'j>(&self, join: &Join<'j>) -> Option<Joined<'j>> {
+        let Fact::ProcessStart(process) = &join.anchor.fact else {
             return None;
         };
-        let windows = &policy.windows;
-        let command = command_of(process);
-        let service = nearest(
-            locker,
-            Shelf::ServiceSet,
-            anchor,
-            (windows.service_to_process.0, windows.clock_tolerance.0),
-            |fact| match fact {
-                Fact::ServiceSet(set) => service::runs(process, set),
-                _ => false,
-            },
-        );
-        let set = service.and_then(|piece| match &piece.fact {
-            Fact::ServiceSet(set) => Some((piece, set)),
+        let command = process.command();
+        let service = join.nearest(&SERVICE, |fact| match fact {
+            Fact::ServiceSet(set) => service::runs(process, set),
+            _ => false,
+        });
+        let set = service.and_then(|evidence| match &evidence.fact {
+            Fact::ServiceSet(set) => Some((evidence, set)),
             _ => None,
         });
-        // One service change belongs to one chain: this one takes what was created.
-        let is_others = |(piece, set): (&Rc<Evidence>, &ServiceSet)| match set.change.get() {
-            Change::Created => false,
-            Change::PerhapsCreated => service::put_back(piece, set, locker, policy).is_some(),
-            Change::Changed => true,
-        };
+        if set.is_some_and(|(evidence, set)| Smbexec::is_others(join, evidence, set)) {
+            return None;
+        }
         // A file that came over SMB and is run by the command is `psexec`.
-        if set.is_some_and(is_others)
-            || service::dropped_in(process.words().unwrap_or(command), anchor, locker, policy)
-                .is_some()
-        {
+        let words = process.words().unwrap_or(command);
+        if service::dropped_in(join, &FILE, words).is_some() {
             return None;
         }
         let name = set.map(|(_, set)| &*set.service);
-        if !policy.smbexec.ignore.is_empty()
-            && policy
-                .smbexec
-                .ignore
-                .hit(&format!("{} {command}", name.unwrap_or_default()))
-        {
+        let ignore = &self.section.ignore;
+        if !ignore.is_empty() && ignore.hit(&format!("{} {command}", name.unwrap_or_default())) {
             return None;
         }
-        let typical = |start: &ProcessStart| is_typical(start, &policy.smbexec.commands);
-        let strong = typical(process);
-        let source = source::find(anchor, locker, policy, Hints::default(), |connection| {
-            is_smb_or_rpc(connection, policy)
-        });
-        let connected = source.is_connected();
-        let gone = set.is_some_and(|(_, set)| service::is_gone(anchor, set, locker, policy));
-        let shell = || {
-            let others = locker
-                .shelf(Shelf::ProcessStart)
-                .filter(|other| super::within(other, anchor, windows.shell.0, windows.shell.0));
-            others
-                .filter(|other| matches!(&other.fact, Fact::ProcessStart(start) if typical(start)))
-                .count()
-                >= policy.smbexec.shell_commands.get()
-        };
-        let local = service::is_local_getsystem(name, command);
-        let severity = match set {
-            _ if local => Severity::Low,
-            Some(_) if connected && strong && (gone || shell()) => Severity::Critical,
-            Some(_) if connected || strong => Severity::High,
-            Some(_) if gone => Severity::Medium,
-            // An installer may run a command as a service.
-            Some(_) => Severity::Low,
-            None if strong && process.parent == Parent::Services => Severity::Medium,
-            None => return None,
-        };
-        let connection = source.connection.clone();
-        let pieces = [
-            ("connection", connection.as_ref()),
-            ("service", service),
-            ("process", Some(anchor)),
-        ];
-        let mut finding = Finding::new(anchor, severity, &pieces, source, locker);
-        finding.fold_by_source = true;
-        if local {
-            // Beside the attack that it may be part of, not in it.
-            finding.fold = "local".to_owned();
-        } else {
-            finding.lateral = connected.then_some(true);
+        let connection = &self.shared.connection;
+        let accepts = |found: &_| is_smb_or_rpc(found, connection);
+        let hints = Hints::default();
+        let source = source::find(join, join.anchor, &CONNECTION, connection, hints, accepts);
+        let is_connected = source.is_connected();
+        let is_local = service::is_local_getsystem(name, command);
+        let mut joined = Joined::new(source);
+        joined.seen.add(&CONNECTION, is_connected);
+        joined.list(&SERVICE, service);
+        joined.list(&PROCESS, Some(join.anchor));
+        if let Some((evidence, set)) = set {
+            let marks = || service::of_service(join.all(&DELETED), set);
+            let mut deletions = marks().filter(|mark| service::is_deletion(mark));
+            joined.seen.add(&DELETED, deletions.next().is_some());
+            joined.consult(join, marks());
+            let marks = join.all_around(&CREATION_MARKS, evidence);
+            joined.consult(join, service::of_service(marks, set));
         }
-        Some(finding)
+        let seen = &mut joined.seen;
+        seen.add(&TOOL_COMMAND, self.is_tool_command(process));
+        seen.add(&BY_SERVICES, process.parent == Parent::Services);
+        seen.add(&LOCAL, is_local);
+        seen.add(&REPEATED, set.is_some() && self.is_shell(join));
+        joined.group_by_source = true;
+        if is_local {
+            // It stands beside the attack that it may be part of, not in it.
+            joined.group = "local".to_owned();
+        } else {
+            joined.lateral = is_connected.then_some(true);
+        }
+        Some(joined)
     }
 }

@@ -1,145 +1,239 @@
-//! `wmiexec`: a process started by WMI, told to from another machine.
+//! `wmiexec`: WMI starts a process for another machine.
 //!
-//! impacket `wmiexec.py`, NetExec, CrackMapExec, smbmap, `wmic /node:`, SharpWMI, Empire. Two forms. Strong: the command
-//! line is one that only such a tool gives (a shell whose output goes into a file), whoever connected. Weak: any child of
-//! WMI's provider host in a logon session of a person, with a connection to RPC before it.
+//! impacket `wmiexec.py`, NetExec, CrackMapExec, smbmap, `wmic /node:`, SharpWMI, Empire. Two forms. Strong: the command line is one
+//! that only such a tool gives (a shell whose output goes into a file), whoever connected. Weak: any child of WMI's provider host in
+//! a logon session of a person, with a connection to RPC before it.
 
-use super::psexec::is_smb_or_rpc;
-use super::source::{self, Hints};
-use super::{Chain, Finding, Rule, command_of, is_service_account, is_suspicious, is_typical};
-use crate::evidence::{Connection, Evidence, Fact, Parent, ProcessStart, Shelf};
-use crate::policy::{Levels, Policy, Severity};
-use crate::state::locker::Locker;
+use super::source::{self, Hints, LOGON, is_smb_or_rpc};
+use super::{
+    CHILD, Join, Joined, Piece, Row, Rule, Shared, Table, Technique, Window, is_tool_command,
+};
+use crate::evidence::{Connection, Evidence, EvidenceKind, Fact, Needs, Parent, ProcessStart};
+use crate::settings::{Levels, Patterns, Severity};
+use serde::{Deserialize, Serialize};
 use std::rc::Rc;
 
-/// The chain; anchored in the process start.
-pub struct Wmiexec;
+/// `[wmiexec]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Section {
+    /// Whether the technique is in use.
+    pub enabled: bool,
+    /// What its levels map to.
+    pub severity: Levels,
+    /// Command lines that only such a tool gives, whoever connected.
+    pub commands: Patterns,
+    /// Programs that management tools start over WMI, by their path. One with a tool command is alerted all the same.
+    pub ignore: Patterns,
+}
 
-static RULE: Rule = Rule {
-    chain: "wmiexec",
-    id: "psexec-filter-wmiexec",
-    name: "Process started by remote WMI (WMIExec)",
-    techniques: &["T1047", "T1021.003"],
+impl Default for Section {
+    fn default() -> Self {
+        let commands = [r"*cmd* /c *>*2>&1*", r"*> \\127.0.0.1\*$\* 2>&1*"];
+        let ignore = [
+            r"*:\windows\ccm\*",
+            r"*:\windows\ccmsetup\*",
+            r"*:\windows\system32\wbem\mofcomp.exe",
+            r"*:\windows\microsoft.net\framework*\csc.exe",
+            r"*:\windows\system32\powercfg.exe",
+            r"*:\windows\system32\inetsrv\appcmd.exe",
+            r"*:\windows\system32\wbem\wmiprvse.exe",
+            r"*:\windows\system32\werfault.exe",
+            r"*:\program files\microsoft monitoring agent\*",
+        ];
+        Section {
+            enabled: true,
+            severity: Levels::default(),
+            commands: Patterns::known(&commands),
+            ignore: Patterns::known(&ignore),
+        }
+    }
+}
+
+const CONNECTION: Piece = Piece::evidence(
+    0,
+    "connection",
+    EvidenceKind::Connection,
+    source::connection_window,
+    "another machine connected to SMB or RPC",
+);
+const PROCESS: Piece = Piece::evidence(
+    1,
+    "process",
+    EvidenceKind::ComStart,
+    |_| Window::default(),
+    "WMI's provider host started a program",
+);
+const REPEATED: Piece = Piece::evidence(
+    2,
+    "repeated",
+    EvidenceKind::ComStart,
+    |windows| Window {
+        before: windows.shell.0,
+        after: windows.shell.0,
+    },
+    "another tool command of the same session ran near by",
+)
+.optional();
+const TOOL_COMMAND: Piece =
+    Piece::property(3, "tool command", "only such a tool gives the command");
+const RPC: Piece = Piece::property(4, "RPC connection", "the connection is one to RPC");
+const PERSON: Piece = Piece::property(
+    5,
+    "person's session",
+    "the program runs in the session of a person, and management tools do not start it",
+);
+const SUSPICIOUS: Piece = Piece::property(
+    6,
+    "suspicious program",
+    "the program is an interpreter, or lies where users can write or on a share",
+);
+
+/// The table of the technique.
+pub const TABLE: &Table = &Table {
+    rule: Rule {
+        chain: "wmiexec",
+        id: "psexec-filter-wmiexec",
+        name: "Process started by remote WMI (WMIExec)",
+        techniques: &["T1047", "T1021.003"],
+    },
+    anchors: &[EvidenceKind::ComStart],
+    pieces: &[
+        CONNECTION,
+        PROCESS,
+        REPEATED,
+        TOOL_COMMAND,
+        RPC,
+        PERSON,
+        SUSPICIOUS,
+        LOGON,
+        CHILD,
+    ],
+    severity: &[
+        // impacket alone starts with two commands of its own.
+        Row::new(Severity::Critical, &[REPEATED, TOOL_COMMAND]),
+        Row::new(Severity::High, &[TOOL_COMMAND]),
+        Row::new(Severity::High, &[RPC, PERSON, SUSPICIOUS]),
+        Row::new(Severity::Medium, &[RPC, PERSON]),
+    ],
 };
 
 /// The RPC endpoint mapper, where every DCOM session begins.
 const ENDPOINT_MAPPER: u16 = 135;
 
-impl Chain for Wmiexec {
-    fn rule(&self) -> &'static Rule {
-        &RULE
+/// The technique; anchored in the process start.
+pub struct Wmiexec {
+    section: Section,
+    shared: Rc<Shared>,
+}
+
+impl Wmiexec {
+    /// The technique, if the policy has it in use.
+    pub fn in_use(section: &Section, shared: &Rc<Shared>) -> Option<Box<dyn Technique>> {
+        section.enabled.then(|| {
+            Box::new(Wmiexec {
+                section: section.clone(),
+                shared: Rc::clone(shared),
+            }) as Box<dyn Technique>
+        })
     }
 
-    fn enabled(&self, policy: &Policy) -> bool {
-        policy.wmiexec.enabled
+    fn is_tool_command(&self, start: &ProcessStart) -> bool {
+        is_tool_command(start, &self.section.commands)
     }
 
-    fn levels<'p>(&self, policy: &'p Policy) -> &'p Levels {
-        &policy.wmiexec.severity
+    /// Whether a program that management tools do not start runs in the session of a person.
+    fn is_by_person(&self, process: &ProcessStart) -> bool {
+        process.logon_id.is_some()
+            && !process.is_service_account()
+            && !self.section.ignore.hit(process.key.as_str())
     }
 
-    fn shelves(&self) -> &'static [Shelf] {
-        &[
-            Shelf::Connection,
-            Shelf::ComStart,
-            Shelf::Child,
-            Shelf::Logon,
-        ]
+    fn is_rpc(&self, connection: &Connection) -> bool {
+        let settings = &self.shared.connection;
+        let port = connection.local_port;
+        port == ENDPOINT_MAPPER
+            || is_smb_or_rpc(connection, settings) && settings.is_dynamic_port(port)
     }
 
-    fn anchors(&self) -> &'static [Shelf] {
-        &[Shelf::ComStart]
+    /// Whether another tool command of the same session ran near by.
+    fn is_repeated(&self, join: &Join<'_>, process: &ProcessStart) -> bool {
+        join.all(&REPEATED).any(|other| match &other.fact {
+            Fact::ProcessStart(start) => {
+                !Rc::ptr_eq(other, join.anchor)
+                    && start.logon_id == process.logon_id
+                    && self.is_tool_command(start)
+            }
+            _ => false,
+        })
+    }
+}
+
+impl Technique for Wmiexec {
+    fn table(&self) -> &'static Table {
+        TABLE
     }
 
-    fn wants(&self, evidence: &Evidence, policy: &Policy) -> bool {
+    fn levels(&self) -> &Levels {
+        &self.section.severity
+    }
+
+    fn needs(&self, needs: &mut Needs) {
+        needs.com_commands = self.section.commands.clone();
+    }
+
+    fn wants(&self, evidence: &Evidence) -> bool {
         match &evidence.fact {
-            Fact::Connection(connection) => is_smb_or_rpc(connection, policy),
-            // Inventories start so much that it would leave no room for what can be an execution.
+            Fact::Connection(connection) => is_smb_or_rpc(connection, &self.shared.connection),
+            // Inventories start so many programs that they would leave no room for what can be an execution.
             Fact::ProcessStart(start) => match start.parent {
-                Parent::Wmi => {
-                    is_typical(start, &policy.wmiexec.commands) || is_by_person(start, policy)
-                }
-                parent => parent == Parent::Watched,
+                Parent::Wmi => self.is_tool_command(start) || self.is_by_person(start),
+                parent => parent == Parent::Tracked,
             },
             Fact::Logon(_) => true,
             _ => false,
         }
     }
 
-    fn judge(&self, anchor: &Rc<Evidence>, locker: &Locker, policy: &Policy) -> Option<Finding> {
-        let Fact::ProcessStart(process) = &anchor.fact else {
+    fn join<'j>(&self, join: &Join<'j>) -> Option<Joined<'j>> {
+        let Fact::ProcessStart(process) = &join.anchor.fact else {
             return None;
         };
         if process.parent != Parent::Wmi {
             return None;
         }
-        let command = command_of(process);
-        let typical = |start: &ProcessStart| is_typical(start, &policy.wmiexec.commands);
-        let strong = typical(process);
+        let connection = &self.shared.connection;
+        let find = |hints, accepts: &dyn Fn(&Connection) -> bool| {
+            source::find(join, join.anchor, &CONNECTION, connection, hints, accepts)
+        };
         let hints = Hints {
             logon_id: process.logon_id,
             ..Hints::default()
         };
-        let any = source::find(anchor, locker, policy, hints, |connection| {
-            is_smb_or_rpc(connection, policy)
-        });
-        let by_rpc = source::find(anchor, locker, policy, Hints::default(), |connection| {
-            is_rpc(connection, policy)
-        })
-        .is_connected();
-        let connected = any.is_connected();
-        let severity = if strong {
-            let window = policy.windows.shell.0;
-            let again = locker.shelf(Shelf::ComStart).filter(|other| {
-                !Rc::ptr_eq(other, anchor) && super::within(other, anchor, window, window)
-            });
-            let shell = again.filter_map(|other| match &other.fact {
-                Fact::ProcessStart(start) => Some(start),
-                _ => None,
-            });
-            // impacket alone starts with two commands of its own.
-            if shell
-                .into_iter()
-                .any(|start| start.logon_id == process.logon_id && typical(start))
-            {
-                Severity::Critical
-            } else {
-                Severity::High
-            }
-        } else if by_rpc && is_by_person(process, policy) {
-            if is_suspicious(&process.key, command, policy) {
-                Severity::High
-            } else {
-                Severity::Medium
-            }
+        let source = find(hints, &|found| is_smb_or_rpc(found, connection));
+        let is_connected = source.is_connected();
+        let is_tool_command = self.is_tool_command(process);
+        let mut joined = Joined::new(source);
+        joined.seen.add(&CONNECTION, is_connected);
+        joined.list(&PROCESS, Some(join.anchor));
+        let seen = &mut joined.seen;
+        seen.add(&TOOL_COMMAND, is_tool_command);
+        if is_tool_command {
+            seen.add(&REPEATED, self.is_repeated(join, process));
         } else {
-            return None;
-        };
-        let connection = any.connection.clone();
-        let pieces = [
-            ("connection", connection.as_ref()),
-            ("process", Some(anchor)),
-        ];
-        let mut finding = Finding::new(anchor, severity, &pieces, any, locker);
-        finding.fold = process
-            .logon_id
-            .map(|id| format!("{id:x}"))
-            .unwrap_or_default();
-        finding.fold_by_source = process.logon_id.is_none();
-        finding.lateral = connected.then_some(true);
-        Some(finding)
+            let by_rpc = find(Hints::default(), &|found| self.is_rpc(found));
+            let suspicious = &self.shared.suspicious;
+            seen.add(&RPC, by_rpc.is_connected());
+            seen.add(&PERSON, self.is_by_person(process));
+            seen.add(
+                &SUSPICIOUS,
+                suspicious.is_suspicious(&process.key, process.command()),
+            );
+        }
+        let session = process.logon_id.map(|id| format!("{id:x}"));
+        joined.group = session.unwrap_or_default();
+        joined.group_by_source = process.logon_id.is_none();
+        joined.lateral = is_connected.then_some(true);
+        Some(joined)
     }
-}
-
-/// Whether a program that management tools do not start runs in the session of a person.
-fn is_by_person(process: &ProcessStart, policy: &Policy) -> bool {
-    process.logon_id.is_some()
-        && !is_service_account(process)
-        && !policy.wmiexec.ignore.hit(process.key.as_str())
-}
-
-fn is_rpc(connection: &Connection, policy: &Policy) -> bool {
-    connection.local_port == ENDPOINT_MAPPER
-        || is_smb_or_rpc(connection, policy)
-            && connection.local_port >= policy.connection.dynamic_from
 }

@@ -556,6 +556,11 @@ impl<'a> Fields<'a> {
         digits(raw).or_else(|| self.text(field)?.trim().parse().ok())
     }
 
+    /// TEMPORARY
+    pub fn has_certain_host(&self) -> bool {
+        self.has(Field::Computer)
+    }
+
     /// The event's id.
     pub fn event_id(&self) -> Option<u32> {
         self.id.or_else(|| self.number(Field::EventId))

@@ -1,32 +1,37 @@
 //! All hosts, within a number of hosts and a number of bytes.
 
-use super::host::Host;
+pub mod host;
+
+pub use host::{Host, Pending};
+
 use crate::counters::{Counters, add};
 use crate::evidence::ALLOCATION;
-use crate::policy::Limits;
+use crate::settings::Limits;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Hosts looked at for one without an open incident, when one must be forgotten.
+/// How many of the hosts that were silent longest are looked at for one without an open incident, when one must be forgotten.
 pub const LOOK_BACK: usize = 16;
 
-/// A host that was silent for an hour has nothing left that the default windows would join; in milliseconds.
+/// A host is silent if it logged nothing for an hour, in milliseconds, or for the policy's join window if that is longer. It then
+/// has nothing left that any technique would join.
 pub const SILENT_MS: i64 = 3_600_000;
 
-/// Memory of a host's entries in the maps below beside the host itself.
+/// Memory of a host's entries in the maps below, in bytes.
 const ENTRY: usize = 128;
 
-/// All hosts. Ordered maps, so that nothing depends on hashing and hostile names cost no more than others.
-#[derive(Debug, Default)]
+/// All hosts. In ordered maps, so that nothing depends on hashing and hostile names cost no more than others.
+#[derive(Debug)]
 pub struct Hosts {
     by_name: BTreeMap<Box<str>, Entry>,
-    /// Use number to name, the longest unused first.
+    /// Number of the last use to name, the longest unused first.
     by_use: BTreeMap<u64, Box<str>>,
-    /// Size and use number, the largest last.
+    /// Size in bytes and number of the last use, the largest last.
     by_size: BTreeSet<(usize, u64)>,
     uses: u64,
     bytes: usize,
     waiting: usize,
     incidents: usize,
+    silent_ms: i64,
 }
 
 #[derive(Debug, Default)]
@@ -36,7 +41,7 @@ struct Entry {
     bytes: usize,
 }
 
-/// Memory of a host of that name beside the host itself, in bytes.
+/// Memory that a host of that name takes beside the host itself, in bytes.
 fn beside(name: &str) -> usize {
     name.len()
         .saturating_add(ALLOCATION)
@@ -45,6 +50,20 @@ fn beside(name: &str) -> usize {
 }
 
 impl Hosts {
+    /// No hosts yet. `join_window` is the longest time over which evidence is joined, in milliseconds.
+    pub fn new(join_window: i64) -> Hosts {
+        Hosts {
+            by_name: BTreeMap::new(),
+            by_use: BTreeMap::new(),
+            by_size: BTreeSet::new(),
+            uses: 0,
+            bytes: 0,
+            waiting: 0,
+            incidents: 0,
+            silent_ms: SILENT_MS.max(join_window),
+        }
+    }
+
     /// How many hosts are remembered.
     pub fn len(&self) -> usize {
         self.by_name.len()
@@ -60,7 +79,7 @@ impl Hosts {
         self.bytes
     }
 
-    /// How many alerts wait for a record, or for a late connection.
+    /// How many alerts wait for a record, or are held for a late connection.
     pub fn waiting(&self) -> usize {
         self.waiting
     }
@@ -70,7 +89,7 @@ impl Hosts {
         self.incidents
     }
 
-    /// A host with an alert that waits for a late connection.
+    /// A host with an alert that is held for a late connection.
     pub fn next_held(&self) -> Option<Box<str>> {
         self.by_name
             .iter()
@@ -78,12 +97,12 @@ impl Hosts {
             .map(|(name, _)| name.clone())
     }
 
-    /// The host of that name, without counting as a use of it.
+    /// The host of that name. Does not count as a use of it.
     pub fn get(&self, name: &str) -> Option<&Host> {
         self.by_name.get(name).map(|entry| &entry.host)
     }
 
-    /// Works on the host of that name (made if need be), then sees to it that the bounds hold.
+    /// Calls `work` with the host of that name, which is added if it is new, then evicts until the bounds hold.
     pub fn with<T>(
         &mut self,
         name: &str,
@@ -101,7 +120,7 @@ impl Hosts {
                 self.by_name.entry(name.into()).or_default()
             }
         };
-        // In place: moving a host in and out of three maps would cost more than most of what is done to it.
+        // In place: moving a host in and out of three maps costs more than most work.
         let (waiting, incidents) = (entry.host.waiting(), entry.host.incidents.len());
         let result = work(&mut entry.host, counters);
         let now = entry.host.clock.now();
@@ -139,7 +158,7 @@ impl Hosts {
         result
     }
 
-    /// The host that was used next after `used`, with its name and the number of its use; `None` behind the last.
+    /// The host that was used next after the use numbered `used`, with the number of its last use and its name; `None` after the last.
     pub fn used_after(&self, used: u64) -> Option<(u64, &str, &Host)> {
         let (used, name) = self.by_use.range(used.saturating_add(1)..).next()?;
         self.by_name
@@ -147,13 +166,13 @@ impl Hosts {
             .map(|entry| (*used, &**name, &entry.host))
     }
 
-    /// Takes in a host that was saved, as the one used last. Any of that name is replaced.
+    /// Adds a host from a snapshot, as the one used last. It replaces one of that name.
     pub fn restore(&mut self, name: &str, host: Host, limits: &Limits, counters: &mut Counters) {
         self.take(name);
         self.with(name, limits, counters, |place, _| *place = host);
     }
 
-    /// Takes the oldest waiting alert of the first host that has one.
+    /// Removes and returns the oldest waiting alert of the first host that has one.
     pub fn pop_pending(&mut self) -> Option<String> {
         let name = self
             .by_name
@@ -193,7 +212,7 @@ impl Hosts {
             .insert(name.into(), Entry { host, used, bytes });
     }
 
-    /// Forgets the host that was longest unused, if possible one without an open incident.
+    /// Forgets the host that was unused longest, if possible one without an open incident.
     fn forget_one(&mut self) -> bool {
         let idle = |name: &str| {
             self.by_name
@@ -208,8 +227,8 @@ impl Hosts {
         found.is_some_and(|name| self.take(&name).is_some())
     }
 
-    /// Forgets one of the hosts that were longest unused if, by the clock of the host that needs room, it was silent for longer
-    /// than anything is joined over. A host whose clock is set far ahead gains no more by it than its own evidence takes.
+    /// Forgets one of the hosts that were unused longest if it is silent by the clock of the host that needs room. A host whose clock
+    /// is set far ahead gains no more room by this than its own evidence takes.
     fn forget_silent(&mut self, now: i64) -> bool {
         let silent = |name: &str| {
             self.by_name.get(name).is_some_and(|entry| {
@@ -218,7 +237,7 @@ impl Hosts {
                         .host
                         .clock
                         .now()
-                        .is_none_or(|last| now.saturating_sub(last) > SILENT_MS)
+                        .is_none_or(|last| now.saturating_sub(last) > self.silent_ms)
             })
         };
         let found = self
@@ -230,7 +249,7 @@ impl Hosts {
         found.is_some_and(|name| self.take(&name).is_some())
     }
 
-    /// Makes the host that holds the most give up its least valuable piece; a host with nothing left goes whole.
+    /// Makes the host that holds the most evict its least valuable evidence; a host with nothing left is forgotten.
     fn shrink_largest(&mut self) -> bool {
         let Some(name) = self
             .by_size
@@ -247,7 +266,7 @@ impl Hosts {
             return false;
         };
         if host.evict_one() {
-            // Its place in the order of use stays.
+            // It keeps its place in the order of use.
             self.insert(&name, host, used);
         }
         true

@@ -1,0 +1,66 @@
+//! The allow-list: whether an incident is legitimate.
+
+use crate::chain::Finding;
+use crate::policy::{AllowEntry, OnUnknown, Policy};
+use std::net::IpAddr;
+
+/// The reason of the first allow-list entry that covers a finding on the host with this key.
+pub fn reason(finding: &Finding, host: &str, policy: &Policy) -> Option<String> {
+    let mut entries = policy.allow.iter();
+    let entry = entries.find(|entry| covers(entry, finding, host, policy))?;
+    Some(entry.reason.clone())
+}
+
+/// Whether the policy has an entry that asks for sources.
+pub fn asks_for_source(policy: &Policy) -> bool {
+    policy.allow.iter().any(|entry| !entry.source.is_empty())
+}
+
+/// Whether every field that the entry gives matches. By source only if every candidate is in its ranges, or something beside the
+/// time identifies the one that is.
+fn covers(entry: &AllowEntry, finding: &Finding, host: &str, policy: &Policy) -> bool {
+    let source = &finding.source;
+    let in_ranges = |ip: &IpAddr| entry.source.iter().any(|range| range.contains(*ip));
+    let by_source = || match (source.ip, source.is_identified) {
+        (None, _) => policy.alert.on_unknown_source == OnUnknown::Allow,
+        (Some(ip), true) => in_ranges(&ip),
+        (Some(_), false) => source.candidates.iter().all(in_ranges),
+    };
+    let is_user_certain = source.is_user_certain || finding.logon().is_none();
+    let by_user = || match finding.person().filter(|_| is_user_certain) {
+        None => policy.alert.on_unknown_user == OnUnknown::Allow,
+        // A name without its domain is enough where the entry gives none.
+        Some(user) => {
+            let name = user.split_once('\\').map(|(_, name)| name);
+            entry.user.hit(&user) || name.is_some_and(|name| entry.user.hit(name))
+        }
+    };
+    let process = finding.process();
+    let by_process = || {
+        process.is_some_and(|process| {
+            entry.process.hit(process.key.as_str()) || entry.process.hit(&process.image)
+        })
+    };
+    let by_hash = || {
+        let hashes = process.and_then(|process| process.hashes.as_deref());
+        let values = hashes.unwrap_or_default().split([',', ' ']);
+        let mut values = values.map(|hash| hash.rsplit('=').next().unwrap_or_default());
+        let is_listed = |value: &str| {
+            let mut listed = entry.hash.iter();
+            listed.any(|hash| hash.eq_ignore_ascii_case(value))
+        };
+        values.any(is_listed)
+    };
+    let by_service = || {
+        let service = finding.service();
+        service.is_some_and(|set| entry.service.hit(&set.service))
+    };
+    let until = entry.until.as_ref();
+    until.is_none_or(|until| finding.anchor.time.ms <= until.ms)
+        && (entry.source.is_empty() || by_source())
+        && (entry.host.is_empty() || entry.host.hit(host))
+        && (entry.user.is_empty() || by_user())
+        && (entry.process.is_empty() || by_process())
+        && (entry.hash.is_empty() || by_hash())
+        && (entry.service.is_empty() || by_service())
+}

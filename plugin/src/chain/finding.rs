@@ -1,0 +1,318 @@
+//! What a technique finds around one anchor.
+
+use super::source::Source;
+use super::table::{Piece, Seen, Table, Window};
+use crate::evidence::{Evidence, Fact, FileWrite, Logon, ProcessStart, ServiceSet};
+use crate::settings::{Severity, Windows};
+use crate::store::EvidenceStore;
+use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
+use std::rc::Rc;
+
+/// An anchor with what is stored around it.
+#[derive(Clone, Copy)]
+pub struct Join<'j> {
+    /// The anchor.
+    pub anchor: &'j Rc<Evidence>,
+    /// The evidence that just arrived, because of which the anchor is looked at.
+    pub arrived: &'j Rc<Evidence>,
+    table: &'static Table,
+    store: &'j EvidenceStore,
+    windows: &'j Windows,
+}
+
+impl<'j> Join<'j> {
+    /// An anchor of the technique with this table, on the host with this store.
+    pub fn new(
+        anchor: &'j Rc<Evidence>,
+        arrived: &'j Rc<Evidence>,
+        table: &'static Table,
+        store: &'j EvidenceStore,
+        windows: &'j Windows,
+    ) -> Join<'j> {
+        Join {
+            anchor,
+            arrived,
+            table,
+            store,
+            windows,
+        }
+    }
+
+    /// The stored evidence that can be this piece: of its kind, and within its window around the anchor.
+    pub fn all(&self, piece: &Piece) -> impl Iterator<Item = &'j Rc<Evidence>> + use<'j> {
+        self.all_around(piece, self.anchor)
+    }
+
+    /// The stored evidence that can be this piece, around other evidence than the anchor.
+    ///
+    /// This is the only way to stored evidence, so that nothing is looked for outside the windows that the table declares.
+    pub fn all_around(
+        &self,
+        piece: &Piece,
+        center: &Evidence,
+    ) -> impl Iterator<Item = &'j Rc<Evidence>> + use<'j> {
+        debug_assert!(
+            self.table
+                .pieces
+                .iter()
+                .any(|listed| listed.name == piece.name),
+            "the table does not list `{}`",
+            piece.name
+        );
+        let (window, center) = (piece.window(self.windows), center.time.ms);
+        let stored = piece.kind().map(|kind| self.store.of(kind));
+        stored
+            .into_iter()
+            .flatten()
+            .filter(move |evidence| window.contains(center, evidence.time.ms))
+    }
+
+    /// Of the stored evidence that can be this piece and fits, the one that was logged nearest to the anchor.
+    pub fn nearest(&self, piece: &Piece, fits: impl Fn(&Fact) -> bool) -> Option<&'j Rc<Evidence>> {
+        let anchor = self.anchor.time.ms;
+        self.all(piece)
+            .filter(|evidence| fits(&evidence.fact))
+            .min_by_key(|evidence| evidence.time.ms.abs_diff(anchor))
+    }
+
+    /// Whether evidence lies within a window around the anchor.
+    pub fn is_within(&self, evidence: &Evidence, window: Window) -> bool {
+        window.contains(self.anchor.time.ms, evidence.time.ms)
+    }
+}
+
+/// Evidence that a finding lists beside its connection and logon, at most.
+const MAX_LISTED: usize = 5;
+
+/// What a technique's join returns: the pieces that were seen. The engine looks up their severity.
+pub struct Joined<'j> {
+    /// Everything that was seen.
+    pub seen: Seen,
+    /// Pieces that are not missing though they were not seen, because this execution cannot have them.
+    pub not_expected: Seen,
+    /// Who it may have been. Its connection is listed as evidence.
+    pub source: Source,
+    /// From another machine, from this one, or unknown.
+    pub lateral: Option<bool>,
+    /// What repeats of the same execution have in common.
+    pub group: String,
+    /// Whether repeats must also have a possible source in common (where one is known).
+    pub group_by_source: bool,
+    listed: [Option<&'j Rc<Evidence>>; MAX_LISTED],
+    /// Whether the evidence that just arrived was consulted.
+    is_consulted: bool,
+}
+
+impl<'j> Joined<'j> {
+    /// Nothing seen yet but the source.
+    pub fn new(source: Source) -> Joined<'j> {
+        Joined {
+            seen: Seen::default(),
+            not_expected: Seen::default(),
+            source,
+            lateral: None,
+            group: String::new(),
+            group_by_source: false,
+            listed: [None; MAX_LISTED],
+            is_consulted: false,
+        }
+    }
+
+    /// Adds a piece with its evidence, which the alert lists, if it was seen.
+    pub fn list(&mut self, piece: &Piece, evidence: Option<&'j Rc<Evidence>>) {
+        self.seen.add(piece, evidence.is_some());
+        let free = self.listed.iter_mut().find(|place| place.is_none());
+        debug_assert!(free.is_some(), "more evidence is listed than MAX_LISTED");
+        if let Some(place) = free {
+            *place = evidence;
+        }
+    }
+
+    /// Notes evidence that the alert does not list but that may have changed what is found.
+    pub fn consult(
+        &mut self,
+        join: &Join<'_>,
+        evidence: impl IntoIterator<Item = &'j Rc<Evidence>>,
+    ) {
+        let mut evidence = evidence.into_iter();
+        self.is_consulted |= evidence.any(|evidence| Rc::ptr_eq(evidence, join.arrived));
+    }
+
+    /// Whether the evidence that just arrived is part of what was found, if only as one of several possible connections, or changed
+    /// it. Otherwise the finding is no news.
+    pub fn involves(&self, arrived: &Rc<Evidence>) -> bool {
+        let is_it = |evidence: &Rc<Evidence>| Rc::ptr_eq(evidence, arrived);
+        let candidates = &self.source.candidates;
+        self.is_consulted
+            || self.listed.iter().flatten().any(|evidence| is_it(evidence))
+            || self.source.logon.as_ref().is_some_and(is_it)
+            || matches!(&arrived.fact, Fact::Connection(connection) if candidates.contains(&connection.remote))
+    }
+
+    /// The process that was started, if one is among the evidence.
+    fn process(&self) -> Option<&ProcessStart> {
+        let mut listed = self.listed.iter().flatten();
+        listed.find_map(|evidence| match &evidence.fact {
+            Fact::ProcessStart(start) => Some(&**start),
+            _ => None,
+        })
+    }
+
+    /// The children of the process that was started, among these.
+    pub fn children<'a>(
+        &self,
+        stored: impl Iterator<Item = &'a Rc<Evidence>>,
+    ) -> Vec<Rc<Evidence>> {
+        let process = self.process();
+        let Some(parent) = process.and_then(|process| process.process_guid.as_ref()) else {
+            return Vec::new();
+        };
+        let is_child = |evidence: &&Rc<Evidence>| match &evidence.fact {
+            Fact::ProcessStart(start) => start.parent_process_guid.as_ref() == Some(parent),
+            _ => false,
+        };
+        stored
+            .filter(is_child)
+            .take(MAX_CHILDREN)
+            .cloned()
+            .collect()
+    }
+
+    /// The finding, once its severity is known.
+    pub fn into_finding(
+        self,
+        anchor: &Rc<Evidence>,
+        table: &Table,
+        severity: Severity,
+        children: Vec<Rc<Evidence>>,
+    ) -> Finding {
+        let mut present = self.seen;
+        present.extend(self.not_expected);
+        let listed = self.listed.into_iter().flatten().cloned();
+        let source = &self.source;
+        Finding {
+            anchor: Rc::clone(anchor),
+            group: self.group,
+            group_by_source: self.group_by_source,
+            severity,
+            lateral: self.lateral,
+            evidence: source
+                .connection
+                .iter()
+                .cloned()
+                .chain(listed)
+                .chain(source.logon.clone())
+                .collect(),
+            missing: table.missing(present).map(Cow::Borrowed).collect(),
+            source: self.source,
+            children,
+        }
+    }
+}
+
+/// What a technique found around one anchor, with its severity.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Finding {
+    /// The process start or service change that it is anchored in.
+    pub anchor: Rc<Evidence>,
+    /// What repeats of the same execution have in common.
+    pub group: String,
+    /// Whether repeats must also have a possible source in common (where one is known).
+    pub group_by_source: bool,
+    /// How bad it is.
+    pub severity: Severity,
+    /// From another machine, from this one, or unknown.
+    pub lateral: Option<bool>,
+    /// Everything that supports it, the anchor, the most likely connection and the logon included.
+    pub evidence: Vec<Rc<Evidence>>,
+    /// Who it may have been.
+    pub source: Source,
+    /// What its process started, oldest first; at most [`MAX_CHILDREN`].
+    pub children: Vec<Rc<Evidence>>,
+    /// The pieces that were expected and not seen, by name.
+    pub missing: Vec<Cow<'static, str>>,
+}
+
+/// Children of a process that an alert lists.
+pub const MAX_CHILDREN: usize = 8;
+
+impl Finding {
+    /// All evidence that it holds.
+    pub fn evidence_mut(&mut self) -> impl Iterator<Item = &mut Rc<Evidence>> {
+        let Finding {
+            anchor,
+            evidence,
+            source,
+            children,
+            ..
+        } = self;
+        std::iter::once(anchor)
+            .chain(evidence)
+            .chain(&mut source.connection)
+            .chain(&mut source.logon)
+            .chain(children)
+    }
+
+    /// The person behind it, as `domain\name` or `name`: the account of the process, unless that is a service's; else of the
+    /// logon that it came with, else of the first child that runs as somebody else.
+    pub fn person(&self) -> Option<String> {
+        let account = |start: &ProcessStart| {
+            let user = start.user.as_deref();
+            user.filter(|_| !start.is_service_account())
+                .map(str::to_owned)
+        };
+        let of_child = |child: &Rc<Evidence>| match &child.fact {
+            Fact::ProcessStart(start) if start.logon_id.is_some() => account(start),
+            _ => None,
+        };
+        self.process()
+            .and_then(account)
+            .or_else(|| self.logon().map(Logon::account))
+            .or_else(|| self.children.iter().find_map(of_child))
+    }
+
+    /// The person behind it; where no person is known, the account of the process.
+    pub fn user(&self) -> Option<String> {
+        let of_process = || self.process()?.user.as_deref().map(str::to_owned);
+        self.person().or_else(of_process)
+    }
+
+    fn find<'f, T>(&'f self, select: impl Fn(&'f Fact) -> Option<T>) -> Option<T> {
+        self.evidence
+            .iter()
+            .find_map(|evidence| select(&evidence.fact))
+    }
+
+    /// The file that was written.
+    pub fn file(&self) -> Option<&FileWrite> {
+        self.find(|fact| match fact {
+            Fact::FileWrite(file) => Some(file),
+            _ => None,
+        })
+    }
+
+    /// The process that was started.
+    pub fn process(&self) -> Option<&ProcessStart> {
+        self.find(|fact| match fact {
+            Fact::ProcessStart(start) => Some(&**start),
+            _ => None,
+        })
+    }
+
+    /// The service whose program was set.
+    pub fn service(&self) -> Option<&ServiceSet> {
+        self.find(|fact| match fact {
+            Fact::ServiceSet(set) => Some(set),
+            _ => None,
+        })
+    }
+
+    /// The logon that it came with.
+    pub fn logon(&self) -> Option<&Logon> {
+        self.find(|fact| match fact {
+            Fact::Logon(logon) => Some(&**logon),
+            _ => None,
+        })
+    }
+}

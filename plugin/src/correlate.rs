@@ -1,0 +1,358 @@
+//! Correlation: new evidence is stored on its host, the techniques look at their anchors near it, and what they find is followed as
+//! incidents.
+//!
+//! Nothing here knows a technique: windows, kinds, anchors and severities come from the techniques' tables.
+
+use crate::alert;
+use crate::allow;
+use crate::chain::{CHILD, Join, Policy, Shared, Technique, Window};
+use crate::counters::{Counters, add};
+use crate::event::Event;
+use crate::evidence::{Context, Evidence, EvidenceKind, Needs, Reading, TrackedProcesses};
+use crate::hosts::{Host, Pending};
+use crate::incident::Incident;
+use crate::store::Put;
+use std::rc::Rc;
+
+/// The techniques in use, with everything about them that is worked out once.
+pub struct Correlator {
+    techniques: Vec<Correlated>,
+    shared: Rc<Shared>,
+    needs: Needs,
+    /// The kinds of evidence that are an anchor of any technique.
+    anchors: Vec<EvidenceKind>,
+    /// The window around an anchor in which any technique looks for anything.
+    window: Window,
+    /// For how long evidence can matter, in milliseconds: two pieces of one execution can be this far apart.
+    join_window: i64,
+    asks_for_source: bool,
+}
+
+struct Correlated {
+    technique: Box<dyn Technique>,
+    /// The window around an anchor in which this technique looks for anything.
+    window: Window,
+}
+
+/// What the correlation changes beside the host.
+pub struct Work<'w> {
+    /// The policy.
+    pub policy: &'w Policy,
+    /// The processes whose children are wanted.
+    pub tracked: &'w mut TrackedProcesses,
+    /// The counters.
+    pub counters: &'w mut Counters,
+}
+
+impl Correlator {
+    /// The techniques that a policy has in use.
+    pub fn new(policy: &Policy) -> Correlator {
+        let shared = Shared::of(policy);
+        let windows = &shared.windows;
+        let correlated = |technique: Box<dyn Technique>| Correlated {
+            window: technique.table().join_window(windows),
+            technique,
+        };
+        let techniques = policy.techniques(&shared).into_iter().map(correlated);
+        let techniques: Vec<Correlated> = techniques.collect();
+        let mut needs = Needs {
+            connection: policy.connection.clone(),
+            ..Needs::default()
+        };
+        let (mut anchors, mut window, mut join_window) = (Vec::new(), Window::default(), 0);
+        for Correlated {
+            technique,
+            window: own,
+        } in &techniques
+        {
+            technique.needs(&mut needs);
+            for anchor in technique.table().anchors {
+                if !anchors.contains(anchor) {
+                    anchors.push(*anchor);
+                }
+            }
+            window = window.or(*own);
+            join_window = own.length().max(join_window);
+        }
+        Correlator {
+            techniques,
+            shared,
+            needs,
+            anchors,
+            window,
+            join_window,
+            asks_for_source: allow::asks_for_source(policy),
+        }
+    }
+
+    /// What the techniques need of events.
+    pub fn needs(&self) -> &Needs {
+        &self.needs
+    }
+
+    /// For how long evidence can matter, in milliseconds.
+    pub fn join_window(&self) -> i64 {
+        self.join_window
+    }
+
+    /// Whether any technique wants a kind of evidence.
+    pub fn wants_kind(&self, kind: EvidenceKind) -> bool {
+        self.techniques.iter().any(|correlated| {
+            let table = correlated.technique.table();
+            let mut pieces = table.pieces.iter();
+            table.anchors.contains(&kind) || pieces.any(|piece| piece.kind() == Some(kind))
+        })
+    }
+
+    /// Takes in an event of a host. Alerts that come of it wait on the host.
+    pub fn take(&self, event: &Event<'_>, host: &mut Host, work: &mut Work<'_>) {
+        if let Some(evidence) = self.store(event, host, work)
+            && self.is_near_anchor(&evidence, host)
+        {
+            self.judge(&evidence, &event.host.key, host, work);
+        }
+    }
+
+    /// Reads the evidence out of an event and stores it. `None` if that is nothing new.
+    fn store(
+        &self,
+        event: &Event<'_>,
+        host: &mut Host,
+        work: &mut Work<'_>,
+    ) -> Option<Rc<Evidence>> {
+        let counters = &mut *work.counters;
+        if host.clock.observe(event.time.ms) {
+            add(&mut counters.clock_jumps);
+        }
+        if host.own.learn(event) {
+            add(&mut counters.evicted_addresses);
+        }
+        let context = Context {
+            own: &host.own,
+            tracked: work.tracked,
+            needs: &self.needs,
+        };
+        let evidence = match Evidence::read(event, &context) {
+            Reading::Evidence(evidence) => evidence,
+            Reading::Irrelevant => return None,
+            Reading::Incomplete => {
+                add(&mut counters.incomplete);
+                return None;
+            }
+        };
+        let mut techniques = self.techniques.iter();
+        if !techniques.any(|correlated| correlated.technique.wants(&evidence)) {
+            return None;
+        }
+        let evidence = Rc::new(evidence);
+        let places = work.policy.limits.evidence_per_host.get();
+        let tolerance = self.shared.windows.clock_tolerance.0;
+        let put = host
+            .store
+            .put(&evidence, places, &host.clock, self.join_window, tolerance);
+        match put {
+            Put::Duplicate => {
+                add(&mut counters.evidence_duplicate);
+                return None;
+            }
+            Put::NoRoom => {
+                add(&mut counters.evicted_evidence);
+                return None;
+            }
+            Put::Stored { evicted } => {
+                add(&mut counters.evidence);
+                let evicted = evicted as u64;
+                counters.evicted_evidence = counters.evicted_evidence.saturating_add(evicted);
+            }
+        }
+        self.relate(&evidence, host);
+        Some(evidence)
+    }
+
+    /// Shows new evidence to stored evidence of the related kind that was logged near it.
+    fn relate(&self, evidence: &Evidence, host: &Host) {
+        let Some(related) = &evidence.kind().info().related else {
+            return;
+        };
+        let within = (related.within)(&self.shared.windows);
+        let window = Window {
+            before: within,
+            after: within,
+        };
+        for other in host.store.of(related.kind) {
+            if window.contains(evidence.time.ms, other.time.ms) {
+                evidence.fact.relate(&other.fact);
+            }
+        }
+    }
+
+    /// Whether any anchor is so near that evidence can belong to it. There seldom is one, and then no technique has to be asked.
+    fn is_near_anchor(&self, evidence: &Evidence, host: &Host) -> bool {
+        let ms = evidence.time.ms;
+        let anchors = self.anchors.iter().flat_map(|kind| host.store.of(*kind));
+        let mut anchors = anchors.map(|anchor| anchor.time.ms);
+        anchors.any(|anchor| self.window.contains(anchor, ms))
+    }
+
+    /// Asks every technique that wants the evidence about each of its anchors near it.
+    #[inline(never)]
+    fn judge(&self, evidence: &Rc<Evidence>, host_key: &str, host: &mut Host, work: &mut Work<'_>) {
+        let ms = evidence.time.ms;
+        for Correlated { technique, window } in &self.techniques {
+            if !technique.wants(evidence) {
+                continue;
+            }
+            let table = technique.table();
+            let stored = table.anchors.iter().flat_map(|kind| host.store.of(*kind));
+            let is_near = |anchor: &&Rc<Evidence>| window.contains(anchor.time.ms, ms);
+            let near = stored.filter(is_near);
+            let anchors = near.filter(|anchor| technique.wants(anchor)).cloned();
+            for anchor in anchors.collect::<Vec<_>>() {
+                if let Some(index) =
+                    self.judge_anchor(&**technique, &anchor, evidence, host_key, host, work)
+                {
+                    queue(host, index, work);
+                }
+            }
+        }
+    }
+
+    /// Looks at one anchor. Returns the index of the incident that is to be alerted (again).
+    fn judge_anchor(
+        &self,
+        technique: &dyn Technique,
+        anchor: &Rc<Evidence>,
+        arrived: &Rc<Evidence>,
+        host_key: &str,
+        host: &mut Host,
+        work: &mut Work<'_>,
+    ) -> Option<usize> {
+        let (table, windows) = (technique.table(), &self.shared.windows);
+        let join = Join::new(anchor, arrived, table, &host.store, windows);
+        let joined = technique.join(&join)?;
+        let level = table.level(joined.seen)?;
+        let children = joined.children(join.all(&CHILD));
+        // A finding that the new evidence has nothing to do with is no news.
+        let is_child = |child: &Rc<Evidence>| Rc::ptr_eq(child, arrived);
+        if !joined.involves(arrived) && !children.iter().any(is_child) {
+            return None;
+        }
+        let severity = technique.levels().map(level);
+        let finding = joined.into_finding(anchor, table, severity, children);
+        self.follow(host, host_key, technique, finding, work)
+    }
+
+    /// Takes a finding into the host's incidents. Returns the index of the incident if it is to be alerted (again).
+    ///
+    /// Not inlined into what lets the techniques join: its locals would lie below theirs on Fluent Bit's stack of 8 KiB.
+    #[inline(never)]
+    fn follow(
+        &self,
+        host: &mut Host,
+        host_key: &str,
+        technique: &dyn Technique,
+        finding: crate::chain::Finding,
+        work: &mut Work<'_>,
+    ) -> Option<usize> {
+        let (policy, counters) = (work.policy, &mut *work.counters);
+        for evidence in finding.evidence.iter().chain(&finding.children) {
+            host.store.join(evidence);
+        }
+        let process_guid = finding
+            .process()
+            .and_then(|process| process.process_guid.as_deref());
+        let limit = policy.limits.tracked_processes.get();
+        if process_guid.is_some_and(|guid| work.tracked.add(guid, limit)) {
+            add(&mut counters.evicted_tracked_processes);
+        }
+        let rule = &technique.table().rule;
+        let suppress = self.shared.windows.suppress.0;
+        let allowed = allow::reason(&finding, host_key, policy);
+        let incidents = &host.incidents;
+        let known = incidents
+            .iter()
+            .rposition(|incident| incident.has(rule, &finding))
+            .or_else(|| {
+                let is_allowed = allowed.is_some();
+                incidents
+                    .iter()
+                    .rposition(|incident| incident.groups(rule, &finding, is_allowed, suppress))
+            });
+        let index = match known {
+            Some(index) => {
+                if let Some(incident) = host.incidents.get_mut(index) {
+                    incident.merge(finding, allowed, counters);
+                }
+                index
+            }
+            None => {
+                self.make_room(host, policy, counters);
+                let incident = Incident::new(rule, host_key, finding, allowed);
+                host.incidents.push(incident);
+                host.incidents.len().saturating_sub(1)
+            }
+        };
+        let incident = host.incidents.get_mut(index)?;
+        // The source may be about to be logged; an alert about what turns out to be allowed helps nobody.
+        let finding = &incident.finding;
+        let is_source_unknown = finding.source.ip.is_none() && finding.lateral != Some(false);
+        if incident.revision == 0 && self.asks_for_source && is_source_unknown {
+            if incident.held_until.is_none() {
+                add(&mut counters.held);
+                let grace = self.shared.windows.grace.0;
+                incident.held_until = Some(finding.anchor.time.ms.saturating_add(grace));
+            }
+            return None;
+        }
+        incident.emit_revision(policy, counters).then_some(index)
+    }
+
+    /// Removes the incidents of a host that nothing belongs to any more, then the least severe until there is room for another.
+    fn make_room(&self, host: &mut Host, policy: &Policy, counters: &mut Counters) {
+        let windows = &self.shared.windows;
+        let keep = windows.suppress.0.saturating_add(self.join_window);
+        let clock = &host.clock;
+        host.incidents.retain(|incident| {
+            incident.held_until.is_some() || !clock.is_expired(incident.last_seen.ms, keep)
+        });
+        while host.incidents.len() >= policy.limits.incidents_per_host.get() {
+            // One that is held was not alerted yet.
+            let worth = |incident: &Incident| (incident.held_until.is_some(), incident.severity);
+            let incidents = host.incidents.iter().enumerate();
+            let least = incidents.min_by_key(|(index, incident)| (worth(incident), *index));
+            host.incidents.remove(least.map_or(0, |(index, _)| index));
+            add(&mut counters.evicted_incidents);
+        }
+    }
+}
+
+/// Queues the alerts of all incidents of a host that were held for a late connection long enough by the host's clock: until `now`, in
+/// milliseconds. `None`: all that are held, because nothing more will come.
+pub fn release_held(host: &mut Host, now: Option<i64>, work: &mut Work<'_>) {
+    let is_expired = |incident: &Incident| {
+        let until = incident.held_until;
+        until.is_some_and(|until| now.is_none_or(|now| now > until))
+    };
+    while let Some(index) = host.incidents.iter().position(is_expired) {
+        let incident = host.incidents.get_mut(index);
+        if incident.is_some_and(|incident| incident.emit_revision(work.policy, work.counters)) {
+            queue(host, index, work);
+        }
+    }
+}
+
+/// Writes the alert about an incident and lets it wait for a record of the host.
+fn queue(host: &mut Host, index: usize, work: &mut Work<'_>) {
+    let Some(incident) = host.incidents.get(index) else {
+        return;
+    };
+    let pending = Pending {
+        severity: incident.severity,
+        alert: alert::write(incident, &host.computer),
+    };
+    host.pending.push_back(pending);
+    let limit = work.policy.limits.pending_per_host.get();
+    if host.pending.len() > limit && host.drop_pending() {
+        add(&mut work.counters.evicted_pending);
+    }
+}

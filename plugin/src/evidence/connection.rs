@@ -1,0 +1,144 @@
+//! Inbound connections from other machines: Sysmon event 3.
+
+use super::{
+    Context, Event, EventPrefilter, EvidenceKind, Evident, Fact, Field, Fields, Found, KindInfo,
+    Known, Missing, Needs, optional_bytes, process_guid, sum, text_bytes,
+};
+use crate::normalize::address;
+use crate::normalize::path::PathKey;
+use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
+
+/// Sysmon's event id of a connection.
+pub const NETWORK_CONNECT: u32 = 3;
+
+/// A connection. Its sides are normalized, whichever way round Sysmon wrote them.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+pub struct Connection {
+    /// Address of the other machine.
+    pub remote: IpAddr,
+    /// Port of the other machine.
+    pub remote_port: Option<u16>,
+    /// Port on the host that was connected to.
+    pub local_port: u16,
+    /// File name of the program that listens there, in lower case.
+    pub program: Box<str>,
+    /// ProcessGuid of that program, normalized.
+    pub process_guid: Option<Box<str>>,
+}
+
+/// Connections are many and worth little one by one: they have the largest share and go first.
+pub const KIND: KindInfo = KindInfo {
+    share: 16,
+    eviction_order: 0,
+    related: None,
+};
+
+impl Evident for Connection {
+    fn kind(&self) -> EvidenceKind {
+        EvidenceKind::Connection
+    }
+
+    fn joins_like(&self, other: &Self, _: bool) -> bool {
+        self.remote == other.remote
+            && self.program == other.program
+            && self.process_guid == other.process_guid
+    }
+
+    fn worth(&self) -> u8 {
+        0
+    }
+
+    fn heap_bytes(&self) -> usize {
+        sum([
+            text_bytes(&self.program),
+            optional_bytes(&self.process_guid),
+        ])
+    }
+
+    fn summary(&self) -> String {
+        format!("{} connected to port {}", self.remote, self.local_port)
+    }
+}
+
+/// Rejects outbound connections that show no new address of the host, and UDP.
+pub struct Prefilter;
+
+impl EventPrefilter for Prefilter {
+    const KINDS: &'static [EvidenceKind] = &[EvidenceKind::Connection];
+
+    const FIELDS: u64 = Field::Protocol.bit()
+        | Field::Initiated.bit()
+        | Field::SourceIp.bit()
+        | Field::Computer.bit();
+
+    fn new(_: &Needs) -> Prefilter {
+        Prefilter
+    }
+
+    fn rejects(&self, so_far: &Fields<'_>, known: &Known<'_>) -> bool {
+        match so_far.truth(Field::Initiated) {
+            Some(true) => so_far
+                .address(Field::SourceIp)
+                .is_some_and(|ip| !address::is_remote(ip) || (known.owns)(ip)),
+            Some(false) => is_udp(so_far),
+            None => false,
+        }
+    }
+}
+
+fn is_udp(fields: &Fields<'_>) -> bool {
+    // Nearly all are TCP, which takes fewer steps to recognize.
+    !fields.is(Field::Protocol, "tcp")
+        && fields
+            .text(Field::Protocol)
+            .is_some_and(|protocol| protocol.eq_ignore_ascii_case("udp"))
+}
+
+/// Reads an inbound TCP connection from another machine to a port that counts.
+pub(super) fn read(event: &Event<'_>, context: &Context<'_>) -> Found {
+    let (fields, own, needs) = (event.fields, context.own, context.needs);
+    match fields.truth(Field::Initiated) {
+        Some(true) => return Ok(None),
+        Some(false) => {}
+        None => return Err(Missing),
+    }
+    if is_udp(fields) {
+        return Ok(None);
+    }
+    let side = |ip, port| Some((fields.address(ip)?, fields.port(port)?));
+    let source = side(Field::SourceIp, Field::SourcePort).ok_or(Missing)?;
+    let destination = side(Field::DestinationIp, Field::DestinationPort).ok_or(Missing)?;
+    // Before about 2020 Sysmon wrote the local side of inbound connections as the source. The service port tells the sides
+    // apart; where neither is a service port, the host's own address does; else the new order is assumed.
+    let is_service = |port: u16| needs.connection.is_service_port(port);
+    let is_swapped = match (is_service(source.1), is_service(destination.1)) {
+        (true, false) => true,
+        (false, false) => own.contains(source.0) && !own.contains(destination.0),
+        _ => false,
+    };
+    let (remote, local) = if is_swapped {
+        (destination, source)
+    } else {
+        (source, destination)
+    };
+    let is_from_elsewhere =
+        address::is_remote(remote.0) && remote.0 != local.0 && !own.contains(remote.0);
+    let is_to_service = is_service(local.1);
+    if !is_from_elsewhere || !(is_to_service || needs.connection.is_dynamic_port(local.1)) {
+        return Ok(None);
+    }
+    let image = fields.text(Field::Image);
+    let program = image.map(|image| PathKey::new(&image).file_name().to_owned());
+    let program = program.unwrap_or_default();
+    if !is_to_service && !needs.listens(&program) {
+        return Ok(None);
+    }
+    Ok(Some(Fact::Connection(Connection {
+        remote: remote.0,
+        remote_port: Some(remote.1),
+        local_port: local.1,
+        program: program.into(),
+        process_guid: process_guid(event, Field::ProcessGuid),
+    })))
+}

@@ -1,0 +1,135 @@
+//! Files written: Sysmon event 11.
+
+use super::{
+    Context, Event, EventPrefilter, EvidenceKind, Evident, Fact, Field, Fields, Found, KindInfo,
+    Known, Needs, optional, required, sum, text_bytes,
+};
+use crate::normalize::path::PathKey;
+use crate::record::endings::Endings;
+use serde::{Deserialize, Serialize};
+
+/// A file that was written.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+pub struct FileWrite {
+    /// Path as it was logged.
+    pub path: Box<str>,
+    /// Path for joining.
+    pub key: PathKey,
+    /// Who wrote it.
+    pub writer: Writer,
+}
+
+/// Who wrote a file.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+pub enum Writer {
+    /// The kernel's SMB server writes as `System`: the file came over the network (or through a loopback share).
+    System,
+    /// A process of the host itself, by its image.
+    Process(Box<str>),
+    /// The event names no process.
+    Unknown,
+}
+
+/// Storage of files.
+pub const KIND: KindInfo = KindInfo {
+    share: 11,
+    eviction_order: 4,
+    related: None,
+};
+
+/// Extensions of files that Windows runs as programs. A file that came over SMB is kept whatever its name.
+const PROGRAMS: [&str; 5] = ["exe", "com", "scr", "dll", "pif"];
+
+/// Suffixes of paths of programs: their extensions, and what can follow an extension without changing which file is meant
+/// (see [`PathKey`]).
+const PROGRAM_SUFFIXES: [&str; 9] = ["exe", "com", "scr", "dll", "pif", ".", " ", "\"", "$data"];
+
+impl FileWrite {
+    fn is_program(&self) -> bool {
+        PROGRAMS.contains(&self.key.extension())
+    }
+
+    /// Whether it came over SMB.
+    pub fn is_over_smb(&self) -> bool {
+        self.writer == Writer::System
+    }
+}
+
+impl Evident for FileWrite {
+    fn kind(&self) -> EvidenceKind {
+        EvidenceKind::FileWrite
+    }
+
+    fn joins_like(&self, other: &Self, _: bool) -> bool {
+        self.key == other.key && self.is_over_smb() == other.is_over_smb()
+    }
+
+    fn worth(&self) -> u8 {
+        match (&self.writer, self.is_program()) {
+            (Writer::System, true) => 4,
+            (_, true) => 2,
+            (_, false) => 1,
+        }
+    }
+
+    fn heap_bytes(&self) -> usize {
+        let writer = match &self.writer {
+            Writer::Process(image) => text_bytes(image),
+            Writer::System | Writer::Unknown => 0,
+        };
+        sum([
+            text_bytes(&self.path),
+            text_bytes(self.key.as_str()),
+            writer,
+        ])
+    }
+
+    fn summary(&self) -> String {
+        let writer = match &self.writer {
+            Writer::System => "System (over SMB)",
+            Writer::Process(image) => image,
+            Writer::Unknown => "an unknown process",
+        };
+        format!("{writer} wrote {}", self.path)
+    }
+}
+
+/// Rejects files that did not come over SMB and are not programs.
+pub struct Prefilter {
+    system: Endings,
+    programs: Endings,
+}
+
+impl EventPrefilter for Prefilter {
+    const KINDS: &'static [EvidenceKind] = &[EvidenceKind::FileWrite];
+
+    const FIELDS: u64 = Field::Image.bit() | Field::TargetFilename.bit();
+
+    fn new(_: &Needs) -> Prefilter {
+        Prefilter {
+            system: Endings::new(&["system"]),
+            programs: Endings::new(&PROGRAM_SUFFIXES),
+        }
+    }
+
+    fn rejects(&self, so_far: &Fields<'_>, _: &Known<'_>) -> bool {
+        so_far.ends_with_none(Field::Image, &self.system)
+            && so_far.ends_with_none(Field::TargetFilename, &self.programs)
+    }
+}
+
+/// Reads a file that came over SMB, or a program.
+pub(super) fn read(event: &Event<'_>, _: &Context<'_>) -> Found {
+    let path = required(event, Field::TargetFilename)?;
+    let writer = match optional(event, Field::Image) {
+        Some(image) if image.eq_ignore_ascii_case("System") => Writer::System,
+        Some(image) => Writer::Process(image),
+        None => Writer::Unknown,
+    };
+    let key = PathKey::new(&path);
+    let file = FileWrite { path, key, writer };
+    if !file.is_over_smb() && !file.is_program() {
+        return Ok(None);
+    }
+    Ok(Some(Fact::FileWrite(file)))
+}

@@ -1,0 +1,262 @@
+//! Values of services in the registry: Sysmon event 13.
+//!
+//! Two facts come of it: the program that a service was given (`ImagePath`), and marks: other values, which show whether the
+//! service was created, started in another way or deleted.
+
+use super::{
+    Context, Event, EventPrefilter, EvidenceKind, Evident, Fact, Field, Fields, Found, KindInfo,
+    Known, Missing, Needs, Related, optional_bytes, sum, text_bytes,
+};
+use crate::normalize::path::{self, PathKey};
+use crate::normalize::{command, lower_ascii};
+use crate::record::MAX_TEXT;
+use crate::record::endings::Endings;
+use crate::record::scan;
+use once_cell::unsync::OnceCell;
+use serde::{Deserialize, Serialize};
+use std::cell::Cell;
+
+/// A service's program was set.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+pub struct ServiceSet {
+    /// Name of the service.
+    pub service: Box<str>,
+    /// Its `ImagePath` as it was logged.
+    pub command: Box<str>,
+    /// The whole command [normalized](command::plain), where it was too long to be kept as it was logged.
+    pub normalized: Option<Box<str>>,
+    /// The program in the command.
+    pub program: PathKey,
+    /// Whether the service was created or changed, as far as the marks seen so far show it.
+    pub change: Cell<Change>,
+    /// The command as a pattern for the command line of its process; worked out when first asked for, see `chain::service`.
+    #[serde(skip)]
+    pub pattern: OnceCell<Box<str>>,
+}
+
+/// How a service got its command. Ordered by how much is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Change {
+    /// Only the command was written: the service existed before.
+    Changed,
+    /// `Start` was written with it. CreateService does that, and so may a change.
+    PerhapsCreated,
+    /// Values that only CreateService writes were written with it: the service is new.
+    Created,
+}
+
+/// Another value of a service was set.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+pub struct ServiceMark {
+    /// Name of the service.
+    pub service: Box<str>,
+    /// What the value shows.
+    pub mark: Mark,
+}
+
+/// What a value of a service shows about what was done to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Mark {
+    /// `Type`, `ObjectName` or `DisplayName`: written when a service is created.
+    Created,
+    /// `Start`: written when a service is created, and by some ways to change it.
+    Start,
+    /// `DeleteFlag`, or `Start` set to disabled, as DeleteService does.
+    Deleted,
+}
+
+/// Storage of programs of services. Marks logged near by show whether the service is new.
+pub const SET: KindInfo = KindInfo {
+    share: 5,
+    eviction_order: 6,
+    related: Some(Related {
+        kind: EvidenceKind::ServiceMark,
+        within: |windows| windows.service_created.0,
+    }),
+};
+
+/// Storage of marks.
+pub const MARK: KindInfo = KindInfo {
+    share: 6,
+    eviction_order: 5,
+    related: Some(Related {
+        kind: EvidenceKind::ServiceSet,
+        within: |windows| windows.service_created.0,
+    }),
+};
+
+impl ServiceSet {
+    /// Whether this is the service of that name.
+    pub fn is_service(&self, name: &str) -> bool {
+        self.service.eq_ignore_ascii_case(name)
+    }
+
+    /// Takes in what a mark of the same service shows. It is kept in the fact, because marks need not be remembered as long.
+    fn learn(&self, mark: &ServiceMark) {
+        let change = match mark.mark {
+            Mark::Created => Change::Created,
+            Mark::Start => Change::PerhapsCreated,
+            Mark::Deleted => return,
+        };
+        if self.is_service(&mark.service) {
+            self.change.set(self.change.get().max(change));
+        }
+    }
+}
+
+impl Evident for ServiceSet {
+    fn kind(&self) -> EvidenceKind {
+        EvidenceKind::ServiceSet
+    }
+
+    fn joins_like(&self, other: &Self, _: bool) -> bool {
+        self.is_service(&other.service) && self.command == other.command
+    }
+
+    fn worth(&self) -> u8 {
+        4
+    }
+
+    fn heap_bytes(&self) -> usize {
+        // The command as it was logged, and as a pattern.
+        let command = sum([text_bytes(&self.command), optional_bytes(&self.normalized)]);
+        sum([
+            text_bytes(&self.service),
+            command,
+            command,
+            text_bytes(self.program.as_str()),
+        ])
+    }
+
+    fn summary(&self) -> String {
+        format!("service {} was set to {}", self.service, self.command)
+    }
+
+    fn label(&self) -> &str {
+        &self.service
+    }
+
+    fn relate(&self, other: &Fact) {
+        if let Fact::ServiceMark(mark) = other {
+            self.learn(mark);
+        }
+    }
+}
+
+impl Evident for ServiceMark {
+    fn kind(&self) -> EvidenceKind {
+        EvidenceKind::ServiceMark
+    }
+
+    fn joins_like(&self, other: &Self, _: bool) -> bool {
+        self.mark == other.mark && self.service.eq_ignore_ascii_case(&other.service)
+    }
+
+    fn worth(&self) -> u8 {
+        4
+    }
+
+    fn heap_bytes(&self) -> usize {
+        text_bytes(&self.service)
+    }
+
+    fn summary(&self) -> String {
+        format!("service {}: {:?}", self.service, self.mark)
+    }
+
+    fn relate(&self, other: &Fact) {
+        if let Fact::ServiceSet(set) = other {
+            set.learn(self);
+        }
+    }
+}
+
+/// Suffixes of the `TargetObject` of values that matter.
+const SERVICE_VALUES: [&str; 6] = [
+    "\\imagepath",
+    "\\start",
+    "\\type",
+    "\\objectname",
+    "\\displayname",
+    "\\deleteflag",
+];
+
+/// Rejects other values of the registry.
+pub struct Prefilter {
+    values: Endings,
+}
+
+impl EventPrefilter for Prefilter {
+    const KINDS: &'static [EvidenceKind] = &[EvidenceKind::ServiceSet, EvidenceKind::ServiceMark];
+
+    const FIELDS: u64 = Field::TargetObject.bit();
+
+    fn new(_: &Needs) -> Prefilter {
+        Prefilter {
+            values: Endings::new(&SERVICE_VALUES),
+        }
+    }
+
+    fn rejects(&self, so_far: &Fields<'_>, _: &Known<'_>) -> bool {
+        so_far.ends_with_none(Field::TargetObject, &self.values)
+    }
+}
+
+/// Services stand under `HKLM\System\CurrentControlSet\Services\` or, in old Sysmon, `\REGISTRY\MACHINE\…\services\`.
+const SERVICES: &str = r"\services\";
+
+/// Reads a value of a service.
+pub(super) fn read(event: &Event<'_>, _: &Context<'_>) -> Found {
+    let target = event.fields.text(Field::TargetObject).ok_or(Missing)?;
+    // Lower case in ASCII keeps offsets: the name is shown as it was written.
+    let lower_case = lower_ascii(&target);
+    let mut values = SERVICE_VALUES.iter();
+    let Some((value, key)) =
+        values.find_map(|value| Some((value, lower_case.strip_suffix(value)?)))
+    else {
+        return Ok(None);
+    };
+    let above = key.get(..path::name_start(key)).unwrap_or_default();
+    // Keys below a service may have one of these values, too; they are not services.
+    let mut places = above.as_bytes().windows(SERVICES.len()).enumerate();
+    let first = places.find(|(_, place)| scan::is_same(place, SERVICES.as_bytes()));
+    if first.is_none_or(|(at, _)| at.saturating_add(SERVICES.len()) != above.len()) {
+        return Ok(None);
+    }
+    let service = target.get(above.len()..key.len()).unwrap_or_default();
+    if service.is_empty() {
+        return Ok(None);
+    }
+    let mark = match *value {
+        "\\imagepath" => return read_command(event, service),
+        "\\deleteflag" => Mark::Deleted,
+        "\\start" if is_disabled(event)? => Mark::Deleted,
+        "\\start" => Mark::Start,
+        _ => Mark::Created,
+    };
+    Ok(Some(Fact::ServiceMark(ServiceMark {
+        service: service.into(),
+        mark,
+    })))
+}
+
+fn read_command(event: &Event<'_>, service: &str) -> Found {
+    let (command, long) = super::process_start::line(event, Field::Details).ok_or(Missing)?;
+    Ok(Some(Fact::ServiceSet(ServiceSet {
+        service: service.into(),
+        program: path::program(&command),
+        normalized: long.map(|long| command::plain(&long, MAX_TEXT).into()),
+        command: command.into(),
+        change: Cell::new(Change::Changed),
+        pattern: OnceCell::new(),
+    })))
+}
+
+/// Whether a value of `Start` is SERVICE_DISABLED (4), which DeleteService writes first. Elastic writes the number alone.
+fn is_disabled(event: &Event<'_>) -> Result<bool, Missing> {
+    let details = event.fields.text(Field::Details).ok_or(Missing)?;
+    Ok(matches!(
+        &*details,
+        "DWORD (0x00000004)" | "0x00000004" | "4"
+    ))
+}

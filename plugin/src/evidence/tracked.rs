@@ -1,0 +1,55 @@
+//! The processes whose children are wanted: those that an incident is about.
+
+use crate::record::scan;
+use serde::{Deserialize, Serialize};
+use std::collections::VecDeque;
+
+/// The hashes of their ProcessGuids, of all hosts together (a ProcessGuid identifies the machine, too). Looked up for most
+/// process starts, so a lookup must be cheap.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrackedProcesses {
+    hashes: VecDeque<u64>,
+}
+
+impl TrackedProcesses {
+    /// Whether no process is tracked.
+    pub fn is_empty(&self) -> bool {
+        self.hashes.is_empty()
+    }
+
+    /// Whether the process with this ProcessGuid (without braces, in either case) is tracked.
+    pub fn contains(&self, process_guid: &[u8]) -> bool {
+        self.hashes.contains(&scan::hash(process_guid))
+    }
+
+    /// Tracks a process, one of at most `limit`. Returns whether the oldest was forgotten for it.
+    pub fn add(&mut self, process_guid: &str, limit: usize) -> bool {
+        if self.contains(process_guid.as_bytes()) {
+            return false;
+        }
+        self.hashes.push_back(scan::hash(process_guid.as_bytes()));
+        self.hashes.len() > limit && self.hashes.pop_front().is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_is_forgotten_and_case_does_not_matter() {
+        let guid = |n: u32| format!("3f1a2b4c-0a01-66e5-eb03-0000000{n:05x}");
+        let mut tracked = TrackedProcesses::default();
+        assert!(tracked.is_empty());
+        for n in 0..100 {
+            assert_eq!(tracked.add(&guid(n), 40), n >= 40);
+            assert!(!tracked.add(&guid(n), 40));
+        }
+        for n in 0..200 {
+            let is_tracked = tracked.contains(guid(n).to_ascii_uppercase().as_bytes());
+            assert_eq!(is_tracked, (60..100).contains(&n), "{n}");
+        }
+        assert!(!tracked.contains(b"") && !tracked.contains(b"3f1a2b4c"));
+    }
+}

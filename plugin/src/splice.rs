@@ -1,0 +1,37 @@
+//! Adding an object to a record, without changing anything else in it.
+
+use crate::counters::{Counters, add};
+use crate::record::scan::check_object;
+
+/// Text to add to a record.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Splice {
+    /// Where it goes, in bytes: the offset of the record's last brace.
+    pub at: usize,
+    /// What goes there.
+    pub text: String,
+}
+
+/// The key that is used when a record already has the policy's.
+pub const SECOND_KEY: &str = "detection_psexec_filter";
+
+impl Splice {
+    /// Where and under which key an object can be added to a record as its last member: under `key`, or under [`SECOND_KEY`] if the
+    /// record has that. `None` if the record has both, or is damaged.
+    pub fn new(record: &[u8], key: &str, object: &str, counters: &mut Counters) -> Option<Splice> {
+        let found = check_object(record, [key, SECOND_KEY]).ok()?;
+        let key = match found.has {
+            [false, _] => key,
+            [true, false] => {
+                add(&mut counters.key_taken);
+                SECOND_KEY
+            }
+            [true, true] => return None,
+        };
+        let comma = if found.empty { "" } else { "," };
+        Some(Splice {
+            at: found.last_brace,
+            text: format!("{comma}\"{key}\":{object}"),
+        })
+    }
+}

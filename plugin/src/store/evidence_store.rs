@@ -1,0 +1,231 @@
+//! The recent evidence of one host.
+//!
+//! Each kind of evidence has a fixed share of the host's places, so that a flood of one kind (connections to a busy server, files
+//! copied to a share) cannot push out another kind. Within a kind the least valuable evidence is evicted first: what has expired,
+//! then what supports no incident, and of that the evidence of least worth, the oldest first.
+
+use super::clock::Clock;
+use crate::evidence::{Evidence, EvidenceKind};
+use serde::{Deserialize, Serialize};
+use std::rc::Rc;
+
+/// How much evidence that joins to the same is kept: an attack may use one path twice within a window.
+const ALIKE: usize = 4;
+
+/// Memory of one place beside the evidence itself, in bytes.
+const PLACE: usize = size_of::<Slot>();
+
+/// The kinds, those that are evicted first in front.
+#[allow(clippy::indexing_slicing, clippy::arithmetic_side_effects)] // evaluated by the compiler, which refuses what is out of bounds
+const EVICTION_ORDER: [EvidenceKind; EvidenceKind::COUNT] = {
+    let mut order = [EvidenceKind::Connection; EvidenceKind::COUNT];
+    let mut index = 0;
+    while index < EvidenceKind::COUNT {
+        let kind = EvidenceKind::ALL[index];
+        order[kind.info().eviction_order as usize] = kind;
+        index += 1;
+    }
+    order
+};
+
+/// The evidence of one host.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct EvidenceStore {
+    kinds: [Vec<Slot>; EvidenceKind::COUNT],
+    #[serde(skip)]
+    bytes: usize,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Slot {
+    evidence: Rc<Evidence>,
+    /// Whether it supports an incident.
+    joined: bool,
+}
+
+/// What became of new evidence.
+pub enum Put {
+    /// It is stored, and this much other evidence was evicted for it.
+    Stored {
+        /// How much.
+        evicted: usize,
+    },
+    /// Evidence that joins to the same was logged at the same time and is stored already.
+    Duplicate,
+    /// All evidence in its place is worth more.
+    NoRoom,
+}
+
+impl EvidenceStore {
+    /// The evidence of a kind, in order of arrival.
+    pub fn of(&self, kind: EvidenceKind) -> impl Iterator<Item = &Rc<Evidence>> + Clone {
+        self.slots(kind).iter().map(|slot| &slot.evidence)
+    }
+
+    fn slots(&self, kind: EvidenceKind) -> &[Slot] {
+        self.kinds.get(kind as usize).map_or(&[], Vec::as_slice)
+    }
+
+    /// All evidence.
+    pub fn evidence_mut(&mut self) -> impl Iterator<Item = &mut Rc<Evidence>> {
+        self.kinds
+            .iter_mut()
+            .flatten()
+            .map(|slot| &mut slot.evidence)
+    }
+
+    /// Computes [`EvidenceStore::bytes`] anew, which is not part of a snapshot.
+    pub fn recount(&mut self) {
+        let slots = self.kinds.iter().flatten();
+        self.bytes = slots.map(Slot::bytes).fold(0, usize::saturating_add);
+    }
+
+    /// Memory held, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// How much evidence there is.
+    pub fn len(&self) -> usize {
+        self.kinds
+            .iter()
+            .map(Vec::len)
+            .fold(0, usize::saturating_add)
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Stores evidence. `places` is how much the whole host may store, `keep` for how long evidence can matter, and `tolerance`
+    /// within which time two that are alike are one; both in milliseconds.
+    pub fn put(
+        &mut self,
+        evidence: &Rc<Evidence>,
+        places: usize,
+        clock: &Clock,
+        keep: i64,
+        tolerance: i64,
+    ) -> Put {
+        let kind = evidence.kind();
+        let (ms, record_id) = (evidence.time.ms, evidence.record_id);
+        let is_alike = |slot: &&Slot| slot.evidence.joins_like(evidence);
+        let is_at_the_same_time = |slot: &&Slot| {
+            slot.evidence.time.ms.abs_diff(ms) <= tolerance.unsigned_abs()
+                || record_id.is_some() && slot.evidence.record_id == record_id
+        };
+        // The comparison of times is the cheaper one.
+        let mut at_the_same_time = self.slots(kind).iter().filter(is_at_the_same_time);
+        if at_the_same_time.any(|slot| is_alike(&slot)) {
+            return Put::Duplicate;
+        }
+        self.remove_expired(kind, clock, keep);
+        let mut evicted = 0usize;
+        if self.slots(kind).iter().filter(is_alike).count() >= ALIKE
+            && let Some(oldest) = self.slots(kind).iter().position(|slot| is_alike(&slot))
+        {
+            self.remove(kind, oldest);
+            evicted = 1;
+        }
+        let room = (places.saturating_mul(kind.info().share) / 64).max(1);
+        let is_stale = |slot: &Slot| clock.is_stale(slot.evidence.time.ms, keep);
+        let worth = evidence.fact.worth();
+        while self.slots(kind).len() >= room {
+            let Some(index) = self.cheapest(kind, is_stale) else {
+                break;
+            };
+            let is_worth_more =
+                |slot: &Slot| !slot.joined && !is_stale(slot) && slot.evidence.fact.worth() > worth;
+            if self.slots(kind).get(index).is_some_and(is_worth_more) {
+                return Put::NoRoom;
+            }
+            self.remove(kind, index);
+            evicted = evicted.saturating_add(1);
+        }
+        let slot = Slot {
+            evidence: Rc::clone(evidence),
+            joined: false,
+        };
+        self.bytes = self.bytes.saturating_add(slot.bytes());
+        if let Some(slots) = self.kinds.get_mut(kind as usize) {
+            slots.push(slot);
+        }
+        Put::Stored { evicted }
+    }
+
+    /// Marks evidence as part of an incident, which makes it the last to be evicted.
+    pub fn join(&mut self, evidence: &Rc<Evidence>) {
+        let slots = self.kinds.get_mut(evidence.kind() as usize);
+        for slot in slots.into_iter().flatten() {
+            if Rc::ptr_eq(&slot.evidence, evidence) {
+                slot.joined = true;
+            }
+        }
+    }
+
+    /// Evicts the least valuable evidence of all kinds; false if there is none.
+    pub fn evict_one(&mut self) -> bool {
+        for joined in [false, true] {
+            for kind in EVICTION_ORDER {
+                let found = self.cheapest(kind, |_| false);
+                let is_joined = |index: &usize| {
+                    let slot = self.slots(kind).get(*index);
+                    slot.is_some_and(|slot| slot.joined == joined)
+                };
+                if let Some(index) = found.filter(is_joined) {
+                    self.remove(kind, index);
+                    return true;
+                }
+            }
+        }
+        false
+    }
+
+    /// The index of the evidence to be evicted first; stale evidence goes before all other.
+    fn cheapest(&self, kind: EvidenceKind, is_stale: impl Fn(&Slot) -> bool) -> Option<usize> {
+        // As one number: comparing three values takes more steps than everything else here.
+        let worth = |slot: &Slot| {
+            u32::from(!is_stale(slot)) << 9
+                | u32::from(slot.joined) << 8
+                | u32::from(slot.evidence.fact.worth())
+        };
+        let slots = self.slots(kind).iter().enumerate();
+        slots
+            .min_by_key(|(_, slot)| worth(slot))
+            .map(|(index, _)| index)
+    }
+
+    fn remove_expired(&mut self, kind: EvidenceKind, clock: &Clock, keep: i64) {
+        let Some(slots) = self.kinds.get_mut(kind as usize) else {
+            return;
+        };
+        let mut freed = 0usize;
+        slots.retain(|slot| {
+            let is_expired = clock.is_expired(slot.evidence.time.ms, keep);
+            if is_expired {
+                freed = freed.saturating_add(slot.bytes());
+            }
+            !is_expired
+        });
+        self.bytes = self.bytes.saturating_sub(freed);
+    }
+
+    fn remove(&mut self, kind: EvidenceKind, index: usize) {
+        if let Some(slots) = self.kinds.get_mut(kind as usize)
+            && index < slots.len()
+        {
+            let slot = slots.remove(index);
+            self.bytes = self.bytes.saturating_sub(slot.bytes());
+        }
+    }
+}
+
+impl Slot {
+    fn bytes(&self) -> usize {
+        self.evidence.bytes().saturating_add(PLACE)
+    }
+}
+
+#[cfg(test)]
+mod tests;
