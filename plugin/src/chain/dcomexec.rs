@@ -52,7 +52,7 @@ const CONNECTION: Piece = Piece::evidence(
         before: windows.connection_before.0.max(windows.dcom.0),
         after: windows.connection_after.0,
     },
-    "another machine connected to the very process that started the program",
+    "another machine connected to the process that started the program",
 );
 const PROCESS: Piece = Piece::evidence(
     1,
@@ -61,8 +61,11 @@ const PROCESS: Piece = Piece::evidence(
     |_| Window::default(),
     "a program that can be controlled over DCOM started another",
 );
-const TOOL_COMMAND: Piece =
-    Piece::property(2, "tool command", "only such a tool gives the command");
+const TOOL_COMMAND: Piece = Piece::property(
+    2,
+    "tool command",
+    "only a remote execution tool gives such a command",
+);
 
 /// The table of the technique.
 pub const TABLE: &Table = &Table {

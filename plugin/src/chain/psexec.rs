@@ -115,13 +115,13 @@ const PIPE: Piece = Piece::evidence(
         before: windows.clock_tolerance.0,
         after: windows.process_to_pipe.0,
     },
-    "the process made a pipe of PsExec or its relatives",
+    "the process made a pipe of PsExec or a similar tool",
 );
 const OVER_SMB: Piece = Piece::property(5, "file over SMB", "`System` wrote the file");
 const UNKNOWN_WRITER: Piece = Piece::property(
     6,
     "file of an unknown writer",
-    "the file's event names no process that wrote it",
+    "the event does not name the process that wrote the file",
 );
 const CREATED: Piece = Piece::property(7, "new service", "the service was created");
 const INTERPRETER: Piece = Piece::property(

@@ -76,12 +76,12 @@ const RESTORED: Piece = Piece::evidence(
         before: 0,
         after: windows.service_restored.0,
     },
-    "the service got another command again",
+    "the service was then given another command, as a rule its old one",
 );
 const SUSPICIOUS: Piece = Piece::property(
     4,
     "suspicious program",
-    "the program is an interpreter, or lies where users can write or on a share",
+    "the program is an interpreter, or it is on a share or where users can write",
 );
 const FILE: Piece = Piece::evidence(
     5,
@@ -91,7 +91,7 @@ const FILE: Piece = Piece::evidence(
         before: windows.file_to_process.0,
         after: windows.clock_tolerance.0,
     },
-    "the program was written shortly before: an installation, or `psexec`",
+    "the program's file was written shortly before, as an installation does",
 )
 .optional();
 const LOCAL: Piece = Piece::property(

@@ -93,11 +93,14 @@ const REPEATED: Piece = Piece::evidence(
         before: windows.shell.0,
         after: windows.shell.0,
     },
-    "several tool commands ran near by",
+    "several tool commands ran within `windows.shell`",
 )
 .optional();
-const TOOL_COMMAND: Piece =
-    Piece::property(5, "tool command", "only such a tool gives the command");
+const TOOL_COMMAND: Piece = Piece::property(
+    5,
+    "tool command",
+    "only a remote execution tool gives such a command",
+);
 const BY_SERVICES: Piece = Piece::property(
     6,
     "started by services.exe",

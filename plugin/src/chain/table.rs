@@ -236,6 +236,12 @@ impl Row {
         }
     }
 
+    /// Whether the row depends on a piece: on its presence or on its absence.
+    pub fn names(&self, piece: &Piece) -> bool {
+        let Row { all, any, none, .. } = self;
+        all.has(piece) || any.has(piece) || none.has(piece)
+    }
+
     /// Whether the pieces that were seen match.
     fn matches(&self, Seen(seen): Seen) -> bool {
         let Row { all, any, none, .. } = self;

@@ -72,21 +72,24 @@ const REPEATED: Piece = Piece::evidence(
         before: windows.shell.0,
         after: windows.shell.0,
     },
-    "another tool command of the same session ran near by",
+    "another tool command ran in the same session within `windows.shell`",
 )
 .optional();
-const TOOL_COMMAND: Piece =
-    Piece::property(3, "tool command", "only such a tool gives the command");
-const RPC: Piece = Piece::property(4, "RPC connection", "the connection is one to RPC");
+const TOOL_COMMAND: Piece = Piece::property(
+    3,
+    "tool command",
+    "only a remote execution tool gives such a command",
+);
+const RPC: Piece = Piece::property(4, "RPC connection", "the connection is to RPC");
 const PERSON: Piece = Piece::property(
     5,
     "person's session",
-    "the program runs in the session of a person, and management tools do not start it",
+    "the program runs in a person's logon session, and is not one that management tools start",
 );
 const SUSPICIOUS: Piece = Piece::property(
     6,
     "suspicious program",
-    "the program is an interpreter, or lies where users can write or on a share",
+    "the program is an interpreter, or it is on a share or where users can write",
 );
 
 /// The table of the technique.
