@@ -66,6 +66,7 @@ pub mod evidence;
 pub mod filter;
 pub mod hosts;
 pub mod incident;
+pub mod json;
 pub mod normalize;
 pub mod policy;
 pub mod record;

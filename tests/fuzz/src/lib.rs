@@ -295,7 +295,7 @@ pub fn decoders(data: &[u8]) {
     let (left, right) = (PathKey::new(a), path::program(b));
     assert_eq!(left.matches(&right), right.matches(&left), "{a:?} {b:?}");
     assert!(left.as_str().is_empty() || left.matches(&left));
-    let _ = (guid::normalize(a), guid::bare(data), host::key(a));
+    let _ = (guid::normalize(a), guid::strip_braces(data), host::key(a));
     assert!(
         address::parse_plain(b.as_bytes()).is_none_or(|ip| address::parse(b) == Some(ip)),
         "{b}"

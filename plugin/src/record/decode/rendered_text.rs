@@ -1,10 +1,11 @@
 //! An event as lines `Key=Value` inside a string: Fluent Bit's `render_event_as_text` (`plugins/in_winevtlog/pack.c`).
 //!
-//! The envelope comes first, one line each and in a fixed order; the last is `Message=` with the rendered text, which
-//! has lines of its own. What that text says is no envelope, whatever it looks like.
+//! The envelope comes first, one line for each value, in a fixed order. The last line is `Message=` with the text that Windows renders
+//! for people, which has lines of its own. Those are never part of the envelope, whatever they look like.
 
-use super::shapes::Field;
-use super::{Fields, Kind, Place};
+use crate::record::fields::Fields;
+use crate::record::place::{Place, Spelling};
+use crate::record::producers::Field;
 
 const FIRST: &str = "ProviderName=";
 
@@ -18,12 +19,12 @@ const KEYS: [(&str, Field); 7] = [
     ("Message=", Field::Message),
 ];
 
-/// Whether the raw bytes of a JSON string start as such an event does.
+/// Whether the raw bytes of a JSON string begin as such an event does.
 pub fn starts(raw: &[u8]) -> bool {
     raw.starts_with(FIRST.as_bytes())
 }
 
-/// Names the lines of a string that [starts](starts) so.
+/// Finds the fields in the lines of the string `field`, which [begins](starts) as such an event does. Returns whether it has an id.
 pub fn read(fields: &mut Fields<'_>, field: Field) -> bool {
     let Some((text, base)) = fields.decode(field) else {
         return false;
@@ -38,7 +39,7 @@ pub fn read(fields: &mut Fields<'_>, field: Field) -> bool {
             } else {
                 start.saturating_add(line.trim_ascii_end().len())
             };
-            fields.set(*field, Place::within(base, from, to, Kind::Text));
+            fields.set(*field, Place::within(base, from, to, Spelling::Text));
             if is_message {
                 break;
             }
@@ -50,7 +51,7 @@ pub fn read(fields: &mut Fields<'_>, field: Field) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use crate::record::shapes::Field;
+    use crate::record::Field;
     use crate::record::testing::text;
 
     #[test]

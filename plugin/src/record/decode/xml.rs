@@ -1,12 +1,13 @@
-//! Events that are rendered as XML inside a string (Fluent Bit `render_event_as_xml`, Vector `include_xml`).
+//! Events that are rendered as XML inside a string (Fluent Bit `render_event_as_xml`, Vector `include_xml`), and values as XML.
 //!
-//! EvtRender writes a fixed form: no comments, no CDATA, no namespaces prefixes, single quotes. The reader
-//! looks for the elements it knows and ignores all else; it is no XML parser and need not be one.
+//! EvtRender writes a fixed form: no comments, no CDATA, no namespace prefixes, single quotes. This reader searches for the elements
+//! that it knows and ignores everything else; it is not an XML parser.
 
-use super::shapes::Field;
-use super::{Fields, Kind, NOTHING, Place};
+use crate::record::fields::{Fields, NO_PLACES};
+use crate::record::place::{Place, Spelling};
+use crate::record::producers::Field;
 
-/// The elements and attributes of `<System>`.
+/// The elements of `<System>`.
 const ENVELOPE: [(&str, Field); 6] = [
     ("<EventID", Field::EventId),
     ("<Provider", Field::Provider),
@@ -16,25 +17,7 @@ const ENVELOPE: [(&str, Field); 6] = [
     ("<EventRecordID", Field::RecordId),
 ];
 
-/// Whether the raw bytes of a JSON string are an event whose id, legible without unescaping, nobody wants.
-///
-/// Spares most records the unescaping. The id stands in the first few hundred bytes, behind the provider.
-#[inline(never)]
-pub fn is_surely_unwanted(raw: &[u8], wanted: &impl Fn(u32) -> bool) -> bool {
-    if !raw.starts_with(b"<Event") {
-        return false;
-    }
-    let head = String::from_utf8_lossy(raw.get(..raw.len().min(512)).unwrap_or(raw));
-    let Some((_, rest)) = head.split_once("<EventID>") else {
-        return false;
-    };
-    let Some((digits, _)) = rest.split_once('<') else {
-        return false;
-    };
-    digits.trim().parse().is_ok_and(|id| !wanted(id))
-}
-
-/// Whether the raw bytes of a JSON string start as XML of an event does. Go writes `<` as `\u003c` in JSON.
+/// Whether the raw bytes of a JSON string begin as an event in XML does. Go writes `<` as `\u003c` in JSON.
 pub fn starts(raw: &[u8]) -> bool {
     let opened = raw
         .strip_prefix(b"<")
@@ -42,15 +25,15 @@ pub fn starts(raw: &[u8]) -> bool {
     opened.is_some_and(|rest| rest.starts_with(b"Event") || rest.starts_with(b"?xml"))
 }
 
-/// Makes the event inside a string the one that `fields` tell of; whether it is one.
+/// Replaces `fields` with the fields of the event in the string `field`. Returns whether it is one.
 pub fn read(fields: &mut Fields<'_>, field: Field) -> bool {
-    let xml = fields.whole(fields.raw(field).unwrap_or_default());
+    let xml = fields.unescape_whole(fields.raw(field).unwrap_or_default());
     let mut event = xml.trim_ascii_start();
-    if let Some((_, behind)) = event
+    if let Some((_, after)) = event
         .strip_prefix("<?xml")
         .and_then(|rest| rest.split_once("?>"))
     {
-        event = behind.trim_ascii_start();
+        event = after.trim_ascii_start();
     }
     let Some((system, data)) = event
         .split_once("</System>")
@@ -58,7 +41,7 @@ pub fn read(fields: &mut Fields<'_>, field: Field) -> bool {
     else {
         return false;
     };
-    fields.places = NOTHING;
+    fields.places = NO_PLACES;
     for (element, field) in ENVELOPE {
         if let Some(value) = element_or_attribute(system, element, field) {
             fields.put(field, place(&xml, value, 0));
@@ -71,8 +54,9 @@ pub fn read(fields: &mut Fields<'_>, field: Field) -> bool {
     fields.has(Field::EventId)
 }
 
-/// Names the values in [`Field::DataXml`]; whether there were any. Sentinel's table `Event` keeps them so, in a `<DataItem>`.
-pub fn name_data(fields: &mut Fields<'_>) -> bool {
+/// Finds the values in [`Field::DataXml`]. Returns whether there are any. Sentinel's table `Event` keeps them like that, in a
+/// `<DataItem>`.
+pub fn find_values(fields: &mut Fields<'_>) -> bool {
     if !fields
         .raw(Field::DataXml)
         .is_some_and(|raw| matches!(raw.trim_ascii_start().first(), Some(b'<' | b'\\')))
@@ -90,12 +74,12 @@ pub fn name_data(fields: &mut Fields<'_>) -> bool {
     found
 }
 
-/// The elements `<Data Name=…>` that are of use, the first of each name.
+/// The values of the elements `<Data Name=…>` whose names are fields, the first of each name.
 fn values(data: &str) -> Vec<(Field, &str)> {
     let mut values: Vec<(Field, &str)> = Vec::new();
     let mut rest = data;
     while let Some((_, after)) = rest.split_once("<Data Name=") {
-        let Some((name, value, behind)) = data_element(after) else {
+        let Some((name, value, next)) = data_element(after) else {
             break;
         };
         if let Some(field) = Field::of_event_data(name)
@@ -103,32 +87,32 @@ fn values(data: &str) -> Vec<(Field, &str)> {
         {
             values.push((field, value));
         }
-        rest = behind;
+        rest = next;
     }
     values
 }
 
-/// The text of `<Element …>text<`, or of the attribute that holds the value of an element without text.
+/// The text of `<Element …>text<`, or the attribute that holds the value of an element without text.
 fn element_or_attribute<'x>(system: &'x str, element: &str, field: Field) -> Option<&'x str> {
     let (_, after) = system.match_indices(element).find_map(|(at, _)| {
         let rest = system.get(at..)?.strip_prefix(element)?;
         rest.starts_with(['>', ' ', '/']).then_some((at, rest))
     })?;
-    let (attributes, behind) = after.split_once('>')?;
+    let (attributes, text) = after.split_once('>')?;
     let attribute = match field {
         Field::Provider => "Name=",
         Field::LoggedTime => "SystemTime=",
-        _ => return behind.split('<').next(),
+        _ => return text.split('<').next(),
     };
     quoted(attributes.split_once(attribute)?.1).map(|(value, _)| value)
 }
 
-/// `'Name'>value</Data>`: the name, the value and what follows.
+/// The name and the value in `'Name'>value</Data>`, and what follows.
 fn data_element(after: &str) -> Option<(&str, &str, &str)> {
     let (name, rest) = quoted(after)?;
     let rest = rest.trim_start();
-    if let Some(behind) = rest.strip_prefix("/>") {
-        return Some((name, "", behind));
+    if let Some(after) = rest.strip_prefix("/>") {
+        return Some((name, "", after));
     }
     let rest = rest.strip_prefix('>')?;
     let end = rest.find('<')?;
@@ -143,14 +127,14 @@ fn quoted(text: &str) -> Option<(&str, &str)> {
     }
 }
 
-/// Where `value`, a part of `xml`, stands when that is `base` bytes into the decoded strings.
+/// The place of `value`, which is a part of `xml`, which begins `base` bytes into the decoded strings.
 fn place(xml: &str, value: &str, base: u32) -> Place {
     let start = (value.as_ptr() as usize).wrapping_sub(xml.as_ptr() as usize);
     Place::within(
         base,
         start,
         start.saturating_add(value.len()),
-        Kind::XmlText,
+        Spelling::XmlText,
     )
 }
 
@@ -165,7 +149,7 @@ mod tests {
         <Data Name='UtcTime'/><Data Name=\\\"Image\\\">System</Data><Data Name='TargetFilename'>C:\\\\a &amp; b.exe</Data></EventData></Event>";
 
     #[test]
-    fn an_event_in_xml() {
+    fn an_event_in_xml_is_read() {
         for (before, event) in [
             ("", EVENT.to_owned()),
             ("<?xml version='1.0'?>\\n", EVENT.to_owned()),
@@ -192,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn values_alone_in_xml() {
+    fn values_in_xml_are_read_without_an_envelope() {
         let record = r#"{"EventID":11,"EventData":"<DataItem><EventData><Data Name=\"Image\">System</Data></EventData></DataItem>"}"#;
         assert_eq!(
             testing::text(record, Field::Image).as_deref(),
@@ -207,18 +191,10 @@ mod tests {
         );
     }
 
-    #[test]
-    fn an_unwanted_one_is_told_by_its_head() {
-        assert!(is_surely_unwanted(EVENT.as_bytes(), &|id| id == 1));
-        assert!(!is_surely_unwanted(EVENT.as_bytes(), &|id| id == 11));
-        assert!(!is_surely_unwanted(b"C:\\\\Windows", &|_| false));
-    }
-
     proptest::proptest! {
         #[test]
-        fn reading_xml_is_total(text in "<Event(<|>|'|\"|/|EventID|System|Data Name=|Image|1|é|&| )*") {
+        fn any_xml_is_accepted(text in "<Event(<|>|'|\"|/|EventID|System|Data Name=|Image|1|é|&| )*") {
             let _ = testing::text(&format!(r#"{{"_raw":"{text}"}}"#), Field::Image);
-            let _ = is_surely_unwanted(text.as_bytes(), &|_| true);
         }
     }
 }

@@ -1,9 +1,10 @@
-//! The forms that values must have, to tell them apart where only their position or a line of text names them.
+//! The formats of values, which confirm what a value is when only its position or a line of text names it.
 
-use super::shapes::Field;
+use super::producers::Field;
 use crate::normalize::address;
 
-/// The ways producers write "nothing". (Sysmon itself: `-`, before 2019 an empty text; Wazuh `(NULL)`; JSON `null`.)
+/// Whether `text` is one of the ways in which producers write that there is no value. (Sysmon: `-`, before 2019 an empty text; Wazuh
+/// `(NULL)`; JSON `null`.)
 pub fn is_nothing(text: &str) -> bool {
     matches!(text, "" | "-" | "null" | "(NULL)")
 }
@@ -23,12 +24,12 @@ pub fn fits(field: Field, text: &str) -> bool {
         Field::SourcePort | Field::DestinationPort | Field::IpPort | Field::LogonType => {
             is_integer(text)
         }
-        // `%9` is what Windows leaves of a value that the template it renders with does not have.
+        // Windows writes `%9` for a value that its template for the event does not have.
         _ => !text.strip_prefix('%').is_some_and(is_integer),
     }
 }
 
-/// `2024-09-14 09:52:31.870`, exactly.
+/// Whether `text` has exactly the format of `2024-09-14 09:52:31.870`.
 pub fn is_utc_time(text: &str) -> bool {
     text.len() == 23
         && text
@@ -43,14 +44,14 @@ pub fn is_utc_time(text: &str) -> bool {
             })
 }
 
-/// A GUID, with or without braces.
+/// Whether `text` is a GUID, with or without braces.
 pub fn is_guid(text: &str) -> bool {
-    let bare = text
+    let stripped = text
         .strip_prefix('{')
         .and_then(|rest| rest.strip_suffix('}'))
         .unwrap_or(text);
-    bare.len() == 36
-        && bare.bytes().enumerate().all(|(at, b)| {
+    stripped.len() == 36
+        && stripped.bytes().enumerate().all(|(at, b)| {
             if matches!(at, 8 | 13 | 18 | 23) {
                 b == b'-'
             } else {
@@ -59,18 +60,18 @@ pub fn is_guid(text: &str) -> bool {
         })
 }
 
-/// Decimal digits.
+/// Whether `text` is decimal digits.
 pub fn is_integer(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())
 }
 
-/// Hexadecimal digits behind `0x`.
+/// Whether `text` is `0x` and hexadecimal digits.
 pub fn is_hex(text: &str) -> bool {
     text.strip_prefix("0x")
         .is_some_and(|digits| !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
-/// A program or file: a path, or one of the names that the kernel's own processes have.
+/// Whether `text` can name a program or file: it is a path, or one of the names of the kernel's own processes.
 pub fn is_image(text: &str) -> bool {
     text.contains('\\')
         || matches!(
@@ -79,22 +80,22 @@ pub fn is_image(text: &str) -> bool {
         )
 }
 
-/// A transport protocol.
+/// Whether `text` is a transport protocol.
 pub fn is_protocol(text: &str) -> bool {
     text.eq_ignore_ascii_case("tcp") || text.eq_ignore_ascii_case("udp")
 }
 
-/// A truth value.
+/// Whether `text` is a truth value.
 pub fn is_truth(text: &str) -> bool {
     text.eq_ignore_ascii_case("true") || text.eq_ignore_ascii_case("false")
 }
 
-/// An IP address.
+/// Whether `text` is an IP address.
 pub fn is_address(text: &str) -> bool {
     address::parse(text).is_some()
 }
 
-/// A registry key, as Sysmon abbreviates them or as the kernel names them.
+/// Whether `text` is a registry key, as Sysmon abbreviates them or as the kernel names them.
 pub fn is_registry_path(text: &str) -> bool {
     text.starts_with("HK")
         || text
@@ -102,7 +103,7 @@ pub fn is_registry_path(text: &str) -> bool {
             .is_some_and(|start| start.eq_ignore_ascii_case(r"\registry\"))
 }
 
-/// A security identifier.
+/// Whether `text` is a security identifier.
 pub fn is_sid(text: &str) -> bool {
     text.starts_with("S-1-")
 }
@@ -112,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_in_all_its_forms() {
+    fn all_ways_to_write_nothing() {
         for text in ["", "-", "null", "(NULL)"] {
             assert!(is_nothing(text), "{text}");
         }
@@ -122,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn values_that_a_wrong_template_put_under_a_name() {
+    fn values_that_a_wrong_template_put_under_a_name_do_not_fit() {
         // From Beats' golden files: events of one Sysmon rendered with the manifest of another.
         for (field, text) in [
             (Field::User, "%9"),

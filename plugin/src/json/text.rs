@@ -1,10 +1,10 @@
-//! Turning the raw bytes of a JSON string, or of XML text, into text.
+//! Turns the raw bytes of a JSON string, or of XML text, into text.
 
-use super::scan;
+use super::bytes;
 
 /// The text of a JSON string's raw bytes, cut at a character boundary to at most `limit` bytes.
 ///
-/// Total: an unknown escape is kept as it stands, a lone surrogate and invalid UTF-8 become U+FFFD.
+/// It takes any bytes: an unknown escape is kept as it is written, a lone surrogate and invalid UTF-8 become U+FFFD.
 pub fn unescape(raw: &[u8], limit: usize) -> String {
     // A character that begins before the limit ends before this.
     let end = limit.saturating_add(char::MAX.len_utf8()).saturating_sub(1);
@@ -14,9 +14,9 @@ pub fn unescape(raw: &[u8], limit: usize) -> String {
     while out.len() < end && !rest.is_empty() {
         let length = out.len();
         let run = match rest.first_chunk::<8>() {
-            // Eight bytes are copied, and those that were too many taken back: on an interpreter far less than a byte at a time.
+            // Copies eight bytes and truncates: on an interpreter far cheaper than one byte at a time.
             Some(chunk) if length.saturating_add(8) <= capacity => {
-                let run = scan::before_backslash(*chunk);
+                let run = bytes::before_backslash(*chunk);
                 out.extend_from_slice(chunk);
                 out.truncate(length.saturating_add(run));
                 run
@@ -39,7 +39,7 @@ pub fn unescape(raw: &[u8], limit: usize) -> String {
         };
         rest = after;
         match escape {
-            // Nearly all are those of paths.
+            // Nearly all escapes are the backslashes of paths.
             b'\\' | b'"' | b'/' => out.push(*escape),
             b'n' => out.push(b'\n'),
             b'r' => out.push(b'\r'),
@@ -58,10 +58,10 @@ pub fn unescape(raw: &[u8], limit: usize) -> String {
         Ok(text) => text,
         Err(error) => String::from_utf8_lossy(error.as_bytes()).into_owned(),
     };
-    cut(text, limit)
+    truncate(text, limit)
 }
 
-/// The character behind `\u` and what follows it; surrogate pairs are joined.
+/// The character that the digits after `\u` stand for, and what follows them; surrogate pairs are joined.
 fn unicode_escape(rest: &[u8]) -> (char, &[u8]) {
     let Some((first, after)) = hex4(rest) else {
         return (char::REPLACEMENT_CHARACTER, rest);
@@ -70,12 +70,12 @@ fn unicode_escape(rest: &[u8]) -> (char, &[u8]) {
         return (c, after);
     }
     if let (0xd800..=0xdbff, Some(tail)) = (first, after.strip_prefix(b"\\u"))
-        && let Some((second @ 0xdc00..=0xdfff, behind)) = hex4(tail)
+        && let Some((second @ 0xdc00..=0xdfff, after)) = hex4(tail)
     {
         let joined = ((first & 0x3ff) << 10 | second & 0x3ff).wrapping_add(0x1_0000);
         return (
             char::from_u32(joined).unwrap_or(char::REPLACEMENT_CHARACTER),
-            behind,
+            after,
         );
     }
     (char::REPLACEMENT_CHARACTER, after)
@@ -90,42 +90,31 @@ fn hex4(bytes: &[u8]) -> Option<(u32, &[u8])> {
     Some((u32::from_str_radix(text, 16).ok()?, after))
 }
 
-/// `text` cut to at most `limit` bytes at a character boundary.
-pub fn cut(mut text: String, limit: usize) -> String {
-    text.truncate(cut_str(&text, limit).len());
+/// `text`, cut at a character boundary to at most `limit` bytes.
+pub fn truncate(mut text: String, limit: usize) -> String {
+    text.truncate(truncate_str(&text, limit).len());
     text
 }
 
-/// The same, borrowed.
-pub fn cut_str(text: &str, limit: usize) -> &str {
+/// The longest start of `text` that has at most `limit` bytes and ends at a character boundary.
+pub fn truncate_str(text: &str, limit: usize) -> &str {
     text.get(..text.floor_char_boundary(limit)).unwrap_or(text)
 }
 
-/// Undoes what Wazuh does to text: backslashes doubled, XML entities left in. Text with a backslash that stands alone was
-/// not doubled, and keeps them all.
-pub fn undouble(text: &str) -> String {
-    let is_doubled = text.split(|c| c != '\\').all(|run| run.len() & 1 == 0);
-    if is_doubled {
-        unentity(&text.replace(r"\\", r"\"))
-    } else {
-        unentity(text)
-    }
-}
-
-/// Resolves the five named XML entities and numeric ones; anything else stays as it is.
-pub fn unentity(text: &str) -> String {
+/// `text` with the five named XML entities and numeric ones resolved; anything else stays as it is.
+pub fn resolve_entities(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some((before, after)) = rest.split_once('&') {
         out.push_str(before);
-        // The longest entity of use is `&#1114111;`.
+        // The longest entity that stands for a character is `&#1114111;`.
         let end = after.bytes().take(9).position(|b| b == b';');
         let resolved =
             end.and_then(|end| Some((entity(after.get(..end)?)?, after.get(end..)?.get(1..)?)));
         match resolved {
-            Some((c, behind)) => {
+            Some((c, after)) => {
                 out.push(c);
-                rest = behind;
+                rest = after;
             }
             None => {
                 out.push('&');
@@ -160,7 +149,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn escapes_that_hide_a_value() {
+    fn escapes_are_resolved() {
         for (raw, want) in [
             (r"\u0053ysmon", "Sysmon"),
             (r"C:\\Windows\/x", r"C:\Windows/x"),
@@ -178,24 +167,11 @@ mod tests {
     }
 
     #[test]
-    fn entities() {
+    fn known_entities_are_resolved() {
         assert_eq!(
-            unentity("1&gt; a &amp;&amp; b &#39;&#x41; &nope; & &"),
+            resolve_entities("1&gt; a &amp;&amp; b &#39;&#x41; &nope; & &"),
             "1> a && b 'A &nope; & &"
         );
-    }
-
-    #[test]
-    fn doubled_backslashes() {
-        for (text, want) in [
-            (r"C:\\Windows\\x.exe", r"C:\Windows\x.exe"),
-            (r"\\\\host\\ADMIN$", r"\\host\ADMIN$"),
-            (r"C:\Windows\\x", r"C:\Windows\\x"),
-            (r"a &amp;&amp; b &gt; C:\\out", r"a && b > C:\out"),
-            ("", ""),
-        ] {
-            assert_eq!(undouble(text), want, "{text}");
-        }
     }
 
     proptest::proptest! {
@@ -207,16 +183,16 @@ mod tests {
         }
 
         #[test]
-        fn text_is_cut_between_characters(text in r#"([aé€😀]|\\\\|\\u00e9|\\ud83d\\ude00|\\u12|\\q){0,12}"#, limit in 0usize..24) {
+        fn text_is_truncated_between_characters(text in r#"([aé€😀]|\\\\|\\u00e9|\\ud83d\\ude00|\\u12|\\q){0,12}"#, limit in 0usize..24) {
             let whole = unescape(text.as_bytes(), usize::MAX);
-            proptest::prop_assert_eq!(unescape(text.as_bytes(), limit), cut_str(&whole, limit));
+            proptest::prop_assert_eq!(unescape(text.as_bytes(), limit), truncate_str(&whole, limit));
         }
 
         #[test]
-        fn both_are_total_and_keep_the_limit(raw: Vec<u8>, limit in 0usize..40) {
+        fn any_bytes_are_accepted_and_the_limit_holds(raw: Vec<u8>, limit in 0usize..40) {
             let text = unescape(&raw, limit);
             proptest::prop_assert!(text.len() <= limit);
-            let _ = unentity(&text);
+            let _ = resolve_entities(&text);
         }
     }
 }

@@ -1,16 +1,17 @@
-//! The values of an event out of the text that Windows renders for people: lines `Name: value`, or, where a syslog sender
-//! flattened them, parts set off by two blanks.
+//! The values of an event in the text that Windows renders for people: lines `Name: value`, or, if a syslog sender flattened them,
+//! parts separated by two spaces.
 //!
-//! The last resort. The text is made with the manifest of the machine that renders, and where that is of another
-//! version, values stand under the wrong names (Beats' golden files show `User: %9`). So each value is held to the form
-//! that it must have, and if one fails nothing is taken. Sysmon's text is English everywhere; that of event 4624 is
-//! localised, and not read.
+//! This is the last resort. The text is made with the manifest of the machine that renders it, and if that is of another version,
+//! values are under the wrong names (Beats' golden files show `User: %9`). So each value must have the format of its field, and if one
+//! does not, none is used. Sysmon's text is English everywhere; that of event 4624 is localized, and not read.
 
-use super::shapes::Field;
-use super::{Fields, Kind, Place, form};
+use crate::record::fields::Fields;
+use crate::record::place::{Place, Spelling};
+use crate::record::producers::Field;
+use crate::record::value_format::{fits, is_nothing};
 
-/// Names the values in [`Field::Message`]; whether there were any.
-pub fn name_lines(fields: &mut Fields<'_>) -> bool {
+/// Finds the values in [`Field::Message`]. Returns whether there are any.
+pub fn find_values(fields: &mut Fields<'_>) -> bool {
     let Some((text, base)) = fields
         .decode(Field::Message)
         .or_else(|| fields.decode(Field::Description))
@@ -21,12 +22,12 @@ pub fn name_lines(fields: &mut Fields<'_>) -> bool {
         return false;
     };
     for (field, from, to) in values {
-        fields.set(field, Place::within(base, from, to, Kind::Text));
+        fields.set(field, Place::within(base, from, to, Spelling::Text));
     }
     true
 }
 
-/// Names behind which stands what the maker of a program, or whoever gives a command, likes: lines, too, that look like values.
+/// Names whose value is chosen by the maker of a program or by whoever enters a command. It may contain lines that look like values.
 const FREE: [&str; 7] = [
     "FileVersion",
     "Description",
@@ -37,9 +38,9 @@ const FREE: [&str; 7] = [
     "Details",
 ];
 
-/// Values that Sysmon writes behind the free ones: the last line of the name is its own. All others stand before them, and
-/// the first line is.
-const BEHIND: [Field; 6] = [
+/// Values that Sysmon writes after the free ones: the last line with such a name is the real one. All other values are written before
+/// the free ones: the first line with such a name is the real one.
+const AFTER_FREE: [Field; 6] = [
     Field::User,
     Field::LogonId,
     Field::Hashes,
@@ -48,12 +49,12 @@ const BEHIND: [Field; 6] = [
     Field::ParentCommandLine,
 ];
 
-/// What Sysmon writes right behind the command line.
-const BEHIND_COMMAND_LINE: &str = "CurrentDirectory";
+/// The name that Sysmon writes right after the command line.
+const AFTER_COMMAND_LINE: &str = "CurrentDirectory";
 
-/// The values and where they stand.
+/// The values and their offsets in the text.
 fn values(text: &str) -> Option<Vec<(Field, usize, usize)>> {
-    // A value that holds the separator ends early; two blanks are separators only where no line ends are left.
+    // A value that contains the separator ends early, so two spaces separate values only if there are no line ends.
     let separator = if text.contains('\n') { "\n" } else { "  " };
     let mut values: Vec<(Field, usize, usize)> = Vec::new();
     let mut free = false;
@@ -62,21 +63,21 @@ fn values(text: &str) -> Option<Vec<(Field, usize, usize)>> {
     for part in text.split(separator) {
         let end = start.saturating_add(part.trim_ascii_end().len());
         if let Some((name, value)) = part.split_once(':') {
-            // Flattened, an empty value leaves a third blank.
+            // In flattened text an empty value leaves a third space.
             let name = if separator == "\n" {
                 name
             } else {
                 name.trim_ascii_start()
             };
-            if name == BEHIND_COMMAND_LINE {
+            if name == AFTER_COMMAND_LINE {
                 directory = Some(start);
             }
             if let Some(field) = Field::of_event_data(name) {
                 let from = end.saturating_sub(value.trim_ascii().len());
                 match values.iter_mut().find(|(known, _, _)| *known == field) {
-                    Some(place) if BEHIND.contains(&field) => *place = (field, from, end),
+                    Some(place) if AFTER_FREE.contains(&field) => *place = (field, from, end),
                     Some(_) => {}
-                    None if free && !BEHIND.contains(&field) && !FREE.contains(&name) => {}
+                    None if free && !AFTER_FREE.contains(&field) && !FREE.contains(&name) => {}
                     None => values.push((field, from, end)),
                 }
             }
@@ -95,11 +96,11 @@ fn values(text: &str) -> Option<Vec<(Field, usize, usize)>> {
     {
         *to = from.saturating_add(whole.trim_ascii_end().len());
     }
-    values.retain(|(_, from, to)| !form::is_nothing(text.get(*from..*to).unwrap_or_default()));
+    values.retain(|(_, from, to)| !is_nothing(text.get(*from..*to).unwrap_or_default()));
     let has = |wanted: Field| values.iter().any(|(field, _, _)| *field == wanted);
     let fit = values
         .iter()
-        .all(|(field, from, to)| form::fits(*field, text.get(*from..*to).unwrap_or_default()));
+        .all(|(field, from, to)| fits(*field, text.get(*from..*to).unwrap_or_default()));
     (fit && has(Field::UtcTime) && has(Field::ProcessGuid) && has(Field::Image)).then_some(values)
 }
 
@@ -118,7 +119,7 @@ mod tests {
         ProcessGuid: {3f1a2b4c-5cd2-66e5-a907-000000004100}\r\nImage: C:\\a.exe\r\n";
 
     #[test]
-    fn lines_and_flattened_lines() {
+    fn lines_and_flattened_lines_are_read() {
         let text = format!(
             "{HEAD}CommandLine: \"C:\\a.exe\"  -s\r\nUser: A\\b\r\nParentImage: -\r\nHashes: MD5=1"
         );
@@ -131,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_that_pose_as_values_gain_nothing() {
+    fn lines_planted_in_a_value_do_not_replace_values() {
         let planted = "x\nImage: C:\\other.exe\nCommandLine: y\nSourceIp: z\nParentImage: C:\\fake.exe\nCurrentDirectory: C:\\\nUser: 7";
         for (description, line) in [
             ("Tool", planted),
@@ -146,13 +147,13 @@ mod tests {
             assert_eq!(value(&text, Field::ParentImage), Some(r"C:\p.exe"));
             assert_eq!(value(&text, Field::User), Some("A\\b"));
             assert_eq!(value(&text, Field::SourceIp), None);
-            let said = value(&text, Field::CommandLine).unwrap();
-            assert!(said.ends_with(line) && !said.contains("C:\\b\\"), "{said}");
+            let read = value(&text, Field::CommandLine).unwrap();
+            assert!(read.ends_with(line) && !read.contains("C:\\b\\"), "{read}");
         }
     }
 
     #[test]
-    fn a_text_of_the_wrong_form_names_nothing() {
+    fn no_value_is_read_if_one_has_the_wrong_format() {
         for tail in ["User: %9", "LogonId: High", "ParentImage: 716"] {
             assert_eq!(values(&format!("{HEAD}{tail}")), None, "{tail}");
         }
@@ -168,7 +169,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn reading_text_is_total(text in "(UtcTime|ProcessGuid|Image|CommandLine|: ?|\n|\r|  |2024-09-14 09:52:34.210|\\{|C:\\\\x|é)*") {
+        fn any_text_is_accepted(text in "(UtcTime|ProcessGuid|Image|CommandLine|: ?|\n|\r|  |2024-09-14 09:52:34.210|\\{|C:\\\\x|é)*") {
             for (field, from, to) in values(&text).unwrap_or_default() {
                 proptest::prop_assert!(text.get(from..to).is_some(), "{:?}", field);
             }

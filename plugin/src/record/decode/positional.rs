@@ -1,37 +1,40 @@
-//! Events whose values come as an array without names (Fluent Bit `StringInserts`, Fluentd `EventData`).
+//! The values of an event in an array without names (Fluent Bit `StringInserts`, Fluentd `EventData`).
 //!
-//! Sysmon's schemas moved fields about, and neither the event's `Version` nor the number of values tells the schemas
-//! apart. What does: `UtcTime` is one of the first three values and has a form of its own; everything else is found
-//! from there. Security event 4624 only ever grew at its end. Each value is then held to the form it must have, and if one
-//! fails nothing is taken at all: a wrong guess is worse than none. Sources: SysmonCommon `manifest.xml`, schemas 2.0 to
-//! 4.91; the manifest of Microsoft-Windows-Security-Auditing, event 4624 versions 0 to 2.
+//! Sysmon's schemas moved fields, and neither the event's `Version` nor the number of values distinguishes the schemas. But `UtcTime`
+//! is one of the first three values and has a format of its own; everything else is found from there. Security event 4624 only ever
+//! grew at its end. Each value must then have the format of its field, and if one does not, none is used: a wrong guess is worse than
+//! none.
+//!
+//! Sources: SysmonCommon `manifest.xml`, schemas 2.0 to 4.91; the manifest of Microsoft-Windows-Security-Auditing, event 4624
+//! versions 0 to 2.
 
-use super::form::{
+use crate::json::cursor::Elements;
+use crate::record::fields::{Fields, MAX_TEXT};
+use crate::record::place::{Place, Spelling};
+use crate::record::producers::Field;
+use crate::record::value_format::{
     is_address, is_guid, is_hex, is_image, is_integer, is_nothing, is_protocol, is_registry_path,
     is_sid, is_truth, is_utc_time,
 };
-use super::scan::{container_end, scalar_end, skip_blank, string_end};
-use super::shapes::Field;
-use super::{Fields, Kind, MAX_TEXT, Place};
 
-/// No event of use has more values (event 1 of schema 4.91 has 23, 4624 has 27).
+/// Most values of an event that is used (event 1 of schema 4.91 has 23, 4624 has 27).
 const MAX_VALUES: usize = 32;
 
-/// Gives the values of [`Field::Inserts`] their names, if their forms bear them out; whether they do.
-pub fn name_inserts(fields: &mut Fields<'_>) -> bool {
+/// Finds the values in [`Field::Inserts`], if all of them have the format of their fields. Returns whether they do.
+pub fn find_values(fields: &mut Fields<'_>) -> bool {
     let Some(id) = fields.number(Field::EventId) else {
         return false;
     };
-    let Some(names) = Values::split(fields).and_then(|values| {
+    let Some(found) = Values::split(fields).and_then(|values| {
         if id == LOGON {
             values.logon()
         } else {
-            values.names(id)
+            values.sysmon(id)
         }
     }) else {
         return false;
     };
-    for (field, place) in names {
+    for (field, place) in found {
         fields.set(field, place);
     }
     true
@@ -45,125 +48,105 @@ struct Values<'f, 'a> {
     places: Vec<Place>,
 }
 
-type Names = Vec<(Field, Place)>;
+type Found = Vec<(Field, Place)>;
 
 impl<'f, 'a> Values<'f, 'a> {
-    /// Splits the array into its scalars; `None` if it holds anything else or too much.
+    /// Splits the array into its elements; `None` if it is malformed or has too many.
     fn split(fields: &'f Fields<'a>) -> Option<Self> {
         let array = fields.place(Field::Inserts);
-        if array.kind != Kind::Array {
+        if array.spelling != Spelling::Array {
             return None;
         }
         let bytes = fields.bytes.get(..array.end as usize)?;
         let mut places = Vec::with_capacity(MAX_VALUES);
-        let mut at = (array.start as usize).wrapping_add(1);
-        loop {
-            at = skip_blank(bytes, at);
-            match bytes.get(at)? {
-                b']' => return Some(Values { fields, places }),
-                b',' => {
-                    at = at.wrapping_add(1);
-                    continue;
-                }
-                _ if places.len() == MAX_VALUES => return None,
-                b'"' => {
-                    let start = at.wrapping_add(1);
-                    let end = string_end(bytes, start).ok()?;
-                    places.push(Place::within(0, start, end, Kind::String));
-                    at = end.wrapping_add(1);
-                }
-                b'{' | b'[' => {
-                    // Holds its position, but is no value that any name stands for.
-                    at = container_end(bytes, at).ok()?;
-                    places.push(Place::default());
-                }
-                _ => {
-                    let end = scalar_end(bytes, at);
-                    if end == at {
-                        return None;
-                    }
-                    places.push(Place::within(0, at, end, Kind::Scalar));
-                    at = end;
-                }
+        let mut elements = Elements::new(bytes, array.start as usize);
+        while let Some(element) = elements.next_element().ok()? {
+            if places.len() == MAX_VALUES {
+                return None;
             }
+            // A container keeps its position, but is the value of no field.
+            places.push(Place::of_value(0, element));
         }
+        Some(Values { fields, places })
     }
 
-    fn names(&self, id: u32) -> Option<Names> {
+    /// The fields of a Sysmon event.
+    fn sysmon(&self, id: u32) -> Option<Found> {
         let utc = (0..3).find(|index| self.is(*index, is_utc_time))?;
         let at = |offset: usize| utc.saturating_add(offset);
         let place = |offset: usize| self.places.get(at(offset)).copied();
         if !self.is(at(1), is_guid) || !self.is(at(2), is_integer) {
             return None;
         }
-        let mut names = vec![(Field::UtcTime, place(0)?), (Field::ProcessGuid, place(1)?)];
-        let mut name = |field: Field, offset: usize, form: fn(&str) -> bool| -> Option<()> {
-            if !self.is(at(offset), form) {
+        let mut found = vec![(Field::UtcTime, place(0)?), (Field::ProcessGuid, place(1)?)];
+        let mut find = |field: Field, offset: usize, format: fn(&str) -> bool| -> Option<()> {
+            if !self.is(at(offset), format) {
                 return None;
             }
-            names.push((field, place(offset)?));
+            found.push((field, place(offset)?));
             Some(())
         };
         match id {
             1 => {
-                name(Field::Image, 3, is_image)?;
-                // LogonGuid: a GUID, then LogonId in hex, and ParentProcessGuid five places on. The places are
-                // checked together, so that a command line that is a GUID misleads nobody.
+                find(Field::Image, 3, is_image)?;
+                // LogonGuid is a GUID, followed by LogonId in hex, and by ParentProcessGuid at distance 5. The three are checked
+                // together, so that a command line that is a GUID is not taken for one of them.
                 let logon = (5..13).find(|logon| {
                     self.is(at(*logon), is_guid)
                         && self.is(at(logon.saturating_add(1)), is_hex)
                         && self.is(at(logon.saturating_add(5)), is_guid)
                 })?;
                 let command_line = logon.checked_sub(3)?;
-                name(Field::CommandLine, command_line, is_any)?;
-                name(Field::User, logon.checked_sub(1)?, is_any)?;
-                name(Field::LogonId, logon.saturating_add(1), is_hex)?;
-                name(Field::Hashes, logon.saturating_add(4), is_any)?;
-                name(Field::ParentProcessGuid, logon.saturating_add(5), is_guid)?;
-                name(Field::ParentImage, logon.saturating_add(7), is_any)?;
-                name(Field::ParentCommandLine, logon.saturating_add(8), is_any)?;
+                find(Field::CommandLine, command_line, is_any)?;
+                find(Field::User, logon.checked_sub(1)?, is_any)?;
+                find(Field::LogonId, logon.saturating_add(1), is_hex)?;
+                find(Field::Hashes, logon.saturating_add(4), is_any)?;
+                find(Field::ParentProcessGuid, logon.saturating_add(5), is_guid)?;
+                find(Field::ParentImage, logon.saturating_add(7), is_any)?;
+                find(Field::ParentCommandLine, logon.saturating_add(8), is_any)?;
                 // FileVersion, Description, Product, Company, OriginalFileName: since schema 4.21.
                 if command_line == 9 {
-                    name(Field::OriginalFileName, 8, is_any)?;
+                    find(Field::OriginalFileName, 8, is_any)?;
                 }
             }
             3 => {
-                name(Field::Image, 3, is_any)?;
-                name(Field::User, 4, is_any)?;
-                name(Field::Protocol, 5, is_protocol)?;
-                name(Field::Initiated, 6, is_truth)?;
-                name(Field::SourceIp, 8, is_address)?;
-                name(Field::SourcePort, 10, is_integer)?;
-                name(Field::DestinationIp, 13, is_address)?;
-                name(Field::DestinationPort, 15, is_integer)?;
+                find(Field::Image, 3, is_any)?;
+                find(Field::User, 4, is_any)?;
+                find(Field::Protocol, 5, is_protocol)?;
+                find(Field::Initiated, 6, is_truth)?;
+                find(Field::SourceIp, 8, is_address)?;
+                find(Field::SourcePort, 10, is_integer)?;
+                find(Field::DestinationIp, 13, is_address)?;
+                find(Field::DestinationPort, 15, is_integer)?;
             }
             11 => {
-                name(Field::Image, 3, is_image)?;
-                name(Field::TargetFilename, 4, is_image)?;
+                find(Field::Image, 3, is_image)?;
+                find(Field::TargetFilename, 4, is_image)?;
             }
             13 => {
-                name(Field::Image, 3, is_image)?;
+                find(Field::Image, 3, is_image)?;
                 // Schema 3.2 has EventType between Image and TargetObject.
                 let target = if self.is(at(4), is_registry_path) {
                     4
                 } else {
                     5
                 };
-                name(Field::TargetObject, target, is_registry_path)?;
-                name(Field::Details, target.saturating_add(1), is_any)?;
+                find(Field::TargetObject, target, is_registry_path)?;
+                find(Field::Details, target.saturating_add(1), is_any)?;
             }
             17 | 18 => {
-                name(Field::PipeName, 3, is_any)?;
-                name(Field::Image, 4, is_image)?;
+                find(Field::PipeName, 3, is_any)?;
+                find(Field::Image, 4, is_image)?;
             }
             _ => return None,
         }
-        Some(names)
+        Some(found)
     }
 
-    fn logon(&self) -> Option<Names> {
-        type Form = fn(&str) -> bool;
-        const NAMES: [(usize, Field, Form); 7] = [
+    /// The fields of a logon.
+    fn logon(&self) -> Option<Found> {
+        type Format = fn(&str) -> bool;
+        const PLACES: [(usize, Field, Format); 7] = [
             (5, Field::TargetUserName, is_any),
             (6, Field::TargetDomainName, is_any),
             (7, Field::TargetLogonId, is_hex),
@@ -179,26 +162,23 @@ impl<'f, 'a> Values<'f, 'a> {
         if !self.is(3, is_hex) || !self.is(4, is_sid) || !self.is(12, is_guid) {
             return None;
         }
-        NAMES
+        PLACES
             .iter()
-            .map(|(index, field, form)| {
-                self.is(*index, *form)
+            .map(|(index, field, format)| {
+                self.is(*index, *format)
                     .then_some((*field, *self.places.get(*index)?))
             })
             .collect()
     }
 
-    fn is(&self, index: usize, form: fn(&str) -> bool) -> bool {
+    fn is(&self, index: usize, format: fn(&str) -> bool) -> bool {
         let Some(place) = self.places.get(index) else {
             return false;
         };
-        match place.kind {
-            Kind::String | Kind::Scalar => form(
-                &self
-                    .fields
-                    .text_within(*place, MAX_TEXT)
-                    .unwrap_or_default(),
-            ),
+        match place.spelling {
+            Spelling::String | Spelling::Scalar => {
+                format(&self.fields.text_at(*place, MAX_TEXT).unwrap_or_default())
+            }
             _ => false,
         }
     }
@@ -210,7 +190,7 @@ fn is_any(_: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use crate::record::shapes::Field;
+    use crate::record::Field;
     use crate::record::testing;
 
     fn text(id: u32, values: &str, field: Field) -> Option<String> {
@@ -318,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_of_the_wrong_form_names_nothing() {
+    fn no_value_is_read_if_one_has_the_wrong_format() {
         let head = format!(r#""2024-09-14 09:52:31.870",{GUID},4"#);
         for values in [
             // An address is missing: forwarded events lose empty values and everything moves up.

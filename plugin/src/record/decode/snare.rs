@@ -1,17 +1,18 @@
-//! An event in Snare's syslog form: fields parted by tabs behind `MSWinEventLog` (rsyslog writes a tab as `#011`).
+//! An event in Snare's syslog form: fields separated by tabs after the marker `MSWinEventLog` (rsyslog writes a tab as `#011`).
 //!
-//! Source: rsyslog `mmsnareparse` and its tests. Behind the marker: criticality, channel, counter, time, event id,
+//! Source: rsyslog `mmsnareparse` and its tests. After the marker: criticality, channel, counter, time, event id,
 //! provider, user, kind of user, level, computer, category, data, rendered text, counter.
 
-use super::shapes::Field;
-use super::{Fields, Kind, Place};
+use crate::record::fields::Fields;
+use crate::record::place::{Place, Spelling};
+use crate::record::producers::Field;
 
 const MARKER: &str = "MSWinEventLog";
 
-/// A syslog header and the sender's name stand before the marker, nothing of the event.
+/// Within how many bytes the marker ends. Before it are a syslog header and the sender's name, nothing of the event.
 const HEADER: usize = 128;
 
-/// Fields by their distance from the marker.
+/// Fields and their distance from the marker.
 const PARTS: [(usize, Field); 6] = [
     (2, Field::Channel),
     (3, Field::RecordId),
@@ -21,23 +22,24 @@ const PARTS: [(usize, Field); 6] = [
     (13, Field::Message),
 ];
 
+/// The distance of the time from the marker.
 const TIME: usize = 4;
 
 const MONTHS: [&str; 12] = [
     "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
 ];
 
-/// Whether the raw bytes of a JSON string can be such an event.
+/// Whether the raw bytes of a JSON string may be such an event.
 pub fn starts(raw: &[u8]) -> bool {
     let head = raw.get(..raw.len().min(HEADER)).unwrap_or(raw);
     head.windows(MARKER.len())
         .any(|part| part == MARKER.as_bytes())
 }
 
-/// Names the fields of a string that [starts](starts) so.
+/// Finds the fields in the string `field`, which [may be](starts) such an event. Returns whether it has an id.
 pub fn read(fields: &mut Fields<'_>, field: Field) -> bool {
     let raw = fields.raw(field).unwrap_or_default();
-    let mut line = fields.whole(raw);
+    let mut line = fields.unescape_whole(raw);
     if !line.contains('\t') {
         line = line.replace("#011", "\t");
     }
@@ -56,10 +58,10 @@ pub fn read(fields: &mut Fields<'_>, field: Field) -> bool {
             .checked_sub(header)
             .and_then(|distance| places.get_mut(distance))
         {
-            *place = Place::within(0, start, end, Kind::Text);
+            *place = Place::within(0, start, end, Spelling::Text);
         }
         if index.checked_sub(header) == Some(TIME) {
-            time = written_out(part);
+            time = iso_time(part);
         }
         start = end.saturating_add(1);
     }
@@ -72,14 +74,14 @@ pub fn read(fields: &mut Fields<'_>, field: Field) -> bool {
         fields.decoded.extend_from_slice(time.as_bytes());
         fields.set(
             Field::LoggedTime,
-            Place::within(0, start, fields.decoded.len(), Kind::Text),
+            Place::within(0, start, fields.decoded.len(), Spelling::Text),
         );
     }
     fields.has(Field::EventId)
 }
 
-/// `Tue Nov 19 05:24:15 2019`, in the unknown zone of the host, as a time that is written like all others.
-fn written_out(text: &str) -> Option<String> {
+/// A time such as `Tue Nov 19 05:24:15 2019`, which is in the unknown zone of the host, written as `2019-11-19T05:24:15`.
+fn iso_time(text: &str) -> Option<String> {
     let mut words = text.split_ascii_whitespace().skip(1);
     let (month, day, clock, year) = (words.next()?, words.next()?, words.next()?, words.next()?);
     let month = MONTHS
@@ -91,8 +93,8 @@ fn written_out(text: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::written_out;
-    use crate::record::shapes::Field;
+    use super::iso_time;
+    use crate::record::Field;
     use crate::record::testing::text;
 
     #[test]
@@ -134,13 +136,13 @@ mod tests {
     }
 
     #[test]
-    fn times() {
+    fn times_are_rewritten() {
         assert_eq!(
-            written_out("Tue Nov 19 05:24:15 2019").as_deref(),
+            iso_time("Tue Nov 19 05:24:15 2019").as_deref(),
             Some("2019-11-19T05:24:15")
         );
         assert_eq!(
-            written_out("Mon Sep  2 05:24:15 2024").as_deref(),
+            iso_time("Mon Sep  2 05:24:15 2024").as_deref(),
             Some("2024-09-02T05:24:15")
         );
         for text in [
@@ -149,7 +151,7 @@ mod tests {
             "Tue November 19 05:24:15 2019",
             "2019-11-19 05:24:15",
         ] {
-            assert_eq!(written_out(text), None, "{text}");
+            assert_eq!(iso_time(text), None, "{text}");
         }
     }
 }
