@@ -112,19 +112,19 @@ async fn serve(options: Options, load: Load) -> Result<bool, String> {
 /// The result of the worker: the number of lines that were passed on unexamined, or a message for the operator.
 type Worked = Result<u64, String>;
 
+/// Gets the worker's report that it is ready, or a message for the operator.
+type Ready = oneshot::Receiver<Result<(), String>>;
+
+/// Gets the worker's result when it ends.
+type Done = oneshot::Receiver<Worked>;
+
 /// Starts the worker thread. Returns what it reports when it is ready, and when it ends.
 fn start_worker(
     options: &Arc<Options>,
     load: Load,
     receiver: mpsc::Receiver<Message>,
     metrics: &Arc<Metrics>,
-) -> Result<
-    (
-        oneshot::Receiver<Result<(), String>>,
-        oneshot::Receiver<Worked>,
-    ),
-    String,
-> {
+) -> Result<(Ready, Done), String> {
     let (report_done, done) = oneshot::channel();
     let (report_ready, ready) = oneshot::channel();
     let (options, metrics) = (Arc::clone(options), Arc::clone(metrics));
@@ -150,7 +150,7 @@ fn start_worker(
 struct Serving {
     options: Arc<Options>,
     queue: mpsc::Sender<Message>,
-    done: oneshot::Receiver<Worked>,
+    done: Done,
     signals: Signals,
     /// Whether all inputs that have ended could be read to their end.
     all_read: bool,
