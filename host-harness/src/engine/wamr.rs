@@ -4,8 +4,8 @@
 
 #![allow(unsafe_code)]
 
-use super::answer::{read_answer, read_string};
-use super::{Answer, CallError, Engine, Options, missing_export};
+use super::answer::{Answer, CallError, read_answer, read_string};
+use super::interface::{Engine, Options, missing_export};
 use psexec_filter_pack::REGION;
 use std::ffi::{CStr, CString, c_char};
 use std::sync::Once;

@@ -1,8 +1,8 @@
 //! wasmtime, the engine that the program uses by default: it compiles the module to machine code.
 
-use super::answer::{read_answer, read_string};
+use super::answer::{Answer, CallError, read_answer, read_string};
 use super::config::config;
-use super::{Answer, CallError, Engine, Options, missing_export};
+use super::interface::{Engine, Options, missing_export};
 use crate::embedded;
 use psexec_filter_pack::REGION;
 use std::time::Duration;
