@@ -37,7 +37,7 @@ fn each_record_comes_out_as_it_was_or_with_one_object_more() {
             );
             assert_eq!(after, before, "{name}, record {number}");
             assert!(
-                psexec_filter::replay::added(record, &changed).is_some(),
+                psexec_filter::engine::added(record, &changed).is_some(),
                 "{name}, record {number}: other bytes changed"
             );
         }

@@ -1,6 +1,7 @@
 //! The filter is the same wherever it runs: natively (the simulator, the fuzz targets), on wasmtime, on Fluent Bit's interpreter.
 
-use psexec_filter::engine::Answer;
+use psexec_filter::engine::{Answer, Compiled, Engine, Options};
+use psexec_filter::module::EMBEDDED;
 use psexec_filter_fuzz::{mutate, stream};
 use psexec_filter_plugin::filter::Filter;
 use psexec_filter_plugin::policy::Policy;
@@ -15,9 +16,7 @@ use std::path::Path;
 /// neither where the two are compared.
 pub fn same(what: &str, policy: &Policy, native: bool, records: &[&[u8]]) -> Vec<Answer> {
     let mut filter = Filter::new(policy.clone());
-    let mut engines = engines(
-        &psexec_filter_pack::pack(psexec_filter::module::EMBEDDED, policy).expect("it packs"),
-    );
+    let mut engines = engines(&psexec_filter_pack::pack(EMBEDDED, policy).expect("it packs"));
     let answers = records.iter().enumerate().map(|(number, record)| {
         let mut answers = engines.iter_mut().map(|(_, engine)| {
             engine
@@ -158,4 +157,68 @@ fn a_flood_over_the_bytes() {
     }
     let records: Vec<&[u8]> = records.iter().map(String::as_bytes).collect();
     assert!(changed(&same("a flood", &policy, false, &records)) > 0);
+}
+
+/// The policy reaches the module in two ways: packed into it, as for Fluent Bit, or written into the memory of each instance, as
+/// `--policy` does. Both give the same answers. The packed module is compiled here as it is.
+#[test]
+fn a_packed_policy_and_a_written_one_are_the_same() {
+    let policy: Policy = serde_json::from_str(
+        r#"{"alert":{"key":"found"},"allow":[{"user":["re:^NT AUTH.*$"],"reason":"a test"}]}"#,
+    )
+    .expect("a policy");
+    let packed = psexec_filter_pack::pack(EMBEDDED, &policy).expect("it packs");
+    let region = psexec_filter_pack::encode_policy(&policy).expect("it fits");
+    let written = Options {
+        policy: Some(&region),
+        ..Options::default()
+    };
+    let records = Host::new("PC1").psexec(0, 7, "10.55.1.77");
+    let embedded = Compiled::new(EMBEDDED).expect("it loads");
+    let mut instances: Vec<(&str, Box<dyn Engine>)> = vec![
+        (
+            "wasmtime, packed",
+            Box::new(
+                Compiled::compile(&packed)
+                    .and_then(|compiled| compiled.start(Options::default()))
+                    .expect("it starts"),
+            ),
+        ),
+        (
+            "wasmtime, written",
+            Box::new(embedded.start(written).expect("it starts")),
+        ),
+        // Every instance of the same machine code gets it, as after a restart.
+        (
+            "wasmtime, written again",
+            Box::new(embedded.start(written).expect("it starts")),
+        ),
+    ];
+    #[cfg(feature = "wamr")]
+    {
+        let start = |module, options| -> Box<dyn Engine> {
+            Box::new(psexec_filter::engine::Wamr::new(module, options).expect("it starts"))
+        };
+        instances.push(("wamr, packed", start(&packed, Options::default())));
+        instances.push(("wamr, written", start(EMBEDDED, written)));
+    }
+    let results: Vec<_> = instances
+        .iter_mut()
+        .map(|(_, instance)| {
+            let answers: Vec<Answer> = records
+                .iter()
+                .map(|record| instance.call("t", 0, 0, record.as_bytes()).expect("answer"))
+                .collect();
+            let end = (instance.flush(), instance.stats(), instance.save());
+            (answers, end)
+        })
+        .collect();
+    for ((name, _), result) in instances.iter().zip(&results) {
+        assert_eq!(result, &results[0], "{name}");
+    }
+    let answers = &results[0].0;
+    let found = answers.iter().any(|answer| {
+        matches!(answer, Answer::Changed(record) if String::from_utf8_lossy(record).contains(r#""found":{"kind":"alert""#))
+    });
+    assert!(found, "the policy is not in force: {answers:?}");
 }

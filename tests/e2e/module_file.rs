@@ -2,7 +2,7 @@
 
 use psexec_filter::engine::Options;
 use psexec_filter::engine::{Answer, CallError};
-use psexec_filter::module::load;
+use psexec_filter::module::Module;
 use psexec_filter_tests::{engines_with, module};
 use std::path::Path;
 use wasmparser::{Parser, Payload};
@@ -61,7 +61,7 @@ fn a_file_that_is_no_such_module() {
         (
             "text",
             Some(b"hello".to_vec()),
-            "expected the file that `make build` leaves at target/psexec_filter.wasm",
+            "expected the file that `make build` writes to target/psexec_filter.wasm",
         ),
         (
             "cut",
@@ -88,12 +88,15 @@ fn a_file_that_is_no_such_module() {
         if let Some(bytes) = bytes {
             std::fs::write(&path, bytes).expect("written");
         }
-        let error = load(Some(&path), None).expect_err(name);
+        let error = Module::load(Some(&path), None).err().expect(name);
         assert!(error.starts_with(&path.display().to_string()), "{error}");
         assert!(error.contains(says), "{error}");
     }
-    assert_eq!(load(None, None).as_deref(), Ok(module()));
-    let error = load(None, Some(Path::new("no-such-policy.toml"))).expect_err("no policy");
+    let built_in = Module::load(None, None).expect("the built-in module");
+    assert_eq!(built_in.bytes(), module());
+    let error = Module::load(None, Some(Path::new("no-such-policy.toml")))
+        .err()
+        .expect("no policy");
     assert!(
         error.starts_with("no-such-policy.toml: cannot be read"),
         "{error}"

@@ -3,7 +3,7 @@
 #![cfg(unix)]
 
 use crate::program::Place;
-use psexec_filter::replay::STORY;
+use psexec_filter::replay::DEMO;
 use psexec_filter_tests::Host;
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -224,7 +224,7 @@ fn several_clients_at_once() {
                 }
             });
         }
-        for (n, line) in STORY.split_inclusive(|byte| *byte == b'\n').enumerate() {
+        for (n, line) in DEMO.split_inclusive(|byte| *byte == b'\n').enumerate() {
             let mut stream = TcpStream::connect(&address).expect("TCP");
             stream.write_all(line).expect("it reads");
             drop(stream);
@@ -238,7 +238,7 @@ fn several_clients_at_once() {
             });
         }
     });
-    let story = STORY
+    let story = DEMO
         .split(|byte| *byte == b'\n')
         .filter(|line| !line.is_empty())
         .count();
@@ -311,7 +311,7 @@ fn addresses_that_are_refused() {
         ),
         (
             format!("run --input tcp://127.0.0.1:{port}"),
-            "somebody else listens there already",
+            "another program listens there already",
         ),
         (
             format!("run --metrics 127.0.0.1:{port}"),
@@ -340,7 +340,7 @@ fn addresses_that_are_refused() {
     first.wait_for("listening on");
     let ran = place.run(&arguments, b"");
     assert!(
-        ran.err.contains("somebody else listens there already"),
+        ran.err.contains("another program listens there already"),
         "{}",
         ran.err
     );
@@ -446,7 +446,8 @@ fn lines_that_are_too_long() {
         ]
     );
     assert!(
-        said.contains("the line is longer than --max-line") && said.contains("ended here"),
+        said.contains("the line is longer than --max-line")
+            && said.contains("the line was ended here"),
         "{said}"
     );
 }
@@ -522,7 +523,7 @@ fn an_output_that_takes_nothing() {
     running.signal("TERM");
     let (code, said) = running.end();
     assert!(
-        code == Some(1) && said.contains("the output did not take what was left within 2 s"),
+        code == Some(1) && said.contains("the output did not accept all lines within 2 s"),
         "{code:?} {said}"
     );
 }
@@ -602,7 +603,7 @@ fn a_reader_that_is_gone() {
     send(&address, &attack()[..1]);
     let (code, said) = running.end();
     assert!(
-        code == Some(1) && said.contains("nobody reads standard output any more"),
+        code == Some(1) && said.contains("stdout: its reader has closed it"),
         "{code:?} {said}"
     );
     assert!(place.get("state").is_some(), "what was learned is kept");
@@ -657,13 +658,13 @@ fn what_was_told_is_told_once() {
     eventually("a third line", || lines(&place, "out").len() == 3);
     let other = place.run(&arguments, b"");
     assert!(
-        other.code == Some(1) && other.err.contains("another program keeps its state there"),
+        other.code == Some(1) && other.err.contains("another running program uses this file"),
         "{}",
         other.err
     );
     running.stop();
     let mut again = Running::start(&place, &arguments);
-    again.wait_for("went on from the state");
+    again.wait_for("continuing from this snapshot");
     std::thread::sleep(Duration::from_secs(3));
     again.stop();
     assert_eq!(lines(&place, "out").len(), 3);
@@ -682,11 +683,11 @@ fn a_full_disk() {
         .expect("TCP")
         .write_all(b"{}\n")
         .expect("it reads");
-    running.wait_for("file:///dev/full: takes nothing");
+    running.wait_for("file:///dev/full: does not accept data");
     running.signal("TERM");
     let (code, said) = running.end();
     assert!(
-        code == Some(1) && said.contains("did not take what was left"),
+        code == Some(1) && said.contains("did not accept all lines"),
         "{code:?} {said}"
     );
 
@@ -766,7 +767,7 @@ fn a_kill_and_what_was_not_acknowledged() {
         first.end();
         let mut second = Running::start(&place, &arguments);
         let address = second.address();
-        second.wait_for("went on from the state in state");
+        second.wait_for("--state state: continuing from this snapshot");
         let again = &records[cut.saturating_sub(5)..];
         send(&address, again);
         eventually("they are out", || {
@@ -828,13 +829,16 @@ fn state_that_is_refused() {
         (good.replace("PC1", "PC2"), "is damaged: its checksum"),
         (
             "hello".to_owned(),
-            "is damaged: it does not begin like a state file",
+            "is damaged: it does not begin like a snapshot",
         ),
         (
             good.replacen("\"psexec_filter_state\":1", "\"psexec_filter_state\":7", 1),
-            "is of form 7, from another version",
+            "was written by another version of this program, in file format 7",
         ),
-        (other, "it was saved by another version"),
+        (
+            other,
+            "was written by another version of the module, in state format 99",
+        ),
     ] {
         place.put("state", &bytes);
         let mut running = Running::start(&place, &arguments);
@@ -864,7 +868,7 @@ fn module_and_policy_are_read_again() {
     eventually("it is out", || lines(&place, "out").len() == 1);
     place.put("policy.toml", "[alert]\nkey = 7");
     running.signal("HUP");
-    running.wait_for("module and policy stay as they were: policy.toml:2:");
+    running.wait_for("module and policy were not replaced: policy.toml:2:");
     place.put("policy.toml", "[alert]\nkey = \"found\"");
     running.signal("HUP");
     running.wait_for("module and policy were read again");
@@ -922,9 +926,9 @@ fn a_module_that_hangs_or_dies() {
         (Some(1), input)
     );
     for says in [
-        "stdin:2: passed on unexamined: the module died in a call (it took longer than it may)",
-        "stdin:4: passed on unexamined: the module died in a call (",
-        "stdin:6: passed on unexamined: the module died in a call (",
+        "stdin:2: passed on unexamined: the module trapped (the call took longer than its deadline)",
+        "stdin:4: passed on unexamined: the module trapped (",
+        "stdin:6: passed on unexamined: the module trapped (",
     ] {
         assert!(ran.err.contains(says), "{says} in {}", ran.err);
     }

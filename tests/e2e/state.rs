@@ -1,9 +1,8 @@
 //! What the module remembers, given to another one: nothing is told twice under another id, and nothing is forgotten.
 
 use psexec_filter::engine::{Answer, CallError, Engine};
-use psexec_filter::run::Loaded;
-use psexec_filter::run::examiner::{Examiner, Verdict};
 use psexec_filter::run::metrics::Metrics;
+use psexec_filter::run::supervisor::{Loaded, Supervisor, Verdict};
 use psexec_filter_tests::{CMD, Host, alerts, call, engines, module, module_with, wasmtime};
 use serde_json::Value;
 use std::sync::Arc;
@@ -168,12 +167,12 @@ impl Engine for Mortal {
         self.0.call(tag, seconds, nanoseconds, record)
     }
 
-    fn ask(&mut self, export: &str) -> Result<Option<String>, CallError> {
-        self.0.ask(export)
+    fn call_export(&mut self, export: &str) -> Result<Option<String>, CallError> {
+        self.0.call_export(export)
     }
 
-    fn tell(&mut self, export: &str, text: &[u8]) -> Result<u32, CallError> {
-        self.0.tell(export, text)
+    fn send(&mut self, export: &str, text: &[u8]) -> Result<u32, CallError> {
+        self.0.send(export, text)
     }
 
     fn memory_bytes(&mut self) -> usize {
@@ -189,32 +188,32 @@ fn a_module_that_dies_goes_on_from_its_snapshot() {
     let load = move || {
         Ok(Loaded {
             engine: start()?,
-            key: "detection".to_owned(),
-            again: Box::new(start),
+            alert_key: "detection".to_owned(),
+            start: Box::new(start),
         })
     };
-    let mut examiner = Examiner::new(Box::new(load), Arc::clone(&metrics)).expect("it loads");
+    let mut supervisor = Supervisor::new(Box::new(load), Arc::clone(&metrics)).expect("it loads");
     let host = Host::new("PC1");
     let path = r"C:\Windows\a.exe";
     assert!(matches!(
-        examiner.examine(host.file(0, "System", path).as_bytes()),
+        supervisor.examine(host.file(0, "System", path).as_bytes()),
         Verdict::Unchanged
     ));
-    examiner.save().expect("a snapshot");
+    supervisor.save().expect("a snapshot");
     for _ in 0..3 {
-        assert!(matches!(examiner.examine(DIE), Verdict::Unexamined(_)));
+        assert!(matches!(supervisor.examine(DIE), Verdict::Unexamined(_)));
     }
     assert_eq!(metrics.restarts.get(), 3);
     assert!(
         matches!(
-            examiner.examine(host.start(100, 20, path).as_bytes()),
+            supervisor.examine(host.start(100, 20, path).as_bytes()),
             Verdict::Changed(..)
         ),
         "the file is remembered"
     );
     // Module and policy are read again, and it is remembered still.
-    examiner.reload().expect("it loads");
-    let again = examiner.examine(
+    supervisor.reload().expect("it loads");
+    let again = supervisor.examine(
         host.process(
             300,
             (30, CMD, "cmd"),
@@ -225,7 +224,7 @@ fn a_module_that_dies_goes_on_from_its_snapshot() {
     );
     assert!(!matches!(again, Verdict::Unexamined(_)));
     assert!(
-        examiner
+        supervisor
             .save()
             .expect("state")
             .iter()

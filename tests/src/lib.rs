@@ -1,7 +1,6 @@
 //! Helpers for the end-to-end tests: engines, records, and the alerts that come of them.
 
-use psexec_filter::engine::{Answer, Compiled, Engine, Options};
-use psexec_filter::replay::added;
+use psexec_filter::engine::{Answer, Compiled, Engine, Options, added};
 use psexec_filter_plugin::policy::Policy;
 use serde_json::{Map, Value, json};
 use std::io::Write;
@@ -16,6 +15,7 @@ pub const TIGHT: Options<'static> = Options {
     function: psexec_filter_pack::FUNCTION,
     free: true,
     stack: Options::STACK - 2 * 1024,
+    policy: None,
 };
 
 /// All engines this was built with, by name, each with a fresh instance of `module`.
@@ -54,11 +54,12 @@ pub fn policy_engine(policy: &str) -> Named {
 }
 
 fn wasmtime_with(module: &[u8], options: Options<'_>) -> Box<dyn Engine> {
-    Box::new(
-        compiled(module)
-            .start(options)
-            .expect("wasmtime starts the module"),
-    )
+    let (compiled, policy) = compiled(module);
+    let options = Options {
+        policy: policy.as_deref(),
+        ..options
+    };
+    Box::new(compiled.start(options).expect("wasmtime starts the module"))
 }
 
 #[cfg(feature = "wamr")]
@@ -66,17 +67,35 @@ fn wamr_with(module: &[u8], options: Options<'_>) -> Box<dyn Engine> {
     Box::new(psexec_filter::engine::Wamr::new(module, options).expect("WAMR takes the module"))
 }
 
-/// The module compiled, once in a test run: most tests use the same few.
-fn compiled(module: &[u8]) -> Compiled {
-    static KNOWN: Mutex<Vec<(Vec<u8>, Compiled)>> = Mutex::new(Vec::new());
+/// The machine code of a module, and the policy to write into its instances. A module that is the built-in one with another
+/// policy runs on the machine code of the built-in one, so that nothing is compiled for a policy. (That a packed policy and a
+/// written one are the same is a test of its own, in `e2e/engines.rs`.) Others are compiled, once in a test run.
+fn compiled(module: &[u8]) -> (Compiled, Option<Vec<u8>>) {
+    type Known = (Vec<u8>, Compiled, Option<Vec<u8>>);
+    static KNOWN: Mutex<Vec<Known>> = Mutex::new(Vec::new());
     // A test that failed while it held the lock has changed nothing.
     let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some((_, compiled)) = known.iter().find(|(bytes, _)| bytes == module) {
-        return compiled.clone();
+    if let Some((_, compiled, policy)) = known.iter().find(|(bytes, ..)| bytes == module) {
+        return (compiled.clone(), policy.clone());
     }
-    let compiled = Compiled::new(module).expect("wasmtime takes the module");
-    known.push((module.to_vec(), compiled.clone()));
-    compiled
+    let policy = policy_beside_embedded(module);
+    let code = match &policy {
+        Some(_) => psexec_filter::module::EMBEDDED,
+        None => module,
+    };
+    let compiled = Compiled::new(code).expect("wasmtime takes the module");
+    known.push((module.to_vec(), compiled.clone(), policy.clone()));
+    (compiled, policy)
+}
+
+/// If `module` is the built-in module with another policy: the bytes of that policy's region.
+fn policy_beside_embedded(module: &[u8]) -> Option<Vec<u8>> {
+    let policy = psexec_filter_pack::unpack(module).ok()??;
+    let packed = psexec_filter_pack::pack(psexec_filter::module::EMBEDDED, &policy).ok()?;
+    if packed != module {
+        return None;
+    }
+    psexec_filter_pack::encode_policy(&policy).ok()
 }
 
 /// The module with a policy given as TOML.
