@@ -2,7 +2,7 @@
 
 use psexec_filter::engine::{Answer, Compiled, Engine, Options};
 pub use psexec_filter_fixtures::{
-    CMD, DELETED, EXPLORER, Host, MMC, POWERSHELL, SERVICES, SYSTEM, WMI, added_object, guid,
+    Added, CMD, DELETED, EXPLORER, Host, MMC, POWERSHELL, SERVICES, SYSTEM, WMI, added_object, guid,
 };
 use psexec_filter_plugin::policy::Policy;
 use serde_json::Value;
@@ -113,7 +113,7 @@ pub fn call(engine: &mut dyn Engine, record: &str) -> Option<Value> {
     let answer = engine
         .call("test", 0, 0, record.as_bytes())
         .expect("the module answers");
-    added(record.as_bytes(), &answer).map(Value::Object)
+    added(record.as_bytes(), &answer).map(|added| Value::Object(added.object))
 }
 
 /// The object that an answer adds to the record.
@@ -121,12 +121,12 @@ pub fn call(engine: &mut dyn Engine, record: &str) -> Option<Value> {
 /// # Panics
 ///
 /// If the answer does anything else to the record.
-pub fn added(record: &[u8], answer: &Answer) -> Option<serde_json::Map<String, Value>> {
+pub fn added(record: &[u8], answer: &Answer) -> Option<Added> {
     let Answer::Changed(changed) = answer else {
         return None;
     };
     match added_object(record, changed) {
-        Ok(Some(added)) => Some(added.object),
+        Ok(Some(added)) => Some(added),
         Ok(None) => panic!("an answer that says it is changed and is not"),
         Err(fault) => panic!("{fault}"),
     }

@@ -68,7 +68,8 @@ fn pass(filter: &mut Filter, record: &[u8]) {
     let Some(splice) = splice else {
         return;
     };
-    let added = with_insertion(record, splice.at, &splice.text).unwrap_or_else(|fault| panic!("{fault}"));
+    let added =
+        with_insertion(record, splice.at, &splice.text).unwrap_or_else(|fault| panic!("{fault}"));
     assert_eq!(added.object["kind"], "alert", "{}", splice.text);
     if let Ok(before) = serde_json::from_slice::<Map<String, Value>>(record) {
         let has_first = before.contains_key(KEY);
@@ -171,10 +172,7 @@ const VALUES: [&str; 7] = [
 /// Events of a few hosts with hostile times, names and paths, under short limits that must hold.
 pub fn events(data: &[u8]) {
     let (policy, records) = stream(data);
-    let (hosts, bytes) = (
-        policy.limits.hosts.get(),
-        policy.limits.state_bytes.get(),
-    );
+    let (hosts, bytes) = (policy.limits.hosts.get(), policy.limits.state_bytes.get());
     let mut filter = Filter::new(policy);
     for record in records {
         pass(&mut filter, record.as_bytes());

@@ -20,7 +20,10 @@ fn records() -> Vec<Vec<u8>> {
     let shapes = shapes();
     let lines = shapes.iter().flat_map(|(_, text)| text.lines());
     let whole = shapes.iter().map(|(_, text)| text.as_str());
-    whole.chain(lines).map(|text| text.as_bytes().to_vec()).collect()
+    whole
+        .chain(lines)
+        .map(|text| text.as_bytes().to_vec())
+        .collect()
 }
 
 #[test]
@@ -32,11 +35,7 @@ fn every_target_runs_on_mutations_and_accepts_some() {
             "policy" => policies(),
             _ => records.clone(),
         };
-        let (mut rng, start, before) = (
-            fastrand::Rng::with_seed(7),
-            Instant::now(),
-            accepted(),
-        );
+        let (mut rng, start, before) = (fastrand::Rng::with_seed(7), Instant::now(), accepted());
         let mut executions = 0;
         while start.elapsed() < Duration::from_millis(1_500) {
             target(&mutate(&mut rng, &seeds));
@@ -90,7 +89,11 @@ fn crash_inputs_with_an_attack_in_them_lead_to_alerts() {
             filter.process(line, 0, 0);
         }
         let found = filter.counters().alerts;
-        assert_eq!(found > 0, file.starts_with("attack-"), "{file}: {found} alerts");
+        assert_eq!(
+            found > 0,
+            file.starts_with("attack-"),
+            "{file}: {found} alerts"
+        );
         alerts += found;
     }
     assert!(alerts > 0);

@@ -3,7 +3,7 @@
 use psexec_filter_plugin::filter::Filter;
 use psexec_filter_plugin::policy::Policy;
 use psexec_filter_simulator::{Report, Theme, World, play, run};
-use serde_json::json;
+use serde_json::{Value, json};
 
 const SEEDS: u64 = 30;
 
@@ -55,24 +55,23 @@ fn a_seed_gives_the_same_run_again() {
     assert!(texts(0) != texts(1));
 }
 
-/// The promises can be broken: filters that do not keep them are caught, each by the check that is there for it.
+/// The first promise that a filter breaks in the run of that seed, if its policy differs from the run's by `change`.
+fn broken(seed: u64, change: &Value) -> Option<String> {
+    let world = World::new(seed);
+    let mut policy = serde_json::to_value(&world.policy).expect("a policy is JSON");
+    for (section, keys) in change.as_object().expect("sections") {
+        for (key, value) in keys.as_object().expect("keys") {
+            policy[section][key] = value.clone();
+        }
+    }
+    let policy: Policy = serde_json::from_value(policy).expect("a valid policy");
+    let played = play(&world, Filter::new(policy), &mut |_, _| {});
+    played.err().map(|(_, what)| what)
+}
+
+/// The checks can fail: filters that break a promise are caught, each by the check for it.
 #[test]
 fn a_filter_that_breaks_a_promise_is_caught() {
-    let caught = |change: serde_json::Value| -> Vec<String> {
-        let faults = (0..SEEDS).filter_map(|seed| {
-            let world = World::new(seed);
-            let mut policy = serde_json::to_value(&world.policy).expect("a policy is JSON");
-            for (section, keys) in change.as_object().expect("sections") {
-                for (key, value) in keys.as_object().expect("keys") {
-                    policy[section][key] = value.clone();
-                }
-            }
-            let policy: Policy = serde_json::from_value(policy).expect("a valid policy");
-            let played = play(&world, Filter::new(policy), &mut |_, _| {});
-            played.err().map(|(_, what)| what)
-        });
-        faults.collect()
-    };
     for (what, change, fault) in [
         (
             "does not look for one of the techniques",
@@ -100,10 +99,9 @@ fn a_filter_that_breaks_a_promise_is_caught() {
             "one attack under two ids",
         ),
     ] {
-        let caught = caught(change);
-        assert!(
-            caught.iter().any(|found| found.contains(fault)),
-            "a filter that {what} was not caught: {caught:?}"
-        );
+        let is_caught = (0..SEEDS)
+            .filter_map(|seed| broken(seed, &change))
+            .any(|found| found.contains(fault));
+        assert!(is_caught, "a filter that {what} was not caught");
     }
 }
