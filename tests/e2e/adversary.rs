@@ -586,3 +586,29 @@ fn an_attacker_who_forges_allowed_names_is_allowed() {
         );
     }
 }
+
+/// Every test that `SECURITY.md` names exists.
+#[test]
+fn the_tests_that_security_md_names_exist() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |path: &std::path::Path| {
+        std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    };
+    let page = read(&folder.join("../SECURITY.md"));
+    let mut named = 0;
+    // Every second part is between backticks: `file::test`, or `test` of `adversary`.
+    for name in page.split('`').skip(1).step_by(2) {
+        let (file, test) = match name.split_once("::") {
+            Some(both) => both,
+            None if name.matches('_').count() > 2 => ("adversary", name),
+            None => continue,
+        };
+        let source = read(&folder.join(format!("e2e/{file}.rs")));
+        assert!(
+            source.contains(&format!("#[test]\nfn {test}()")),
+            "SECURITY.md names {name}, which is no test of tests/e2e/{file}.rs"
+        );
+        named += 1;
+    }
+    assert!(named > 10, "{named} tests are named");
+}
