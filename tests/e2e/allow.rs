@@ -308,7 +308,11 @@ fn an_attack_does_not_hide_behind_an_administrator() {
         let legitimate =
             |alert: &Value| alert["id"] == second[0]["id"] && alert["status"] == "allowed";
         assert!(!third.iter().any(legitimate), "{engine}");
-        assert_eq!(allowed(&third), want, "{engine}: the administrator is");
+        let of_attack = |alert: &Value| alert["id"] == second[0]["id"];
+        assert!(
+            third.iter().any(of_attack),
+            "{engine}: a repeat of the attack"
+        );
     }
 }
 

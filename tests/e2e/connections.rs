@@ -1,7 +1,7 @@
 //! Which connections make an execution remote, and which of their two sides is the remote one.
 
 use psexec_filter_tests::{Host, alerts, engines, module};
-use serde_json::{Value, json};
+use serde_json::json;
 
 /// An event 3 with everything that decides whether it counts.
 struct Connection {

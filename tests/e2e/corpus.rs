@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 /// What the corpus has at least: a run with fewer has not read it.
 const MIN_RECORDS: usize = 50_000;
-const MIN_ALERTS: usize = 50;
+const MIN_ALERTS: usize = 20;
 
 /// Each record comes out as it went in, or with one alert added under the key that the record does not have. All engines, and the
 /// filter without an engine, give the same bytes.

@@ -97,10 +97,17 @@ pub fn same(what: &str, policy: &Policy, native: bool, records: &[&[u8]]) -> Sam
 #[test]
 fn records_of_every_shape_and_their_mutations() {
     let shapes = shapes();
-    let seeds: Vec<Vec<u8>> = shapes
-        .iter()
-        .flat_map(|(_, text)| text.split('\n'))
-        .map(|line| line.as_bytes().to_vec())
+    // Each shape with a host of its own, so that each has an alert of its own.
+    let texts = shapes.iter().enumerate().map(|(n, (_, text))| {
+        let host = format!("WS{}.corp.example", n + 10);
+        text.replace("WS01.corp.example", &host)
+    });
+    let seeds: Vec<Vec<u8>> = texts
+        .flat_map(|text| {
+            text.split('\n')
+                .map(|line| line.as_bytes().to_vec())
+                .collect::<Vec<_>>()
+        })
         .collect();
     let mut rng = fastrand::Rng::with_seed(7);
     let mutants: Vec<Vec<u8>> = (0..400).map(|_| mutate(&mut rng, &seeds)).collect();

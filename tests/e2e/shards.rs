@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 const SHARDS: usize = 8;
 
 /// How many incidents the corpus has at least: a run with fewer has not read it.
-const MIN_INCIDENTS: usize = 20;
+const MIN_INCIDENTS: usize = 12;
 
 /// The incidents of a log, by their ids and the hosts they are on.
 type Incidents = BTreeSet<(String, String)>;
