@@ -1,8 +1,9 @@
-//! Whole stories: local use, repeats, duplicates, several hosts, the allow-list.
+//! Incidents from start to end: local use, repeats, duplicates, several hosts, the allow-list.
 
 use psexec_filter_tests::{Host, alerts, counter, engines, module, policy_engine};
 use serde_json::{Value, json};
 
+/// Severity and number of repeats of each alert.
 fn severities(alerts: &[Value]) -> Vec<(&str, u64)> {
     alerts
         .iter()
@@ -15,7 +16,7 @@ fn severities(alerts: &[Value]) -> Vec<(&str, u64)> {
         .collect()
 }
 
-/// PsExec used on the own machine for SYSTEM: the file is written by PsExec itself, and it connects to its own pipe.
+/// PsExec used for SYSTEM on its own machine: the file is written by PsExec itself, and the connection is a loopback one.
 #[test]
 fn local_use_is_low_and_not_lateral() {
     for (engine, mut module) in engines(module()) {
@@ -32,7 +33,7 @@ fn local_use_is_low_and_not_lateral() {
     }
 }
 
-/// An installer that writes its service and starts it, while file shares are used.
+/// An installer writes its service and starts it while clients use file shares.
 #[test]
 fn an_installer_on_a_busy_server_is_low() {
     for (engine, mut module) in engines(module()) {
@@ -50,9 +51,9 @@ fn an_installer_on_a_busy_server_is_low() {
     }
 }
 
-/// Names prove nothing: any program that came over SMB and runs as a service is reported, in any folder.
+/// A program that came over SMB and runs as a service is reported whatever its name and folder are, and however they are spelled.
 #[test]
-fn any_name_and_any_folder() {
+fn a_dropped_program_is_found_under_any_name_in_any_folder() {
     for (engine, mut module) in engines(module()) {
         for (number, (written, command, started)) in [
             (
@@ -94,13 +95,13 @@ fn any_name_and_any_folder() {
             let last = alerts(&mut *module, &records)
                 .pop()
                 .unwrap_or_else(|| panic!("{written}: no alert on {engine}"));
-            let told = (
+            let found = (
                 &last["severity"],
                 &last["service"]["name"],
                 &last["process"]["executable"],
             );
             assert_eq!(
-                told,
+                found,
                 (&json!("critical"), &json!("xyz"), &json!(started)),
                 "{written} on {engine}"
             );
@@ -108,23 +109,23 @@ fn any_name_and_any_folder() {
     }
 }
 
-/// A scripted attack runs PsExec again and again: one incident that counts, told at 1, 10, 100 repeats.
+/// A script runs PsExec again and again: that is one incident, with a revision at 1, 10 and 100 repeats.
 #[test]
-fn repeats_are_counted_and_told_ever_less_often() {
+fn repeats_are_counted_and_alerted_at_powers_of_ten() {
     for (engine, mut module) in engines(module()) {
         let host = Host::new("PC1");
         let records: Vec<String> = (0..150)
             .flat_map(|n| host.psexec(i64::from(n) * 20_000, 100 + n, "10.55.1.77"))
             .collect();
         let alerts = alerts(&mut *module, &records);
-        let told = [
+        let want = [
             ("high", 0),
             ("critical", 0),
             ("critical", 1),
             ("critical", 10),
             ("critical", 100),
         ];
-        assert_eq!(severities(&alerts), told, "{engine}");
+        assert_eq!(severities(&alerts), want, "{engine}");
         assert!(
             alerts.iter().all(|alert| alert["id"] == alerts[0]["id"]),
             "{engine}"
@@ -133,7 +134,7 @@ fn repeats_are_counted_and_told_ever_less_often() {
     }
 }
 
-/// After the suppression time the same thing is a new incident.
+/// After `windows.suppress` the same execution is a new incident.
 #[test]
 fn a_repeat_after_the_suppression_time_is_a_new_incident() {
     for (engine, mut module) in engines(module()) {
@@ -151,7 +152,7 @@ fn a_repeat_after_the_suppression_time_is_a_new_incident() {
     }
 }
 
-/// Shippers deliver at least once: what comes twice is no repeat and no new alert.
+/// Shippers deliver at least once: a record that comes twice is no repeat and leads to no new alert.
 #[test]
 fn records_delivered_twice_change_nothing() {
     for (engine, mut module) in engines(module()) {
@@ -173,9 +174,9 @@ fn records_delivered_twice_change_nothing() {
     }
 }
 
-/// Pieces of different machines never meet, whatever the order.
+/// Records of different machines never join, in whatever order they come.
 #[test]
-fn hosts_are_apart() {
+fn records_of_different_hosts_do_not_join() {
     for (engine, mut module) in engines(module()) {
         let (one, two) = (Host::new("PC1"), Host::new("PC2"));
         let records = [
@@ -189,7 +190,7 @@ fn hosts_are_apart() {
             Vec::<Value>::new(),
             "{engine}"
         );
-        // The same machine by its short and its full name, in another case, is one.
+        // The short and the full name of a machine, in whatever case, are one host.
         let started = Host::new("pc1.corp.example").start(80, 7, r"C:\Windows\PSEXESVC.exe");
         assert_eq!(
             severities(&alerts(&mut *module, &[started])),
@@ -199,22 +200,22 @@ fn hosts_are_apart() {
     }
 }
 
-/// The id comes of what happened, so another shard, a restart or a replay gives the same one.
+/// Ids are made from the records alone, so that another shard, a restart or a replay gives the same ones.
 #[test]
 fn ids_are_the_same_in_another_instance() {
     let both: Vec<Vec<Value>> = (0..2)
         .map(|_| {
-            let mut told = Vec::new();
+            let mut found = Vec::new();
             for (_, mut module) in engines(module()) {
                 let mut records = Host::new("PC1").psexec(0, 7, "10.55.1.77");
                 records.extend(Host::new("PC2").psexec(0, 7, "10.55.1.77"));
-                told.push(Value::from(alerts(&mut *module, &records)));
+                found.push(Value::from(alerts(&mut *module, &records)));
             }
             assert!(
-                told.windows(2).all(|pair| pair[0] == pair[1]),
+                found.windows(2).all(|pair| pair[0] == pair[1]),
                 "the engines differ"
             );
-            told
+            found
         })
         .collect();
     assert_eq!(both[0], both[1]);
@@ -228,7 +229,7 @@ fn ids_are_the_same_in_another_instance() {
 }
 
 #[test]
-fn what_is_allowed_is_still_told_but_informational() {
+fn an_allowed_incident_is_alerted_as_informational() {
     const ALLOW: &str = r#"
         [[allow]]
         source = ["10.55.0.0/16", "fd00::/8"]
@@ -236,7 +237,7 @@ fn what_is_allowed_is_still_told_but_informational() {
         reason = "software deployment, ticket 4711"
     "#;
     let (engine, mut module) = policy_engine(ALLOW);
-    let told = |alerts: Vec<Value>| {
+    let last = |alerts: Vec<Value>| {
         let last = alerts.last().cloned().unwrap_or_default();
         json!([last["severity"], last["status"], last["reason"]])
     };
@@ -254,16 +255,16 @@ fn what_is_allowed_is_still_told_but_informational() {
     ] {
         let records = Host::new(host).psexec(ms, 7, source);
         assert_eq!(
-            &told(alerts(&mut *module, &records)),
+            &last(alerts(&mut *module, &records)),
             want,
             "{host} from {source} on {engine}"
         );
     }
-    // One candidate that is not allowed is enough: it may have been the one.
+    // One candidate that is not allowed is enough, because it may be the source.
     let mut records = Host::new("PC1").psexec(2_700_000, 9, "10.55.1.77");
     records.push(Host::new("PC1").connection(2_702_000, "10.99.1.1"));
     assert_eq!(
-        told(alerts(&mut *module, &records)),
+        last(alerts(&mut *module, &records)),
         raised,
         "{engine}: one of two candidates"
     );
