@@ -49,7 +49,7 @@ soak: setup setup-wamr
 	$(CARGO) build --quiet --release --package psexec-filter
 	SOAK=$(RECORDS) PROGRAM="$(CURDIR)/$(BINARY)" $(CARGO) bench --quiet --package psexec-filter-tests --features wamr --bench run
 
-## Networks under attack and every fault of a shipper, by seed: make simulate SEEDS=1000, or one told in full, SEED=17.
+## Networks under attack and every fault of a shipper, by seed: make simulate SEEDS=1000, or one run record by record, SEED=17.
 simulate: setup
 	$(CARGO) run --quiet --release --package psexec-filter-simulator -- $(if $(SEED),seed $(SEED),seeds $(SEEDS))
 
@@ -64,7 +64,7 @@ fuzz: setup
 	for target in record events policy decoders; do \
 	  mkdir -p $(FUZZ)/corpus/$$target; seeds=tests/fixtures/shapes; test $$target != policy || seeds=tests/fuzz/seeds/policy; \
 	  echo "== $$target"; FUZZ_TARGET=$$target $(FUZZ)/$$host/release/fuzz -max_total_time=$$(($(SECONDS) / 4)) -max_len=4096 -len_control=0 -timeout=10 \
-	    -verbosity=0 -print_final_stats=1 -artifact_prefix=$(FUZZ)/$$target- $(FUZZ)/corpus/$$target $$seeds || exit; done
+	    -verbosity=0 -print_final_stats=1 -artifact_prefix=$(FUZZ)/$$target- $(FUZZ)/corpus/$$target $$seeds tests/fixtures/crashes/$$target || exit; done
 
 ## The Rust toolchain of rust-toolchain.toml with its wasm target.
 setup:

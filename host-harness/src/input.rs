@@ -1,14 +1,14 @@
-//! Reading logs: lines of JSON, the same compressed with gzip, and EVTX. The kind is told by the first bytes.
+//! Reads logs: lines of JSON, gzip of lines of JSON, and EVTX. The first bytes of a file tell which.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::path::Path;
 
-/// What a file yields.
+/// What is read from a log.
 pub enum Item {
-    /// A record, with the line it stood on (EVTX: its number in the file), from 1.
+    /// A record and the number of its line (EVTX: its number in the file), from 1.
     Record(u64, Vec<u8>),
-    /// Something that is no record: where, and what is wrong with it.
+    /// The number of something that is not a record, and what is wrong with it.
     Fault(u64, String),
 }
 
@@ -16,7 +16,8 @@ const GZIP: &[u8] = &[0x1f, 0x8b];
 const EVTX: &[u8] = b"ElfFile\0";
 const BOM: &[u8] = b"\xef\xbb\xbf";
 
-/// Hands every item of `path` (`-` is standard input, lines only) to `take`, which returns false to stop. The error is a message for people and names the file.
+/// Passes every item of the file `path` (`-` is standard input, lines only) to `take`, which returns false to stop. The error
+/// is a message for the operator and names the file.
 pub fn read(path: &Path, take: &mut dyn FnMut(Item) -> bool) -> Result<(), String> {
     let name = path.display();
     let cannot = |error: io::Error| format!("{name}: cannot be read: {error}");
@@ -45,7 +46,8 @@ pub fn read(path: &Path, take: &mut dyn FnMut(Item) -> bool) -> Result<(), Strin
     Ok(())
 }
 
-/// The same for lines from anywhere. Where reading fails, as in a gzip that was cut, is a fault of the line it fails in.
+/// Passes every line of `from` that is not blank to `take`, which returns false to stop. If reading fails, as it does at the
+/// end of a truncated gzip file, that is a fault of the line in which it fails.
 pub fn lines(mut from: impl BufRead, take: &mut dyn FnMut(Item) -> bool) {
     for number in 1u64.. {
         let mut line = Vec::new();
@@ -55,7 +57,7 @@ pub fn lines(mut from: impl BufRead, take: &mut dyn FnMut(Item) -> bool) {
             Err(error) => {
                 take(Item::Fault(
                     number,
-                    format!("cannot be read any further: {error}"),
+                    format!("cannot be read further: {error}"),
                 ));
                 return;
             }
@@ -77,7 +79,7 @@ pub fn lines(mut from: impl BufRead, take: &mut dyn FnMut(Item) -> bool) {
     }
 }
 
-/// What is wrong with a line, if it is not a JSON object.
+/// What is wrong with a line; `None` if it is a JSON object.
 pub fn fault(line: &[u8]) -> Option<String> {
     let expected = "expected one JSON object a line";
     if line.trim_ascii_start().first() != Some(&b'{') {
@@ -91,7 +93,7 @@ pub fn fault(line: &[u8]) -> Option<String> {
     ))
 }
 
-/// serde_json's message without its position, which is always line 1 here.
+/// The message of serde_json without its position: it counts lines within the record, which has one.
 fn message(error: &serde_json::Error) -> String {
     let text = error.to_string();
     text.split(" at line ")
@@ -100,7 +102,7 @@ fn message(error: &serde_json::Error) -> String {
         .to_owned()
 }
 
-/// EVTX records as the crate's JSON, which is a shape like any other.
+/// Passes the records of an EVTX file to `take`, as the JSON that the crate `evtx` makes of them.
 fn read_evtx(path: &Path, take: &mut dyn FnMut(Item) -> bool) -> Result<(), String> {
     let settings = evtx::ParserSettings::new().indent(false);
     let parser = evtx::EvtxParser::from_path(path)
@@ -109,10 +111,7 @@ fn read_evtx(path: &Path, take: &mut dyn FnMut(Item) -> bool) -> Result<(), Stri
     for (number, record) in (1u64..).zip(parser.records_json()) {
         let item = match record {
             Ok(record) => Item::Record(number, record.data.into_bytes()),
-            Err(error) => Item::Fault(
-                number,
-                format!("an EVTX record that cannot be read: {error}"),
-            ),
+            Err(error) => Item::Fault(number, format!("EVTX record cannot be read: {error}")),
         };
         if !take(item) {
             break;

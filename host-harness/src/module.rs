@@ -1,60 +1,120 @@
-//! Where the module comes from.
+//! The module and the policy that a command uses, from files or built in.
 
-use crate::engine::{CallError, Engine};
-use psexec_filter_pack::{check, pack, policy_from_toml};
+use crate::embedded;
+use crate::engine::{CallError, Engine, Options};
+use psexec_filter_pack::{check, encode_policy, policy_from_toml, unpack};
 use psexec_filter_plugin::policy::Policy;
+use std::borrow::Cow;
 use std::path::Path;
 
-/// The module this program was built with, default policy inside.
-pub const EMBEDDED: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/psexec_filter.wasm"));
+/// The module that this program was built with, default policy inside.
+pub const EMBEDDED: &[u8] = embedded::MODULE;
 
-/// Memory that a module may take for its policy, in bytes. Of its 16 MiB it needs 13.5 for all else that may come: full state and the
-/// largest record.
-pub const MOST_FOR_POLICY: usize = 1024 * 1024;
+/// Memory that a module may use for its policy, in bytes. Of its 16 MiB it needs 13.5 MiB for full state and the largest
+/// record together.
+pub const POLICY_MEMORY: usize = 1024 * 1024;
 
-/// Whether a module that was just started has room for its policy. The error is a message for people.
-pub fn check_room(engine: &mut dyn Engine) -> Result<(), String> {
-    let before = engine.memory_bytes();
-    // Whatever is asked of it first, it reads its policy.
-    let answer = engine.stats();
-    let taken = engine.memory_bytes().saturating_sub(before);
-    let taken = match answer {
-        Err(CallError::Trap(_)) => "all the memory there is".to_owned(),
-        _ if taken > MOST_FOR_POLICY => format!("{} KiB", taken / 1024),
-        _ => return Ok(()),
-    };
-    let most = MOST_FOR_POLICY / 1024;
-    Err(format!(
-        "the module takes {taken} for this policy, of at most {most} KiB; expected shorter lists, or `*` instead of regular expressions"
-    ))
+/// A module that Fluent Bit could load, and the policy to run it with.
+pub struct Module {
+    name: String,
+    bytes: Cow<'static, [u8]>,
+    /// The policy that replaces the one in the module: `alert.key`, and the bytes of its region.
+    given: Option<(String, Vec<u8>)>,
 }
 
-/// The module in `file`, or the embedded one; with the policy in `policy` packed into it, if given.
-///
-/// The error is a message for people: it names the file, what is wrong with it and what to do.
-pub fn load(file: Option<&Path>, policy: Option<&Path>) -> Result<Vec<u8>, String> {
-    let (name, module) = match file {
-        None => ("the built-in module".to_owned(), EMBEDDED.to_vec()),
-        Some(path) => (path.display().to_string(), read(path)?),
-    };
-    check(&module).map_err(|error| format!("{name}: {error}"))?;
-    match policy {
-        None => Ok(module),
-        Some(path) => {
-            pack(&module, &read_policy(path)?).map_err(|error| format!("{name}: {error}"))
+impl Module {
+    /// Loads the module in `file`, or the built-in one; with the policy in `policy` in place of the module's, if given.
+    ///
+    /// The error is a message for the operator: it names the file, what is wrong with it and what to do.
+    pub fn load(file: Option<&Path>, policy: Option<&Path>) -> Result<Module, String> {
+        let (name, bytes) = read_module(file)?;
+        let given = match policy {
+            None => None,
+            Some(path) => {
+                let policy = read_policy(path)?;
+                let region = encode_policy(&policy)
+                    .map_err(|error| format!("{}: {error}", path.display()))?;
+                Some((alert_key(&policy), region))
+            }
+        };
+        Ok(Module { name, bytes, given })
+    }
+
+    /// The module as WebAssembly.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// How to start an instance with its policy.
+    pub fn options(&self) -> Options<'_> {
+        Options {
+            policy: self.given.as_ref().map(|(_, region)| region.as_slice()),
+            ..Options::default()
+        }
+    }
+
+    /// `alert.key` of the policy that is in force: the member of a record that holds its alert. The error is a message for the
+    /// operator.
+    pub fn alert_key(&self) -> Result<String, String> {
+        match &self.given {
+            Some((key, _)) => Ok(key.clone()),
+            None => unpack(&self.bytes)
+                .map(|policy| alert_key(&policy.unwrap_or_default()))
+                .map_err(|error| format!("{}: {error}", self.name)),
         }
     }
 }
 
-/// The same for a policy that is to be packed: an `[[allow]]` entry that ended before `now` (milliseconds since 1970) is refused,
-/// because its author believes that it holds.
+fn alert_key(policy: &Policy) -> String {
+    policy.alert.key.as_str().to_owned()
+}
+
+/// Reads the module in `file`, or the built-in one, and checks that Fluent Bit could load it. Returns its name for messages
+/// and its bytes. The error is a message for the operator.
+pub fn read_module(file: Option<&Path>) -> Result<(String, Cow<'static, [u8]>), String> {
+    let Some(path) = file else {
+        // `build.rs` has checked it.
+        return Ok(("the built-in module".to_owned(), EMBEDDED.into()));
+    };
+    let (name, bytes) = (path.display().to_string(), read(path)?);
+    check(&bytes).map_err(|error| format!("{name}: {error}"))?;
+    Ok((name, bytes.into()))
+}
+
+/// Checks that a new instance has memory for its policy. The error is a message for the operator.
+pub fn check_policy_memory(engine: &mut dyn Engine) -> Result<(), String> {
+    let before = engine.memory_bytes();
+    // The module reads its policy in the first call, whatever that is.
+    let answer = engine.stats();
+    let used = engine.memory_bytes().saturating_sub(before);
+    let used = match answer {
+        Err(CallError::Trap(_)) => "all the memory that there is".to_owned(),
+        _ if used > POLICY_MEMORY => format!("{} KiB", used / 1024),
+        _ => return Ok(()),
+    };
+    let limit = POLICY_MEMORY / 1024;
+    Err(format!(
+        "the module uses {used} for this policy, and may use {limit} KiB; expected shorter lists, or `*` instead of regular expressions"
+    ))
+}
+
+/// Reads and checks a policy file. The error names the file, the line and what was expected there.
+pub fn read_policy(path: &Path) -> Result<Policy, String> {
+    let name = path.display().to_string();
+    let text = String::from_utf8(read(path)?)
+        .map_err(|_| format!("{name}: is not UTF-8 text; expected TOML"))?;
+    policy_from_toml(&text, &name)
+}
+
+/// Reads a policy file for packing. Unlike [`read_policy`] it refuses an `[[allow]]` entry that expired before `now`
+/// (milliseconds since 1970): whoever packs it expects it to hold.
 pub fn read_policy_to_pack(path: &Path, now: i64) -> Result<Policy, String> {
     let policy = read_policy(path)?;
-    let ended = policy
+    let expired = policy
         .allow
         .iter()
         .find_map(|entry| entry.until.as_ref().filter(|until| until.ms < now));
-    let Some(until) = ended.map(ToString::to_string) else {
+    let Some(until) = expired.map(ToString::to_string) else {
         return Ok(policy);
     };
     let text = std::fs::read_to_string(path).unwrap_or_default();
@@ -63,17 +123,9 @@ pub fn read_policy_to_pack(path: &Path, now: i64) -> Result<Policy, String> {
         .position(|line| line.trim_start().starts_with("until") && line.contains(&until))
         .map_or(1, |index| index + 1);
     Err(format!(
-        "{}:{line}: this entry ended with {until}; expected a later `until`, or none, or the entry removed",
+        "{}:{line}: this entry expired at {until}; expected a later `until`, or none, or the entry removed",
         path.display()
     ))
-}
-
-/// Reads and checks a policy file. The error names file, line and what was expected.
-pub fn read_policy(path: &Path) -> Result<Policy, String> {
-    let name = path.display().to_string();
-    let text = String::from_utf8(read(path)?)
-        .map_err(|_| format!("{name}: is not UTF-8 text; expected TOML"))?;
-    policy_from_toml(&text, &name)
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, String> {

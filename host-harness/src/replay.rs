@@ -1,50 +1,51 @@
-//! `replay`: puts a log through the module and tells what it found.
+//! `replay`: passes logs through the module and writes what it finds.
 
-use crate::engine::{Answer, Engine};
+use crate::engine::{Answer, Engine, added};
 use crate::input::{self, Item};
-use crate::story;
+use crate::report;
 use serde_json::{Map, Value};
 use std::io::{self, Write};
 use std::path::PathBuf;
 
-/// The log that is replayed when none is named.
-pub const STORY: &[u8] = include_bytes!("story.ndjson");
+/// The built-in demo log, which is replayed when no file is given: a PsExec execution, one record a line.
+pub const DEMO: &[u8] = include_bytes!("demo.ndjson");
 
-/// How alerts are shown.
+/// How alerts are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// Each incident as it stood at the end, for a person.
+    /// The last revision of each incident, as a report for a person.
     Text,
-    /// Every alert on a line of JSON, with the record that it rode on.
+    /// Every alert as a line of JSON, with the file and line of its record.
     Ndjson,
 }
 
-/// Faults shown in full; of the rest only the number.
+/// Number of faults that are written in full; the others are counted.
 const SHOWN_FAULTS: u64 = 10;
 
-/// Replays `files`, or the embedded story if there are none. Returns whether all of them could be read.
+/// Replays `files`, or the demo log if there are none, and writes what is found to `out`. Returns whether all files could be
+/// read in full.
 ///
-/// Faults in the input go to `complaints`, a line each with file and line number. The error is that of `out`.
+/// Faults in the input go to `faults`, one a line, with file and line number. An error is one of writing.
 pub fn replay(
     engine: &mut dyn Engine,
     files: &[PathBuf],
     format: Format,
     out: &mut dyn Write,
-    complaints: &mut dyn Write,
+    faults: &mut dyn Write,
 ) -> io::Result<bool> {
     let mut replay = Replay {
         engine,
         format,
         out,
-        complaints,
+        faults,
         incidents: Vec::new(),
-        records: 0,
-        faults: 0,
+        record_count: 0,
+        fault_count: 0,
         error: None,
     };
     if files.is_empty() {
-        replay.source("the built-in story", |take| {
-            input::lines(STORY, take);
+        replay.source("the built-in demo log", |take| {
+            input::lines(DEMO, take);
             Ok(())
         });
     }
@@ -58,15 +59,17 @@ struct Replay<'r> {
     engine: &'r mut dyn Engine,
     format: Format,
     out: &'r mut dyn Write,
-    complaints: &'r mut dyn Write,
-    /// The latest alert of each incident, in order of the first.
+    faults: &'r mut dyn Write,
+    /// The latest alert of each incident, in the order of the first alerts.
     incidents: Vec<Value>,
-    records: u64,
-    faults: u64,
+    record_count: u64,
+    fault_count: u64,
+    /// The first error of `out` or `faults`.
     error: Option<io::Error>,
 }
 
 impl Replay<'_> {
+    /// Replays one log, which `read` passes item by item to the function that it is given.
     fn source(
         &mut self,
         name: &str,
@@ -75,51 +78,55 @@ impl Replay<'_> {
         if self.error.is_some() {
             return;
         }
-        let mut last = 0;
-        let before = self.records;
-        let mut faulty = false;
+        let mut last_line = 0;
+        let records_before = self.record_count;
+        let mut has_faults = false;
         let result = read(&mut |item| {
             match item {
                 Item::Record(line, record) => {
-                    last = line;
+                    last_line = line;
                     self.record(name, line, &record);
                 }
                 Item::Fault(line, fault) => {
-                    faulty = true;
-                    self.complain(&format!("{name}:{line}: {fault}"));
+                    has_faults = true;
+                    self.fault(&format!("{name}:{line}: {fault}"));
                 }
             }
             self.error.is_none()
         });
         match result {
-            Err(message) => self.complain(&message),
-            Ok(()) if self.records == before && !faulty => {
-                self.complain(&format!(
-                    "{name}: holds no records; expected one JSON object a line"
+            Err(message) => self.fault(&message),
+            Ok(()) if self.record_count == records_before && !has_faults => {
+                self.fault(&format!(
+                    "{name}: has no records; expected one JSON object a line"
                 ));
             }
             Ok(()) => {}
         }
-        // What waits for a record will not get one from this file.
+        // The file has no more records that alerts could wait for.
         match self.engine.flush() {
             Ok(alerts) => alerts.iter().for_each(|alert| {
-                self.alert(name, last, serde_json::from_str(alert).unwrap_or_default())
+                self.alert(
+                    name,
+                    last_line,
+                    serde_json::from_str(alert).unwrap_or_default(),
+                )
             }),
-            Err(error) => self.complain(&format!("{name}: at its end {error}")),
+            Err(error) => self.fault(&format!("{name}: at the end of the file {error}")),
         }
     }
 
     fn record(&mut self, name: &str, line: u64, record: &[u8]) {
-        self.records += 1;
+        self.record_count += 1;
         match self.engine.call("replay", 0, 0, record) {
             Ok(Answer::Unchanged) => {}
             Ok(Answer::Changed(changed)) => match added(record, &changed) {
                 Some(object) => self.alert(name, line, object),
-                None => {
-                    self.complain(&format!("{name}:{line}: the module returned something that is not the record with one object added"))
-                }
+                None => self.fault(&format!(
+                    "{name}:{line}: the module returned something else than the record with one object added"
+                )),
             },
-            Err(error) => self.complain(&format!("{name}:{line}: {error}")),
+            Err(error) => self.fault(&format!("{name}:{line}: {error}")),
         }
     }
 
@@ -131,7 +138,7 @@ impl Replay<'_> {
                     serde_json::json!({"path": name, "line": line}),
                 );
                 let written = writeln!(self.out, "{}", Value::Object(alert));
-                self.note(written);
+                self.keep_error(written);
             }
             Format::Text if alert.get("kind").is_some_and(|kind| kind == "alert") => {
                 let alert = Value::Object(alert);
@@ -148,15 +155,15 @@ impl Replay<'_> {
         }
     }
 
-    fn complain(&mut self, message: &str) {
-        self.faults += 1;
-        if self.faults <= SHOWN_FAULTS {
-            let written = writeln!(self.complaints, "{message}");
-            self.note(written);
+    fn fault(&mut self, message: &str) {
+        self.fault_count += 1;
+        if self.fault_count <= SHOWN_FAULTS {
+            let written = writeln!(self.faults, "{message}");
+            self.keep_error(written);
         }
     }
 
-    fn note(&mut self, result: io::Result<()>) {
+    fn keep_error(&mut self, result: io::Result<()>) {
         if let Err(error) = result {
             self.error.get_or_insert(error);
         }
@@ -165,7 +172,7 @@ impl Replay<'_> {
     fn finish(mut self) -> io::Result<bool> {
         if self.format == Format::Text {
             for incident in &self.incidents {
-                writeln!(self.out, "{}", story::tell(incident))?;
+                writeln!(self.out, "{}", report::render(incident))?;
             }
             let plural = |count: u64, what: &str| {
                 format!("{count} {what}{}", if count == 1 { "" } else { "s" })
@@ -173,33 +180,17 @@ impl Replay<'_> {
             writeln!(
                 self.out,
                 "{} read, {}.",
-                plural(self.records, "record"),
+                plural(self.record_count, "record"),
                 plural(self.incidents.len() as u64, "incident")
             )?;
         }
-        if self.faults > SHOWN_FAULTS {
-            let more = self.faults - SHOWN_FAULTS;
-            writeln!(self.complaints, "{more} more faults are not shown")?;
+        if self.fault_count > SHOWN_FAULTS {
+            let more = self.fault_count - SHOWN_FAULTS;
+            writeln!(self.faults, "{more} more faults are not shown")?;
         }
         match self.error.take() {
             Some(error) => Err(error),
-            None => Ok(self.faults == 0),
+            None => Ok(self.fault_count == 0),
         }
-    }
-}
-
-/// The object that was added to a record: what stands between its bytes up to the last brace, and that brace.
-pub fn added(record: &[u8], changed: &[u8]) -> Option<Map<String, Value>> {
-    let brace = record.iter().rposition(|byte| *byte == b'}')?;
-    let (head, tail) = record.split_at(brace);
-    let text = changed.strip_prefix(head)?.strip_suffix(tail)?;
-    let member = text.strip_prefix(b",").unwrap_or(text);
-    let mut wrapped = b"{".to_vec();
-    wrapped.extend_from_slice(member);
-    wrapped.push(b'}');
-    let outer: Map<String, Value> = serde_json::from_slice(&wrapped).ok()?;
-    match outer.into_iter().next() {
-        Some((_, Value::Object(object))) => Some(object),
-        _ => None,
     }
 }

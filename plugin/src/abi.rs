@@ -2,13 +2,13 @@
 //! `src/wasm/flb_wasm.c`, read at 5.1.1). The only file with pointers and the only one with `unsafe`.
 //!
 //! Per record the host calls `malloc` for the tag, `malloc` for the record, `psexec_filter`, reads the string it returns
-//! up to its NUL, and calls `free` twice; Fluent Bit 4.1 forgets the `free`s (issue 11072). So nothing is ever really
-//! freed here: the copies live in an arena that starts anew with the first `malloc` after a call.
+//! up to its NUL, and calls `free` twice; Fluent Bit 4.1 forgets the `free`s (issue 11072). So `free` does nothing: the copies
+//! live in an arena that is reset by the first `malloc` after a call.
 //!
-//! After a trap the host goes on with the same instance. Whatever the call was at, it may have left half done, the
-//! allocator's own lists included: so the heap is started anew with the filter (see [`Heap`]), and nothing that the dead call
-//! held is looked at again. Only the stack it used cannot be had back (Rust has no way to set the stack pointer): when too
-//! much of it is gone, records pass unexamined rather than be lost.
+//! After a trap the host goes on with the same instance. The call that trapped may have left anything half changed, even the
+//! allocator's own lists. So the heap is reset together with the filter (see [`Heap`]), and nothing that the call held is looked at
+//! again. Only the stack that it used stays lost (Rust has no way to set the stack pointer): when too much of it is gone, records
+//! pass unexamined rather than be lost.
 //!
 //! wasm32 has one thread, so the cells below are never used twice at once.
 
@@ -22,20 +22,20 @@ use std::cell::{Cell, UnsafeCell};
 /// Room for a policy, in bytes; `psexec-filter pack` refuses a larger one.
 const POLICY_REGION: usize = 128 * 1024;
 
-/// The copies of most calls fit here.
+/// Size of the arena that the copies of most calls fit in, in bytes.
 const SMALL: usize = 128 * 1024;
 
-/// Room behind every copy, so that an alert can be added in place. Most have 2 to 4 KiB; behind the largest
-/// record there is room for the largest.
+/// Room after every copy, in bytes, so that an alert can be added in place. Most alerts have 2 to 4 KiB.
 const ROOM: usize = 32 * 1024;
 
-/// The largest copy that is given room: the largest record of the policy, its NUL, and a tag.
+/// The largest copy that there is memory for, in bytes: the longest record that a policy allows, its NUL, and a tag.
 const LARGE: usize = 4 * 1024 * 1024 + 64 * 1024;
 
+/// A page of WebAssembly memory, in bytes.
 const PAGE: usize = 64 * 1024;
 
-/// How much of the stack calls that died may have kept. Of the 512 KiB that `build.rs` asks for Fluent Bit on Linux leaves
-/// 102; a call needs less than 32.
+/// How much of the stack may be lost to calls that trapped, in bytes. Of the 512 KiB that `build.rs` asks for, Fluent Bit on Linux
+/// leaves 102; a call needs less than 32.
 const STACK_LOST: usize = 64 * 1024;
 
 /// A cell that may be a static, because wasm32 has one thread.
@@ -45,7 +45,7 @@ struct Global<T>(UnsafeCell<T>);
 // SAFETY: this module is only compiled for wasm32-unknown-unknown without atomics, where there is one thread.
 unsafe impl<T> Sync for Global<T> {}
 
-/// Where `pack` puts the policy: 4 bytes of length, then JSON. Exported, so that `pack` finds it.
+/// Where `pack` and the host program put the policy: 4 bytes of length (little-endian), then JSON. Exported, so that they find it.
 #[unsafe(no_mangle)]
 static PSEXEC_FILTER_POLICY: Global<[u8; POLICY_REGION]> =
     Global(UnsafeCell::new([0; POLICY_REGION]));
@@ -67,22 +67,22 @@ static MODULE: Global<Module> = Global(UnsafeCell::new(Module {
 
 struct Module {
     filter: OnceCell<Filter>,
-    /// Set while a call is under way. Found set by the next call, it means that the last one died.
+    /// Set during a call. If it is set when a call begins, the one before it trapped.
     busy: Cell<bool>,
     restarts: Cell<u32>,
-    /// Where the stack stood in the first call; 0 before it.
+    /// Address of the stack in the first call; 0 before it.
     stack: Cell<usize>,
     arena: Arena,
-    /// What is returned when it cannot stand in the arena; valid until the next call.
+    /// An answer that does not fit in the arena; valid until the next call.
     out: Vec<u8>,
 }
 
 /// Memory for the host's copies of one call.
 struct Arena {
     small_used: usize,
-    /// A block for large records, made when first needed and kept.
+    /// Address of a block for large records, allocated when first needed and kept; 0 before that.
     large: usize,
-    /// Whether a call was made since the last copy: what it used may be used again.
+    /// Whether a call was made since the last copy, so that the arena can be used again from its start.
     called: bool,
 }
 
@@ -99,8 +99,8 @@ pub extern "C" fn malloc(size: usize) -> usize {
     if module.arena.called {
         module.arena.called = false;
         module.arena.small_used = 0;
-        // Before the copies are made, because a large one stands in the heap.
-        module.revive();
+        // Before any copy is made, because a large one lives in the heap.
+        module.recover_after_trap();
     }
     let arena = &mut module.arena;
     let base = SMALL_ARENA.0.get() as usize;
@@ -120,11 +120,11 @@ pub extern "C" fn malloc(size: usize) -> usize {
         // SAFETY: the layout has a size. Null is handled: it is the 0 that the host understands.
         arena.large = unsafe { std::alloc::alloc(layout) } as usize;
     }
-    // A tag that is so large shares the block with its record: nobody reads tags here.
+    // A tag that is so large shares the block with its record: tags are not read here.
     arena.large
 }
 
-/// Takes a copy back: nothing to do, see the file's head. Safe to call never, once or twice.
+/// Does nothing: the arena is reset by `malloc`. A host may call it once for each copy, twice, or never.
 #[unsafe(no_mangle)]
 pub extern "C" fn free(_address: usize) {}
 
@@ -143,7 +143,7 @@ pub extern "C" fn psexec_filter(
     module.arena.called = true;
     let memory = core::arch::wasm32::memory_size(0).saturating_mul(PAGE);
     if record == 0 || record.saturating_add(record_len) >= memory {
-        // No record came across. Nothing can be passed on; its own address is the least harmful answer.
+        // The host had no memory for the record. Its own address is the least harmful answer.
         return record;
     }
     let Some(filter) = module.filter_for_call() else {
@@ -155,27 +155,27 @@ pub extern "C" fn psexec_filter(
         Some(splice) => module.insert(record, record_len, &splice),
         None => record,
     };
-    // Only here: a call that dies while it writes its answer may leave the heap half changed, too.
+    // Not before: a call that traps while it writes its answer may leave the heap half changed, too.
     module.busy.set(false);
     answer
 }
 
-/// Returns the next alert that waits for a record, as NUL-terminated JSON; 0 when there is none. Fluent Bit never calls
-/// this; a host that has an end of input should, until it gets 0.
+/// Returns the next alert that waits for a record or for a late connection, as NUL-terminated JSON; 0 when there is none. Fluent Bit
+/// never calls this. A host whose input ends should call it until it gets 0.
 #[unsafe(no_mangle)]
 pub extern "C" fn psexec_filter_flush() -> usize {
     answer(Filter::flush)
 }
 
-/// Returns the next piece of what is remembered as NUL-terminated JSON; 0 behind the last one. For hosts that outlive the module:
-/// `psexec_filter_restore` takes the pieces, in this order.
+/// Returns the next piece of a snapshot as NUL-terminated JSON; 0 after the last one. `psexec_filter_restore` takes the pieces in
+/// this order.
 #[unsafe(no_mangle)]
 pub extern "C" fn psexec_filter_save() -> usize {
     answer(Filter::save_next)
 }
 
-/// Takes in a piece that `psexec_filter_save` gave, copied to where `malloc` said. 1 if it did, 0 if the piece is of another
-/// version or damaged; nothing is changed then.
+/// Takes in a piece that `psexec_filter_save` returned, copied to memory from `malloc`. Returns 1, or 0 if the piece is damaged or of
+/// another format; nothing is changed then.
 #[unsafe(no_mangle)]
 pub extern "C" fn psexec_filter_restore(piece: usize, length: usize) -> u32 {
     // SAFETY: as in `psexec_filter`.
@@ -200,14 +200,15 @@ pub extern "C" fn psexec_filter_stats() -> usize {
     answer(|filter| Some(filter.stats()))
 }
 
-fn answer(ask: impl FnOnce(&mut Filter) -> Option<String>) -> usize {
+/// Calls the filter, and returns the address of the text that it returns; 0 for none.
+fn answer(call: impl FnOnce(&mut Filter) -> Option<String>) -> usize {
     // SAFETY: as in `psexec_filter`.
     let module = unsafe { &mut *module() };
     let Some(filter) = module.filter_for_call() else {
         return 0;
     };
-    let text = ask(filter).and_then(|text| {
-        // Not copied: a host's saved form may be long.
+    let text = call(filter).and_then(|text| {
+        // Not copied, because a piece of a snapshot may be long.
         let mut text = text.into_bytes();
         text.try_reserve_exact(1).ok()?;
         text.push(0);
@@ -222,7 +223,7 @@ fn answer(ask: impl FnOnce(&mut Filter) -> Option<String>) -> usize {
 }
 
 impl Module {
-    /// The filter, marked busy until the call is through. `None` if there is too little stack left for it.
+    /// The filter, for a call that then has to clear `busy`. `None` if too little stack is left.
     fn filter_for_call(&mut self) -> Option<&mut Filter> {
         let here = 0u8;
         let stack = core::hint::black_box(&raw const here) as usize;
@@ -232,7 +233,7 @@ impl Module {
         if self.stack.get().saturating_sub(stack) > STACK_LOST {
             return None;
         }
-        self.revive();
+        self.recover_after_trap();
         self.busy.set(true);
         if self.filter.get().is_none() {
             self.start();
@@ -240,19 +241,19 @@ impl Module {
         self.filter.get_mut()
     }
 
-    /// Writes the record with the alert in it and returns where: over the record itself where there is room.
+    /// Writes the record with the alert in it and returns its address: over the record itself where there is room.
     #[cold]
     #[inline(never)]
     fn insert(&mut self, record: usize, record_len: usize, splice: &Splice) -> usize {
-        // SAFETY: as in `psexec_filter`. Neither part is looked at after the record has been written over.
+        // SAFETY: as in `psexec_filter`. Neither part is read after the record has been overwritten.
         let bytes = unsafe { core::slice::from_raw_parts(record as *const u8, record_len) };
         let Some((head, tail)) = bytes.split_at_checked(splice.at) else {
             return record;
         };
         let length = record_len.saturating_add(splice.text.len());
         if self.arena.can_extend(record, length) {
-            // SAFETY: the arena has `length` + 1 bytes from `record` on, and the record is the last copy in it, so nothing
-            // else stands there. The tail moves first (the ranges may overlap), then the text takes its place.
+            // SAFETY: the arena has `length` + 1 bytes from `record` on, and the record is the last copy in it, so nothing else is
+            // stored there. The tail moves first (the ranges may overlap), then the text takes its place.
             unsafe {
                 let at = (record as *mut u8).add(splice.at);
                 core::ptr::copy(at, at.add(splice.text.len()), tail.len());
@@ -268,39 +269,39 @@ impl Module {
         self.out.as_ptr() as usize
     }
 
-    /// Makes the filter. Apart, like all that happens seldom: what a function may do is paid for by every call, as Fluent Bit's
-    /// interpreter copies its constants and clears its locals each time.
+    /// Creates the filter. Not inlined, like everything that happens seldom: Fluent Bit's interpreter copies a function's constants
+    /// and clears its locals at every call, needed or not.
     #[cold]
     #[inline(never)]
     fn start(&mut self) {
         let mut filter =
             packed_policy().map_or_else(|| Filter::new(Default::default()), Filter::from_json);
         filter.set_restarts(self.restarts.get());
-        // There is none yet.
+        // It is not set yet, so this does not fail.
         let _ = self.filter.set(filter);
     }
 
-    /// If the last call died: a new heap, and with the next call a new filter. What the old one held is lost.
-    fn revive(&mut self) {
+    /// If the last call trapped: resets the heap, and the next call creates a new filter. What the old one remembered is lost.
+    fn recover_after_trap(&mut self) {
         if self.busy.replace(false) {
-            self.bury();
+            self.reset_heap();
         }
     }
 
     #[cold]
     #[inline(never)]
-    fn bury(&mut self) {
-        // Not dropped: what was left half-changed must not be walked.
+    fn reset_heap(&mut self) {
+        // Not dropped: dropping would walk what was left half changed.
         std::mem::forget(std::mem::take(&mut self.filter));
         std::mem::forget(std::mem::take(&mut self.out));
         self.arena.large = 0;
         self.restarts.set(self.restarts.get().saturating_add(1));
-        // SAFETY: one thread; everything that pointed into the heap (filter, answer, large copy) was just forgotten.
+        // SAFETY: one thread; everything that pointed into the heap (filter, answer, large block) was just forgotten.
         unsafe { *HEAP.0.0.get() = Dlmalloc::new_with_allocator(Pages::all_unused()) };
     }
 }
 
-/// The heap: the standard library's allocator for wasm32, but one that can be started anew in the same memory.
+/// The heap: the allocator that the standard library uses on wasm32, as a crate of its own so that it can be reset.
 struct Heap(Global<Dlmalloc<Pages>>);
 
 #[global_allocator]
@@ -308,7 +309,7 @@ static HEAP: Heap = Heap(Global(UnsafeCell::new(Dlmalloc::new_with_allocator(
     Pages::all_unused(),
 ))));
 
-// SAFETY: one thread, and dlmalloc keeps the contract of each function; no reference to it outlives a line.
+// SAFETY: one thread, and dlmalloc keeps the contract of each function; no reference to it outlives a call.
 unsafe impl GlobalAlloc for Heap {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         // SAFETY: see the impl.
@@ -331,13 +332,13 @@ unsafe impl GlobalAlloc for Heap {
     }
 }
 
-/// Where the heap gets its memory: first all there is behind the module's data, then by growing it.
+/// Where the heap gets its memory: first what there is after the module's data, then by growing the memory.
 struct Pages {
     unused: Cell<bool>,
 }
 
 unsafe extern "C" {
-    /// The end of the module's data; the linker's.
+    /// The end of the module's data; set by the linker.
     static __heap_base: u8;
 }
 
@@ -349,7 +350,7 @@ impl Pages {
     }
 }
 
-// SAFETY: hands out memory that nobody else has: what it grew, or once what lies behind the module's data.
+// SAFETY: hands out memory that nobody else has: what it grew, and once the memory after the module's data.
 unsafe impl dlmalloc::Allocator for Pages {
     fn alloc(&self, size: usize) -> (*mut u8, usize, u32) {
         const NONE: (*mut u8, usize, u32) = (core::ptr::null_mut(), 0, 0);
@@ -386,7 +387,7 @@ unsafe impl dlmalloc::Allocator for Pages {
     }
 
     fn allocates_zeros(&self) -> bool {
-        // Not after a restart.
+        // Not after a reset.
         false
     }
 
@@ -408,12 +409,12 @@ impl Arena {
     }
 }
 
-/// The policy that `pack` put in, if any.
+/// The policy in the region, if there is one.
 fn packed_policy() -> Option<&'static str> {
-    // Read through a volatile copy of its address: to the compiler the region is always zero.
+    // To the compiler the region is always zero.
     let region = PSEXEC_FILTER_POLICY.0.get() as *const u8;
-    // SAFETY: the region is a static of POLICY_REGION bytes that nobody writes after the module was loaded; the length is
-    // held to it. Volatile, because `pack` changes it behind the compiler's back.
+    // SAFETY: the region is a static of POLICY_REGION bytes that nobody writes after the first call; the length is checked against
+    // it. Volatile, because others than this program write it.
     let json = unsafe {
         let length = core::ptr::read_volatile(region.cast::<u32>()) as usize;
         if length == 0 || length > POLICY_REGION.saturating_sub(4) {
@@ -421,6 +422,6 @@ fn packed_policy() -> Option<&'static str> {
         }
         core::slice::from_raw_parts(core::hint::black_box(region).add(4), length)
     };
-    // A policy that is not text is refused, and counted, like one that is not JSON.
+    // A policy that is not text is refused and counted like one that is not JSON.
     Some(core::str::from_utf8(json).unwrap_or(""))
 }

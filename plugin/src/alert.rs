@@ -279,6 +279,6 @@ fn piece(evidence: &Evidence) -> Piece {
         event: evidence.event_id,
         time: evidence.time.to_string(),
         record_id: evidence.record_id,
-        summary: crate::record::text::cut(evidence.fact.summary(), limit),
+        summary: crate::json::text::truncate(evidence.fact.summary(), limit),
     }
 }

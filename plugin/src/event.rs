@@ -1,8 +1,9 @@
 //! The canonical view of an event: its id, its host and its time; its fields are read on demand.
 
+use crate::json::bytes;
 use crate::normalize::{host, time};
-use crate::record::shapes::Field;
-use crate::record::{Fields, MAX_TEXT, scan};
+use crate::record::Field;
+use crate::record::{Fields, MAX_TEXT};
 use std::cell::Cell;
 use std::rc::Rc;
 use time::Timestamp;
@@ -46,12 +47,12 @@ impl HostNames {
             .filter(|raw| raw.len() <= MAX_TEXT);
         let place = raw.and_then(|raw| {
             self.met
-                .get(scan::hash(raw).checked_rem(PLACES as u64)? as usize)
+                .get(bytes::hash(raw).checked_rem(PLACES as u64)? as usize)
         });
         let met = place.and_then(Cell::take);
         let known = met.filter(|known| {
             raw.zip(known.raw.as_deref())
-                .is_some_and(|(raw, known)| scan::is_same(raw, known))
+                .is_some_and(|(raw, known)| bytes::equal(raw, known))
         });
         let name = match known {
             Some(known) => known,
@@ -68,7 +69,7 @@ impl HostName {
     #[inline(never)]
     fn read(fields: &Fields<'_>, raw: Option<&[u8]>) -> Option<HostName> {
         let computer = fields.text(Field::Computer)?;
-        let raw = raw.filter(|raw| scan::is_plain(raw)).map(Into::into);
+        let raw = raw.filter(|raw| bytes::is_plain(raw)).map(Into::into);
         Some(HostName {
             key: host::key(&computer)?.into(),
             computer: computer.into(),
@@ -140,7 +141,7 @@ impl<'a> Event<'a> {
             id,
             host,
             time: logged.or(shipper_time).or_else(utc).ok_or(Reject::NoTime)?,
-            record_id: fields.long(Field::RecordId),
+            record_id: fields.number64(Field::RecordId),
             fields,
         })
     }

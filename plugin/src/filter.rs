@@ -8,7 +8,7 @@ use crate::event::{Event, HostNames, Reject};
 use crate::evidence::{self, EVENT_IDS, Known, Prefilters, TrackedProcesses};
 use crate::hosts::Hosts;
 use crate::normalize::time;
-use crate::record::{self, Fault, Fields, Interest, Reader};
+use crate::record::{self, Fault, Fields, Prefilter, Reader};
 use crate::snapshot::{self, Progress, Remembered};
 use crate::splice::Splice;
 use std::rc::Rc;
@@ -71,21 +71,21 @@ struct EarlyEnd<'f> {
     is_alert_waiting: bool,
 }
 
-impl Interest for EarlyEnd<'_> {
+impl Prefilter for EarlyEnd<'_> {
     fn wants(&self, event_id: u32) -> bool {
         self.wanted.has(event_id)
     }
 
-    fn deciding(&self, event_id: u32) -> u64 {
+    fn fields(&self, event_id: u32) -> u64 {
         let host = if self.is_alert_waiting {
-            record::shapes::Field::Computer.bit()
+            record::Field::Computer.bit()
         } else {
             0
         };
         Prefilters::fields(event_id) | host
     }
 
-    fn is_hopeless(&self, event_id: u32, so_far: &Fields<'_>) -> bool {
+    fn rejects(&self, event_id: u32, so_far: &Fields<'_>) -> bool {
         let host = || self.hosts.get(&self.names.of(so_far)?.key);
         if self.is_alert_waiting {
             // The event may carry the alert if it is of that host, or if another host may still be named as its own.
@@ -187,7 +187,7 @@ impl Filter {
         if fields.duplicates > 0 {
             add(&mut self.counters.duplicate_keys);
         }
-        if fields.has_cut_text() || fields.is_cut.get() {
+        if fields.has_truncated_text() || fields.is_truncated.get() {
             add(&mut self.counters.text_cut);
         }
         let (policy, correlator, tracked) = (&self.policy, &self.correlator, &mut self.tracked);

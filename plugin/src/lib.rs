@@ -3,19 +3,30 @@
 //! Built for `wasm32-unknown-unknown` this is a module with Fluent Bit's WASM filter ABI and no imports; built natively it
 //! is the library that the host program, the tests and tools share.
 //!
-//! The way of a record, one module a step; nothing downstream of [`event`] knows of JSON or producers, nothing
-//! upstream of [`chain`] knows of techniques:
+//! A record goes through the modules in this order. Each imports only from those above it in the table, so nothing before
+//! [`evidence`] knows techniques, and nothing after [`event`] knows JSON or producers:
 //!
 //! | module | does |
 //! |---|---|
-//! | `abi` | bytes in, pointer out (wasm32 only) |
-//! | [`record`] | JSON bytes to fields, whatever the producer's shape |
-//! | [`event`] | the canonical view: kind, host, time |
-//! | [`evidence`] | the normalised fact that is kept |
-//! | [`state`] | a bounded locker of recent evidence per host |
-//! | [`chain`] | one file a technique: which evidence joins, how sure that makes us |
-//! | [`incident`] | a chain's open case: id, revision, severity, suppression |
-//! | [`alert`] | the JSON object that is added to the record |
+//! | [`json`] | finds the ends of things in JSON bytes, decodes strings |
+//! | [`normalize`] | brings paths, addresses, times, … that can be written in several ways to one form |
+//! | [`record`] | reads the fields of an event from a record, whatever the producer's shape |
+//! | [`settings`] | the values and shared sections of a policy |
+//! | [`event`] | the canonical view of an event: id, host, time |
+//! | [`evidence`] | the facts that are remembered; one file an event kind |
+//! | [`store`] | the evidence of one host, within its bounds |
+//! | [`chain`] | the techniques, one file each: which evidence joins, and what severity that makes |
+//! | [`incident`] | what a technique found, followed under one id: revisions, repeats |
+//! | [`allow`] | the allow-list |
+//! | [`hosts`] | everything remembered about each host, within bounds |
+//! | [`alert`] | the JSON object that is added to a record |
+//! | [`correlate`] | stores evidence, asks the techniques, follows incidents |
+//! | [`splice`] | adds an object to a record |
+//! | [`snapshot`] | everything that is remembered as JSON, and back |
+//! | [`filter`] | wires all of it together |
+//! | `abi` | the contract with Fluent Bit: bytes in, pointer out (wasm32 only) |
+//!
+//! `docs/architecture.md` has more. A whole detection, natively:
 //!
 //! ```
 //! use psexec_filter_plugin::filter::Filter;
@@ -26,7 +37,7 @@
 //! let start = r#"{"EventID":1,"ProviderName":"Microsoft-Windows-Sysmon","Computer":"WS01","TimeCreated":"2024-09-14T09:52:32Z",
 //!     "EventData":{"Image":"C:\\Windows\\PSEXESVC.exe","ParentImage":"C:\\Windows\\System32\\services.exe"}}"#;
 //! assert_eq!(filter.process(file.as_bytes(), 0, 0), None);
-//! let splice = filter.process(start.as_bytes(), 0, 0).expect("the chain is complete");
+//! let splice = filter.process(start.as_bytes(), 0, 0).expect("the execution is complete");
 //! assert!(splice.text.starts_with(r#","detection":{"kind":"alert","#));
 //! ```
 
@@ -55,6 +66,7 @@ pub mod evidence;
 pub mod filter;
 pub mod hosts;
 pub mod incident;
+pub mod json;
 pub mod normalize;
 pub mod policy;
 pub mod record;

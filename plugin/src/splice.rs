@@ -1,7 +1,7 @@
 //! Adding an object to a record, without changing anything else in it.
 
 use crate::counters::{Counters, add};
-use crate::record::scan::check_object;
+use crate::json::object;
 
 /// Text to add to a record.
 #[derive(Debug, PartialEq, Eq)]
@@ -19,7 +19,7 @@ impl Splice {
     /// Where and under which key an object can be added to a record as its last member: under `key`, or under [`SECOND_KEY`] if the
     /// record has that. `None` if the record has both, or is damaged.
     pub fn new(record: &[u8], key: &str, object: &str, counters: &mut Counters) -> Option<Splice> {
-        let found = check_object(record, [key, SECOND_KEY]).ok()?;
+        let found = object::inspect(record, [key, SECOND_KEY]).ok()?;
         let key = match found.has {
             [false, _] => key,
             [true, false] => {
@@ -28,7 +28,7 @@ impl Splice {
             }
             [true, true] => return None,
         };
-        let comma = if found.empty { "" } else { "," };
+        let comma = if found.is_empty { "" } else { "," };
         Some(Splice {
             at: found.last_brace,
             text: format!("{comma}\"{key}\":{object}"),

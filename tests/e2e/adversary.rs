@@ -1,24 +1,26 @@
-//! What somebody can do about it who knows the filter: what stands, and what cannot be withstood. `SECURITY.md` says why, and
+//! What an attacker who knows the filter can do: attempts that fail, and attempts that succeed. `SECURITY.md` gives the reasons and
 //! names these tests.
 
 use psexec_filter::engine::Answer;
 use psexec_filter_tests::{
-    CMD, Host, SYSTEM, alerts, counter, engines, module, module_with, policy_engine, told, wasmtime,
+    CMD, Host, SYSTEM, alerts, counter, engines, incidents, module, module_with, policy_engine,
+    wasmtime,
 };
 use serde_json::json;
 
 const ATTACKER: &str = "10.55.1.77";
 const DROPPED: &str = r"C:\Windows\kXyzAbcd.exe";
-/// Of the pieces that [`dropped`] gives, the service's first and the process start.
+/// Indices of the first record about the service and of the process start in what [`dropped`] returns.
 const SERVICE: usize = 1;
 const START: usize = 6;
 
+/// No incident at all.
 const NOTHING: [&str; 0] = [];
 
-/// What can be done about some of it.
+/// A policy that withstands some of the attempts.
 const WIDER: &str = "[windows]\nfile_to_process = \"10m\"\n[limits]\nevidence_per_host = 256";
 
-/// A program that nobody knows is dropped and started: file, service, start, connection.
+/// A program of no known name is dropped and started: file, service, process start, connection.
 fn dropped(host: &Host, ms: i64, process: u32) -> Vec<String> {
     let mut records = vec![host.file(ms, "System", DROPPED)];
     records.extend(host.new_service(ms + 40, "abcd", DROPPED));
@@ -29,7 +31,7 @@ fn dropped(host: &Host, ms: i64, process: u32) -> Vec<String> {
     records
 }
 
-/// The same over a session that was open before: no connection is logged.
+/// The attack of [`dropped`] over a session that was open before: no connection is logged.
 fn unconnected(host: &Host, ms: i64) -> Vec<String> {
     let mut records = dropped(host, ms, 7);
     records.pop();
@@ -46,7 +48,7 @@ fn smbexec(host: &Host, ms: i64, command: &str) -> Vec<String> {
     records
 }
 
-/// A service is given another program, started, and put back after `wait`.
+/// A service is given another program, started, and restored after `wait` milliseconds.
 fn scshell(host: &Host, wait: i64) -> Vec<String> {
     const EVIL: &str = r"C:\Tools\evil.exe";
     let changed = [
@@ -60,8 +62,10 @@ fn scshell(host: &Host, wait: i64) -> Vec<String> {
         .collect()
 }
 
-const TYPICAL: &str = r"cmd.exe /Q /c echo whoami ^> \\PC1\C$\__output 2^>^&1 > C:\Windows\a.bat & cmd.exe /Q /c C:\Windows\a.bat";
-const PLAIN: &str = "cmd.exe /c net user eve secret /add";
+/// A command that only tools such as impacket's smbexec give a service.
+const TOOL_COMMAND: &str = r"cmd.exe /Q /c echo whoami ^> \\PC1\C$\__output 2^>^&1 > C:\Windows\a.bat & cmd.exe /Q /c C:\Windows\a.bat";
+/// A command that says nothing by itself.
+const OTHER_COMMAND: &str = "cmd.exe /c net user eve secret /add";
 
 fn address(n: i64) -> String {
     format!("10.200.{}.{}", n / 250, 1 + n % 250)
@@ -79,9 +83,10 @@ const SERVICES: Flood = |host, n| {
     )
 };
 
-/// Each kind of evidence has places of its own, the cheap never push out the dear, and what already joined goes last.
+/// Each kind of evidence has room of its own, evidence of little worth never evicts evidence of more, and what supports an incident
+/// is evicted last.
 #[test]
-fn floods_that_hide_nothing() {
+fn floods_of_other_evidence_do_not_hide_an_attack() {
     let floods: [(&str, Flood); 9] = [
         ("connections", CONNECTIONS),
         ("documents over SMB", |host, n| {
@@ -110,7 +115,7 @@ fn floods_that_hide_nothing() {
                 "0x77",
             )
         }),
-        ("processes of the dropped one", |host, n| {
+        ("processes of the dropped program", |host, n| {
             host.process(
                 n % 1_000,
                 (1_000 + n as u32, CMD, "cmd"),
@@ -137,15 +142,15 @@ fn floods_that_hide_nothing() {
     for (what, flood) in floods {
         let (host, mut n) = (Host::new(&what.replace(' ', "-")), 0);
         let mut records = Vec::new();
-        for piece in dropped(&host, 0, 7) {
-            records.push(piece);
+        for record in dropped(&host, 0, 7) {
+            records.push(record);
             records.extend((0..200).map(|_| {
                 n += 1;
                 flood(&host, n)
             }));
         }
         assert_eq!(
-            told(&alerts(&mut *module, &records)),
+            incidents(&alerts(&mut *module, &records)),
             ["psexec critical"],
             "{what}"
         );
@@ -153,10 +158,12 @@ fn floods_that_hide_nothing() {
     assert!(counter(&mut *module, "evicted_evidence") > 1_000);
 }
 
-/// The same kind on the attacked machine itself, between the pieces: what has not joined yet goes, oldest first.
+/// A flood of evidence of the same kind, on the attacked machine itself and in the middle of the attack, evicts what supports no
+/// incident yet, oldest first. Each row shows the largest flood that hides nothing, and what is left after one record more.
 #[test]
-fn floods_that_push_out() {
-    /// Kind of flood, the attack, before which of its pieces, how many of the flood it stands, what is told then and of one more.
+fn floods_of_the_same_evidence_hide_an_attack_from_a_known_size_on() {
+    /// The flood, the attack, the record of the attack before which the flood comes, the largest flood that hides nothing, and the
+    /// incidents reported with it and with one record more.
     type Row = (
         Flood,
         fn(&Host) -> Vec<String>,
@@ -188,14 +195,14 @@ fn floods_that_push_out() {
         ),
         (
             SERVICES,
-            |host| smbexec(host, 0, TYPICAL),
+            |host| smbexec(host, 0, TOOL_COMMAND),
             6,
             4,
             [&["smbexec critical"], &["smbexec medium"]],
         ),
         (
             SERVICES,
-            |host| smbexec(host, 0, PLAIN),
+            |host| smbexec(host, 0, OTHER_COMMAND),
             6,
             4,
             [&["smbexec high"], &NOTHING],
@@ -219,36 +226,42 @@ fn floods_that_push_out() {
         ),
     ];
     for (engine, mut module) in engines(module()) {
-        for (row, (flood, attack, before, stands, wants)) in rows.iter().enumerate() {
+        for (row, (flood, attack, before, largest, wants)) in rows.iter().enumerate() {
             for (more, want) in (0..).zip(wants) {
                 let host = Host::new(&format!("PC{row}-{more}"));
                 let mut records = attack(&host);
-                records.splice(before..before, (1..=stands + more).map(|n| flood(&host, n)));
+                records.splice(
+                    before..before,
+                    (1..=largest + more).map(|n| flood(&host, n)),
+                );
                 assert_eq!(
-                    told(&alerts(&mut *module, &records)),
+                    incidents(&alerts(&mut *module, &records)),
                     *want,
-                    "row {row} on {engine}, {more} more than it stands"
+                    "row {row} on {engine}, {more} more than the largest harmless flood"
                 );
             }
         }
         assert!(
             counter(&mut *module, "evicted_evidence") >= rows.len() as u64,
-            "{engine}: it is counted"
+            "{engine}: evictions are counted"
         );
     }
-    // More places stand more.
+    // With more room it takes a larger flood.
     let mut module = wasmtime(&module_with(WIDER));
     let mut records = dropped(&Host::new("PC1"), 0, 7);
     records.splice(
         START..START,
         (0..43).map(|n| PROGRAMS(&Host::new("PC1"), n)),
     );
-    assert_eq!(told(&alerts(&mut *module, &records)), ["psexec critical"]);
+    assert_eq!(
+        incidents(&alerts(&mut *module, &records)),
+        ["psexec critical"]
+    );
 }
 
-/// Many machines that connect at the time: it is told, but which of them it was is a guess, and said to be one.
+/// Many machines connect at the time of the attack: it is reported, but its source is a guess, and `candidates` says so.
 #[test]
-fn a_flood_of_connections_hides_who_it_was() {
+fn a_flood_of_connections_hides_the_source() {
     for (engine, mut module) in engines(module()) {
         let host = Host::new("PC1");
         let mut records = unconnected(&host, 0);
@@ -264,9 +277,9 @@ fn a_flood_of_connections_hides_who_it_was() {
     }
 }
 
-/// The names of hosts stand in the records: who can write any makes the filter forget a host that has no incident yet.
+/// The host's name is in the record: whoever can write records makes the filter forget a host that has no incident yet.
 #[test]
-fn forged_host_names() {
+fn forged_host_names_make_the_filter_forget_a_host() {
     let host = Host::new("victim");
     for (count, want) in [(4_095, &["psexec critical"][..]), (4_096, &NOTHING)] {
         let mut module = wasmtime(module());
@@ -275,7 +288,7 @@ fn forged_host_names() {
             START..START,
             (0..count).map(|n| Host::new(&format!("F{n}")).connection(0, "10.1.1.1")),
         );
-        assert_eq!(told(&alerts(&mut *module, &records)), want, "{count}");
+        assert_eq!(incidents(&alerts(&mut *module, &records)), want, "{count}");
         assert_eq!(
             counter(&mut *module, "evicted_hosts"),
             if count == 4_096 { 2 } else { 0 },
@@ -284,9 +297,9 @@ fn forged_host_names() {
     }
 }
 
-/// What is further apart than the policy's windows is not joined.
+/// Evidence further apart than the policy's windows is not joined.
 #[test]
-fn waiting_longer_than_a_window() {
+fn an_attacker_who_waits_longer_than_a_window_is_missed() {
     type Row = (
         &'static str,
         i64,
@@ -305,7 +318,7 @@ fn waiting_longer_than_a_window() {
             [&["psexec high"], &NOTHING],
         ),
         (
-            "the same, and the connection is logged",
+            "from the file to its start, and the connection is logged",
             120_000,
             |host, wait| {
                 let mut records = dropped(host, wait, 7);
@@ -344,14 +357,14 @@ fn waiting_longer_than_a_window() {
             "from the service to its command",
             30_000,
             |host, wait| {
-                let mut records = smbexec(host, 0, PLAIN);
-                records.splice(START.., [host.command(1 + wait, 7, PLAIN)]);
+                let mut records = smbexec(host, 0, OTHER_COMMAND);
+                records.splice(START.., [host.command(1 + wait, 7, OTHER_COMMAND)]);
                 records
             },
             [&["smbexec high"], &NOTHING],
         ),
         (
-            "until the service is put back",
+            "until the service is restored",
             300_000,
             scshell,
             [&["scshell high"], &NOTHING],
@@ -362,7 +375,7 @@ fn waiting_longer_than_a_window() {
             for (more, want) in [0, 1_000].into_iter().zip(wants) {
                 let host = Host::new(&format!("{}-{more}", what.replace(' ', "-")));
                 assert_eq!(
-                    told(&alerts(&mut *module, &attack(&host, window + more))),
+                    incidents(&alerts(&mut *module, &attack(&host, window + more))),
                     want,
                     "{what} on {engine}, {more} ms more"
                 );
@@ -374,12 +387,12 @@ fn waiting_longer_than_a_window() {
     let host = Host::new("PC1");
     let mut records = unconnected(&host, 540_000);
     records[0] = host.file(0, "System", DROPPED);
-    assert_eq!(told(&alerts(&mut *module, &records)), ["psexec high"]);
+    assert_eq!(incidents(&alerts(&mut *module, &records)), ["psexec high"]);
 }
 
-/// A clock set by hours before or behind the attack changes nothing; in the middle of it the pieces are hours apart.
+/// Setting the clock by hours before or after the attack changes nothing. In the middle of it, the evidence is hours apart.
 #[test]
-fn a_clock_that_is_set() {
+fn a_clock_set_in_the_middle_of_an_attack_hides_it() {
     let hour = 3_600_000;
     for (engine, mut module) in engines(module()) {
         for (n, jump) in [3 * hour, -3 * hour, 24 * hour].into_iter().enumerate() {
@@ -399,18 +412,18 @@ fn a_clock_that_is_set() {
                     .chain([host.connection(jump + 60_000, "10.1.1.1")]);
                 let records: Vec<String> = before.chain(after).collect();
                 assert_eq!(
-                    told(&alerts(&mut *module, &records)),
+                    incidents(&alerts(&mut *module, &records)),
                     want,
-                    "{jump} ms before piece {at} on {engine}"
+                    "{jump} ms before record {at} on {engine}"
                 );
             }
         }
     }
 }
 
-/// What is told of one host says nothing about another: neither joins with it, nor hides it. A lie about the host itself is believed.
+/// Records of one host neither join with those of another nor hide them. Forged records that name a host are believed.
 #[test]
-fn events_of_another_host() {
+fn records_of_another_host_change_nothing_and_forged_ones_are_believed() {
     for (engine, mut module) in engines(module()) {
         let (victim, other) = (Host::new("victim"), Host::new("other"));
         let torn: Vec<String> = [dropped(&victim, 0, 7), dropped(&other, 0, 8)]
@@ -422,7 +435,11 @@ fn events_of_another_host() {
             .chain(&torn[8 + START..])
             .cloned()
             .collect();
-        assert_eq!(told(&alerts(&mut *module, &split)), NOTHING, "{engine}");
+        assert_eq!(
+            incidents(&alerts(&mut *module, &split)),
+            NOTHING,
+            "{engine}"
+        );
         let mut records = dropped(&Host::new("victim2"), 0, 7);
         for at in (0..records.len()).rev() {
             records.splice(
@@ -433,12 +450,12 @@ fn events_of_another_host() {
             );
         }
         assert_eq!(
-            told(&alerts(&mut *module, &records)),
+            incidents(&alerts(&mut *module, &records)),
             ["psexec critical"],
             "{engine}"
         );
         assert_eq!(
-            told(&alerts(
+            incidents(&alerts(
                 &mut *module,
                 &dropped(&Host::new("slandered"), 0, 9)
             )),
@@ -448,10 +465,10 @@ fn events_of_another_host() {
     }
 }
 
-/// Of a key that is there twice the first one holds, and of two objects in a record the first is read: who can write into a record
-/// before it comes here can hide what stands in it. A key twice is counted.
+/// Of a duplicate key the first one counts, and of two objects in a record the first is read: whoever can write into a record before
+/// it comes here can hide what is in it. Duplicate keys are counted.
 #[test]
-fn what_stands_first_in_a_record_is_believed() {
+fn the_first_of_duplicate_keys_and_of_two_objects_counts() {
     for (engine, mut module) in engines(module()) {
         for (n, first) in [
             r#"{"Image":"C:\\a.exe","#,
@@ -476,10 +493,10 @@ fn what_stands_first_in_a_record_is_believed() {
     }
 }
 
-/// One incident is told 32 times and no more: who comes from another address each time uses that up. Another program is another
-/// incident.
+/// One incident has at most 32 alerts: an attacker who comes from another address each time uses them up. Another program is
+/// another incident.
 #[test]
-fn many_own_addresses() {
+fn an_attacker_with_many_addresses_uses_up_the_revisions() {
     for (engine, mut module) in engines(module()) {
         let host = Host::new("PC1");
         let mut numbers = Vec::new();
@@ -501,16 +518,16 @@ fn many_own_addresses() {
             host.connection(401_000, ATTACKER),
         ];
         assert_eq!(
-            told(&alerts(&mut *module, &another)),
+            incidents(&alerts(&mut *module, &another)),
             ["psexec high"],
             "{engine}"
         );
     }
 }
 
-/// The allow-list believes the names that it is asked to believe.
+/// The allow-list believes the names that its entries give.
 #[test]
-fn posing_as_what_is_allowed() {
+fn an_attacker_who_forges_allowed_names_is_allowed() {
     let host = Host::new("PC1");
     let by_source = "[[allow]]\nsource = ['10.20.0.0/16']\nreason = 'administrators'";
     let by_user = "[[allow]]\nuser = ['CORP\\alice']\nreason = 'administrators'";
@@ -553,7 +570,7 @@ fn posing_as_what_is_allowed() {
             "psexec informational",
         ),
         (
-            "something is started as him",
+            "a process is started as him",
             by_user,
             vec![],
             vec![child],
@@ -563,9 +580,35 @@ fn posing_as_what_is_allowed() {
         let (engine, mut module) = policy_engine(policy);
         let records = [first.clone(), dropped(&host, 0, 7), last.clone()].concat();
         assert_eq!(
-            told(&alerts(&mut *module, &records)),
+            incidents(&alerts(&mut *module, &records)),
             [want],
             "{what} on {engine}"
         );
     }
+}
+
+/// Every test that `SECURITY.md` names exists.
+#[test]
+fn the_tests_that_security_md_names_exist() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |path: &std::path::Path| {
+        std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    };
+    let page = read(&folder.join("../SECURITY.md"));
+    let mut named = 0;
+    // Every second part is between backticks: `file::test`, or `test` of `adversary`.
+    for name in page.split('`').skip(1).step_by(2) {
+        let (file, test) = match name.split_once("::") {
+            Some(both) => both,
+            None if name.matches('_').count() > 2 => ("adversary", name),
+            None => continue,
+        };
+        let source = read(&folder.join(format!("e2e/{file}.rs")));
+        assert!(
+            source.contains(&format!("#[test]\nfn {test}()")),
+            "SECURITY.md names {name}, which is no test of tests/e2e/{file}.rs"
+        );
+        named += 1;
+    }
+    assert!(named > 10, "{named} tests are named");
 }

@@ -1,4 +1,4 @@
-//! The allow-list: on finished incidents, by what an entry names, with an end, and never by guess.
+//! The allow-list: it covers incidents by what an entry names, up to the entry's end, and never by a guess.
 
 use psexec_filter_tests::{CMD, Host, alerts, counter, policy_engine};
 use serde_json::{Value, json};
@@ -10,7 +10,7 @@ fn entry(fields: &str) -> String {
     format!("[[allow]]\nreason = \"ticket 4711\"\n{fields}\n")
 }
 
-/// Whether the last alert says that the incident is allowed; `None` if there is no alert.
+/// Whether the last alert reports that the incident is allowed; `None` if there is no alert.
 fn allowed(alerts: &[Value]) -> Option<bool> {
     alerts.last().map(|alert| {
         alert["status"] == "allowed"
@@ -19,8 +19,8 @@ fn allowed(alerts: &[Value]) -> Option<bool> {
     })
 }
 
-/// An execution of that process with a hash and what else an entry can name.
-fn story() -> Vec<String> {
+/// An execution with everything that an entry can name.
+fn execution() -> Vec<String> {
     let host = Host::new("PC1.corp.example");
     let mut records = host.psexec(0, 7, ADMIN);
     let mut start: Value = serde_json::from_str(&records[2]).expect("JSON");
@@ -31,7 +31,7 @@ fn story() -> Vec<String> {
 }
 
 #[test]
-fn every_field_holds_or_the_entry_does_not() {
+fn an_entry_covers_an_incident_if_all_its_fields_do() {
     for (fields, want) in [
         ("source = ['10.20.0.0/16']", true),
         ("source = ['::ffff:10.20.0.7']", true),
@@ -61,30 +61,30 @@ fn every_field_holds_or_the_entry_does_not() {
     ] {
         let (engine, mut module) = policy_engine(&entry(fields));
         assert_eq!(
-            allowed(&alerts(&mut *module, &story())),
+            allowed(&alerts(&mut *module, &execution())),
             Some(want),
             "{fields} on {engine}"
         );
     }
     // One entry of several is enough.
     let (_, mut module) = policy_engine(&(entry("host = ['pc2']") + &entry("host = ['pc1']")));
-    assert_eq!(allowed(&alerts(&mut *module, &story())), Some(true));
+    assert_eq!(allowed(&alerts(&mut *module, &execution())), Some(true));
 }
 
-/// On a busy server every address that connected must be allowed, unless the logon names the one it was.
+/// On a busy server every address that connected must be allowed, unless a logon names the source.
 #[test]
-fn one_of_several_candidates() {
+fn every_candidate_must_be_allowed_unless_a_logon_names_the_source() {
     for (what, logon, others, want) in [
         ("all are allowed", None, "10.20.0.8", true),
         ("one is not", None, ATTACKER, false),
         (
-            "the logon's session is told by its machine's name",
+            "the name of the machine in a key file names the logon",
             Some(ADMIN),
             ATTACKER,
             true,
         ),
         (
-            "the logon names the one that is not",
+            "the logon names the address that is not allowed",
             Some(ATTACKER),
             ATTACKER,
             false,
@@ -109,22 +109,27 @@ fn one_of_several_candidates() {
     }
 }
 
-/// While an entry asks for sources an alert without one waits for the late connection: what is allowed is never raised first.
+/// While an entry asks for sources, an alert without a source waits for a late connection, so that an allowed execution is never
+/// alerted as an attack first.
 #[test]
 fn an_alert_waits_for_a_late_connection() {
     let policy = entry("source = ['10.20.0.0/16']");
     let (engine, mut module) = policy_engine(&policy);
-    let told = alerts(&mut *module, &Host::new("PC1").psexec(0, 7, ADMIN));
-    assert_eq!((told.len(), allowed(&told)), (1, Some(true)), "{engine}");
-    let told = alerts(&mut *module, &Host::new("PC2").psexec(0, 7, ATTACKER));
+    let alerted = alerts(&mut *module, &Host::new("PC1").psexec(0, 7, ADMIN));
     assert_eq!(
-        (told.len(), allowed(&told), &told[0]["severity"]),
+        (alerted.len(), allowed(&alerted)),
+        (1, Some(true)),
+        "{engine}"
+    );
+    let alerted = alerts(&mut *module, &Host::new("PC2").psexec(0, 7, ATTACKER));
+    assert_eq!(
+        (alerted.len(), allowed(&alerted), &alerted[0]["severity"]),
         (1, Some(false), &json!("critical")),
         "{engine}"
     );
     assert_eq!(counter(&mut *module, "held"), 2, "{engine}");
 
-    // It never comes: the host's next record after the grace carries the alert, one before it does not.
+    // It never comes: the host's next record after the grace carries the alert, an earlier one does not.
     let host = Host::new("PC3");
     for record in &host.psexec(0, 7, ATTACKER)[..4] {
         assert_eq!(
@@ -152,13 +157,13 @@ fn an_alert_waits_for_a_late_connection() {
         "{engine}"
     );
 
-    // Nor does a record: the host program asks for it at the end.
-    let told = alerts(&mut *module, &Host::new("PC4").psexec(0, 7, ATTACKER)[..4]);
-    assert_eq!(told.len(), 1, "{engine}");
+    // No record comes either: the alert is handed out at the end.
+    let alerted = alerts(&mut *module, &Host::new("PC4").psexec(0, 7, ATTACKER)[..4]);
+    assert_eq!(alerted.len(), 1, "{engine}");
 }
 
 #[test]
-fn dropped_is_counted_and_not_told() {
+fn incidents_that_the_policy_drops_are_counted_and_not_alerted() {
     let policy = format!(
         "[alert]\nallowed = \"drop\"\n{}",
         entry("source = ['10.20.0.0/16']")
@@ -180,9 +185,9 @@ fn dropped_is_counted_and_not_told() {
     );
 }
 
-/// What is not known is not allowed, unless the policy says so.
+/// An unknown source is not allowed, unless the policy says so.
 #[test]
-fn unknown_sources() {
+fn an_unknown_source_is_allowed_only_if_the_policy_says_so() {
     for (setting, want) in [
         ("", false),
         ("[alert]\non_unknown_source = \"allow\"\n", true),
@@ -191,14 +196,14 @@ fn unknown_sources() {
             "{setting}{}",
             entry("source = ['10.20.0.0/16']\nhost = ['pc1']")
         ));
-        let told = alerts(&mut *module, &Host::new("PC1").psexec(0, 7, ADMIN)[..4]);
-        assert_eq!(allowed(&told), Some(want), "{setting} on {engine}");
+        let alerted = alerts(&mut *module, &Host::new("PC1").psexec(0, 7, ADMIN)[..4]);
+        assert_eq!(allowed(&alerted), Some(want), "{setting} on {engine}");
     }
 }
 
-/// Management tools look exactly like the attack; only where they come from tells.
+/// Management tools look exactly like the attack; only their source tells them apart.
 #[test]
-fn known_management_tools() {
+fn the_starter_entries_allow_management_tools_from_their_servers_only() {
     let shell = r"cmd.exe /Q /c ipconfig 1> \Windows\Temp\tenable_1 2>&1";
     for (tool, path, service) in [
         (
@@ -245,7 +250,7 @@ fn known_management_tools() {
             .collect();
         for (from, want) in [("192.0.2", "informational"), ("198.51.100", "critical")] {
             let (engine, mut module) = policy_engine(&starter);
-            let told: Vec<Value> = (10..=15)
+            let alerted: Vec<Value> = (10..=15)
                 .filter_map(|server| {
                     let host = Host::new(&format!("PC{server}"));
                     let address = format!("{from}.{server}");
@@ -262,14 +267,14 @@ fn known_management_tools() {
                     alerts(&mut *module, &records).pop()
                 })
                 .collect();
-            assert_eq!(told.len(), 6, "{tool} on {engine}");
+            assert_eq!(alerted.len(), 6, "{tool} on {engine}");
             assert!(
-                told.iter().any(|alert| alert["severity"] == want),
-                "{tool} from {from} on {engine}: {told:?}"
+                alerted.iter().any(|alert| alert["severity"] == want),
+                "{tool} from {from} on {engine}: {alerted:?}"
             );
             if want == "critical" {
                 assert!(
-                    told.iter().all(|alert| alert["severity"] == want),
+                    alerted.iter().all(|alert| alert["severity"] == want),
                     "{tool} from anywhere else on {engine}"
                 );
             }
@@ -277,7 +282,7 @@ fn known_management_tools() {
     }
 }
 
-/// What is allowed never covers another execution, though it be the same program within the suppression time.
+/// An allowed execution does not cover another one, even of the same program within the suppression time.
 #[test]
 fn an_attack_does_not_hide_behind_an_administrator() {
     for dropped in ["", "[alert]\nallowed = \"drop\"\n"] {
@@ -285,7 +290,9 @@ fn an_attack_does_not_hide_behind_an_administrator() {
             policy_engine(&format!("{dropped}{}", entry("source = ['10.20.0.0/16']")));
         let host = Host::new("PC1");
         let first = alerts(&mut *module, &host.psexec(0, 7, ADMIN));
-        assert!(allowed(&first).is_none_or(|allowed| allowed), "{engine}");
+        // Marked as allowed, or dropped.
+        let want = dropped.is_empty().then_some(true);
+        assert_eq!(allowed(&first), want, "{engine}");
         // Over a session that was open: no connection is logged.
         let second = alerts(&mut *module, &host.psexec(130_000, 8, ATTACKER)[..4]);
         assert_eq!(allowed(&second), Some(false), "{engine}");
@@ -296,15 +303,20 @@ fn an_attack_does_not_hide_behind_an_administrator() {
             Some((&json!("high"), &Value::Null)),
             "{engine}"
         );
-        // And the administrator again does not make the attack legitimate.
+        // When the administrator comes again, that does not make the attack legitimate.
         let third = alerts(&mut *module, &host.psexec(260_000, 9, ADMIN));
         let legitimate =
             |alert: &Value| alert["id"] == second[0]["id"] && alert["status"] == "allowed";
         assert!(!third.iter().any(legitimate), "{engine}");
+        let of_attack = |alert: &Value| alert["id"] == second[0]["id"];
+        assert!(
+            third.iter().any(of_attack),
+            "{engine}: a repeat of the attack"
+        );
     }
 }
 
-/// Without event 3 everybody who logged on may have been the one, however near in time another is.
+/// Without event 3 every logon may be the attacker's, not only the nearest in time.
 #[test]
 fn the_nearest_logon_alone_allows_nothing() {
     let (engine, mut module) = policy_engine(&entry("source = ['10.20.0.0/16']"));

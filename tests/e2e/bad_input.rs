@@ -1,4 +1,4 @@
-//! Records no shipper should send, and some do: each passes untouched and is counted by its reason.
+//! Records that no shipper should send, and some do: each passes unchanged and is counted by its reason.
 
 use psexec_filter::engine::{Answer, CallError};
 use psexec_filter_tests::{Host, alerts, counter, engines, module, policy_engine};
@@ -28,7 +28,7 @@ fn replaced(from: &str, to: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn it_passes_untouched_and_is_counted() {
+fn a_bad_record_passes_unchanged_and_is_counted_by_its_reason() {
     let open = wanted().strip_suffix('}').expect("an object").to_owned();
     let nested = |with: &str, count: usize| {
         format!(
@@ -130,7 +130,7 @@ fn it_passes_untouched_and_is_counted() {
     ];
     for (what, record, reason) in table {
         for (engine, mut module) in engines(module()) {
-            // An address that means nothing else: an earlier record must not shine through.
+            // Another record first: nothing of it may be left where the next one is read.
             let answer = module.call("t", 0, 0, wanted().replace("PC1", "PC0").as_bytes());
             assert_eq!(answer, Ok(Answer::Unchanged));
             let before = counter(&mut *module, reason);
@@ -145,7 +145,7 @@ fn it_passes_untouched_and_is_counted() {
                 "{what} on {engine}"
             );
             assert_eq!(counter(&mut *module, "records"), 2, "{what} on {engine}");
-            // And the next ones are examined as ever.
+            // The records after it are examined as usual.
             let last = alerts(&mut *module, &Host::new("PC2").psexec(0, 7, "10.55.1.77")).pop();
             assert_eq!(
                 last.map(|alert| alert["severity"].clone()),
@@ -156,9 +156,10 @@ fn it_passes_untouched_and_is_counted() {
     }
 }
 
-/// A NUL inside a string is no JSON either, but no reason to overlook the event.
+/// A NUL inside a string is no valid JSON, but no reason to overlook the event. The record cannot carry the alert, because Fluent Bit
+/// would read up to the NUL only.
 #[test]
-fn a_nul_inside_a_string_hides_nothing_and_is_not_passed_on() {
+fn a_record_with_a_nul_in_a_string_is_examined_and_carries_no_alert() {
     for (engine, mut module) in engines(module()) {
         let host = Host::new("PC1");
         assert_eq!(
@@ -168,7 +169,6 @@ fn a_nul_inside_a_string_hides_nothing_and_is_not_passed_on() {
         let start = host
             .start(50, 1, r"C:\Windows\a.exe")
             .replace("NT AUTHORITY", "NT\0AUTHORITY");
-        // It cannot carry the alert: Fluent Bit would read up to the NUL.
         assert_eq!(
             module.call("t", 0, 0, start.as_bytes()),
             Ok(Answer::Unchanged),
@@ -180,11 +180,13 @@ fn a_nul_inside_a_string_hides_nothing_and_is_not_passed_on() {
     }
 }
 
-/// Any cut of a record that carries an alert passes as it is: the alert waits.
+/// A record that would carry an alert and is cut, wherever, passes unchanged. The whole record carries the alert afterwards.
 #[test]
-fn a_record_cut_anywhere() {
+fn a_record_cut_anywhere_passes_unchanged() {
     for (engine, mut module) in engines(module()) {
-        let start = Host::new("PC1").start(50, 1, r"C:\Windows\a.exe");
+        let host = Host::new("PC1");
+        let start = host.start(50, 1, r"C:\Windows\a.exe");
+        assert_eq!(alerts(&mut *module, &[wanted()]).len(), 0, "{engine}");
         for length in 0..start.len() {
             let cut = start.as_bytes().get(..length).expect("within");
             assert_eq!(
@@ -193,11 +195,12 @@ fn a_record_cut_anywhere() {
                 "{length} bytes on {engine}"
             );
         }
+        assert_eq!(alerts(&mut *module, &[start]).len(), 1, "{engine}");
     }
 }
 
 #[test]
-fn a_policy_can_set_a_lower_limit() {
+fn a_policy_can_lower_the_length_up_to_which_records_are_examined() {
     let (_, mut module) = policy_engine("[limits]\nmax_record_bytes = 2048");
     for (bytes, count) in [(2_048, 0), (2_049, 1)] {
         assert_eq!(
@@ -208,9 +211,9 @@ fn a_policy_can_set_a_lower_limit() {
     }
 }
 
-/// Far beyond the limit the module has no memory for the copy. The host says so, and keeps the record.
+/// A record far beyond the limit does not fit into the module's memory. The caller gets an error and keeps the record.
 #[test]
-fn a_record_that_does_not_fit_the_memory() {
+fn a_record_larger_than_the_memory_is_an_error_and_changes_nothing() {
     for (engine, mut module) in engines(module()) {
         let huge = padded(8 * MIB);
         assert_eq!(

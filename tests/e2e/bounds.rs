@@ -1,23 +1,25 @@
-//! Every bound, reached: it bites, it is counted, and what it must not cost is still there.
+//! Every limit, reached: it takes effect, it is counted, and it does not cost more than it must.
 
 use psexec_filter::engine::{Engine, Options};
 use psexec_filter_tests::{
-    CMD, Host, STARTS, alerts, call, counter, engines, module, module_with, policy_engine, told,
+    CMD, Host, STARTS, alerts, call, counter, engines, incidents, module, module_with,
+    policy_engine,
 };
 use serde_json::{Value, json};
 
-/// Holds a counter to a test of its value.
+/// Checks the value of a counter.
 fn expect(engine: &mut dyn Engine, name: &str, good: impl Fn(u64) -> bool) {
     let value = counter(engine, name);
     assert!(good(value), "{name} is {value}");
 }
 
-fn best(alerts: &[Value]) -> Option<&str> {
+/// The severity of the last alert.
+fn severity(alerts: &[Value]) -> Option<&str> {
     alerts.last().and_then(|alert| alert["severity"].as_str())
 }
 
-/// A flood of one kind of evidence between the pieces of an attack: of connections, of files copied to a share, of files of
-/// an update, of services, of pipes. The attack is found all the same.
+/// A flood of one kind of evidence between the records of an attack: of connections, of files copied to a share, of files of an
+/// update, of services, of processes. The attack is found all the same.
 #[test]
 fn a_flood_on_a_host_does_not_hide_an_attack() {
     type Flood = fn(&Host, i64) -> String;
@@ -55,11 +57,10 @@ fn a_flood_on_a_host_does_not_hide_an_attack() {
                 .into_iter()
                 .filter(|alert| alert["process"]["executable"] == r"C:\Windows\PSEXESVC.exe")
                 .collect();
-            // Of services the attack's own may go: it is one of many then.
             assert!(
-                matches!(best(&attack), Some("critical")),
+                matches!(severity(&attack), Some("critical")),
                 "{what} on {engine}: {:?}",
-                best(&attack)
+                severity(&attack)
             );
         }
         expect(&mut *module, "evicted_evidence", |count| count > 100);
@@ -67,7 +68,7 @@ fn a_flood_on_a_host_does_not_hide_an_attack() {
 }
 
 #[test]
-fn evidence_per_host() {
+fn evidence_beyond_evidence_per_host_is_evicted() {
     let (_, mut module) = policy_engine("[limits]\nevidence_per_host = 16");
     let host = Host::new("PC1");
     for n in 0..4 {
@@ -84,9 +85,9 @@ fn evidence_per_host() {
     expect(&mut *module, "evicted_evidence", |count| count == 1);
 }
 
-/// The one that joins to the same a fifth time takes the place of the first.
+/// Of evidence that joins to the same things, the fifth takes the place of the first.
 #[test]
-fn evidence_that_is_alike() {
+fn at_most_four_pieces_of_evidence_that_join_alike_are_kept() {
     for (_, mut module) in engines(module()) {
         let host = Host::new("PC1");
         for n in 0..5 {
@@ -103,9 +104,9 @@ fn evidence_that_is_alike() {
     }
 }
 
-/// The host that was silent longest is forgotten, rather one without an incident.
+/// Beyond the limit the host that was silent longest is forgotten, preferably one without an incident.
 #[test]
-fn hosts() {
+fn hosts_beyond_the_limit_are_forgotten_those_with_incidents_last() {
     let (_, mut module) = policy_engine("[limits]\nhosts = 3");
     let attacked = Host::new("attacked");
     assert!(!alerts(&mut *module, &attacked.psexec(0, 7, "10.55.1.77")[..3]).is_empty());
@@ -126,13 +127,13 @@ fn hosts() {
     );
 }
 
-/// A flood on one host, over the bytes for all of them, costs that host and not the others.
+/// A flood on one host that takes more than the memory for all hosts costs that host its evidence, and not the others.
 #[test]
-fn state_bytes() {
+fn memory_beyond_state_bytes_is_taken_from_the_largest_host() {
     let (_, mut module) = policy_engine("[limits]\nstate_bytes = 65536\nevidence_per_host = 256");
     let quiet = Host::new("quiet");
-    let pieces = quiet.psexec(0, 7, "10.55.1.77");
-    assert!(alerts(&mut *module, &pieces[..2]).is_empty());
+    let attack = quiet.psexec(0, 7, "10.55.1.77");
+    assert!(alerts(&mut *module, &attack[..2]).is_empty());
     let noisy = Host::new("noisy");
     for n in 0..2_000 {
         let path = format!(r"C:\Windows\{}\{n}.exe", "x".repeat(900));
@@ -148,11 +149,14 @@ fn state_bytes() {
         "{}",
         stats["state_bytes"]
     );
-    assert_eq!(best(&alerts(&mut *module, &pieces[2..])), Some("critical"));
+    assert_eq!(
+        severity(&alerts(&mut *module, &attack[2..])),
+        Some("critical")
+    );
 }
 
 #[test]
-fn incidents_per_host() {
+fn incidents_beyond_incidents_per_host_are_evicted() {
     let (_, mut module) = policy_engine("[limits]\nincidents_per_host = 2");
     let host = Host::new("PC1");
     for n in 0..5u32 {
@@ -161,13 +165,13 @@ fn incidents_per_host() {
             host.file(i64::from(n) * 100, "System", &path),
             host.start(i64::from(n) * 100 + 50, 100 + n, &path),
         ];
-        assert_eq!(best(&alerts(&mut *module, &records)), Some("medium"));
+        assert_eq!(severity(&alerts(&mut *module, &records)), Some("medium"));
     }
     expect(&mut *module, "evicted_incidents", |count| count == 3);
 }
 
 #[test]
-fn revisions() {
+fn revisions_beyond_the_limit_are_counted_and_not_alerted() {
     let (_, mut module) = policy_engine("[limits]\nrevisions = 1");
     let alerts = alerts(&mut *module, &Host::new("PC1").psexec(0, 7, "10.55.1.77"));
     assert_eq!(alerts.len(), 1);
@@ -175,15 +179,15 @@ fn revisions() {
     expect(&mut *module, "revisions", |count| count == 0);
 }
 
-/// A record that already has both keys cannot carry an alert. It waits for the host's next one, in a queue with an end.
+/// A record that already has both keys cannot carry an alert. The alert waits for the host's next record, in a queue with a limit.
 #[test]
-fn alerts_that_wait() {
+fn alerts_wait_for_a_record_that_can_carry_them() {
     let (_, mut module) = policy_engine("[limits]\npending_per_host = 2");
     let host = Host::new("PC1");
     let full = |record: String| {
         let mut record: Value = serde_json::from_str(&record).expect("JSON");
         record["detection"] = json!("theirs");
-        record["detection_psexec_filter"] = json!("theirs, too");
+        record["detection_psexec_filter"] = json!("theirs as well");
         record.to_string()
     };
     for n in 0..4u32 {
@@ -205,7 +209,7 @@ fn alerts_that_wait() {
     }
     expect(&mut *module, "put_off", |count| count >= 4);
     expect(&mut *module, "evicted_pending", |count| count == 2);
-    // The next record of the host carries one, whatever it is; flush hands out the other.
+    // The next record of the host carries one of them, whatever the record is. flush() hands out the other.
     let other = Host::new("PC2").event(
         1,
         1_000,
@@ -229,9 +233,9 @@ fn alerts_that_wait() {
     expect(&mut *module, "alerts", |count| count == 4);
 }
 
-/// Of the alerts that wait it is not the worst that goes.
+/// Of the alerts that wait, the one of the least severity is evicted.
 #[test]
-fn the_least_of_the_alerts_that_wait_goes() {
+fn the_least_severe_of_the_waiting_alerts_is_evicted() {
     let (_, mut module) = policy_engine("[limits]\npending_per_host = 1");
     let host = Host::new("PC1");
     let full =
@@ -260,9 +264,9 @@ fn the_least_of_the_alerts_that_wait_goes() {
     );
 }
 
-/// Hosts that have been silent for hours make room for the one that needs it, though it holds the most.
+/// Hosts that have been silent for hours are forgotten before the host that needs memory gives up evidence, even if it holds the most.
 #[test]
-fn silent_hosts_make_room() {
+fn silent_hosts_are_forgotten_before_evidence_of_active_ones() {
     let (engine, mut module) = policy_engine("[limits]\nstate_bytes = 65536");
     for n in 0..100 {
         let host = Host::new(&format!("OLD{n}"));
@@ -274,7 +278,7 @@ fn silent_hosts_make_room() {
         });
     }
     let (host, hours) = (Host::new("NEW"), 3 * 3_600_000);
-    // What goes on there besides.
+    // What else goes on there.
     for n in 0..20i64 {
         call(
             &mut *module,
@@ -286,13 +290,13 @@ fn silent_hosts_make_room() {
         );
     }
     let before = counter(&mut *module, "evicted_bytes");
-    let told: Vec<Value> = host
+    let alerted: Vec<Value> = host
         .psexec(hours + 100, 20, "10.0.0.5")
         .iter()
         .filter_map(|record| call(&mut *module, record))
         .collect();
     assert_eq!(
-        told.last().map(|alert| &alert["severity"]),
+        alerted.last().map(|alert| &alert["severity"]),
         Some(&json!("critical")),
         "{engine}"
     );
@@ -300,22 +304,22 @@ fn silent_hosts_make_room() {
     expect(&mut *module, "evicted_bytes", |count| count == before);
 }
 
-/// A change of `limits.watched` is seen at once.
+/// `limits.tracked_processes` takes effect with the first process beyond it.
 #[test]
-fn processes_watched() {
-    let (_, mut module) = policy_engine("[limits]\nwatched = 1");
+fn tracked_processes_beyond_the_limit_are_evicted() {
+    let (_, mut module) = policy_engine("[limits]\ntracked_processes = 1");
     let host = Host::new("PC1");
     for n in 0..2u32 {
         let (path, at) = (format!(r"C:\Windows\{n}.exe"), i64::from(n) * 100);
         call(&mut *module, &host.file(at, "System", &path));
         call(&mut *module, &host.start(at + 50, 100 + n, &path));
     }
-    expect(&mut *module, "evicted_watched", |count| count == 1);
+    expect(&mut *module, "evicted_tracked_processes", |count| count == 1);
 }
 
-/// An alert goes under the second key if the record has the first, in whatever spelling.
+/// An alert is added under the second key if the record has the first, however it is escaped.
 #[test]
-fn a_key_that_is_taken() {
+fn an_alert_takes_the_second_key_if_the_first_is_taken() {
     for (_, mut module) in engines(module()) {
         let host = Host::new("PC1");
         assert_eq!(
@@ -344,7 +348,7 @@ fn a_key_that_is_taken() {
 }
 
 #[test]
-fn anchors_of_an_incident() {
+fn the_seventeenth_anchor_of_an_incident_evicts_the_first() {
     for (_, mut module) in engines(module()) {
         let host = Host::new("PC1");
         for n in 0..17u32 {
@@ -359,7 +363,7 @@ fn anchors_of_an_incident() {
 }
 
 #[test]
-fn own_addresses() {
+fn the_fifth_own_address_of_a_host_evicts_the_first() {
     for (_, mut module) in engines(module()) {
         for n in 1..=5 {
             expect(&mut *module, "evicted_addresses", |count| count == 0);
@@ -374,23 +378,23 @@ fn own_addresses() {
     }
 }
 
-/// Paths of 32 KiB are cut to 1 KiB and still meet.
+/// Paths of 32 KiB are cut to 1 KiB and still join.
 #[test]
-fn texts_of_more_than_a_kibibyte() {
+fn texts_longer_than_a_kibibyte_are_cut_and_still_join() {
     for (_, mut module) in engines(module()) {
         let host = Host::new("PC1");
         let path = format!(r"C:\Windows\{}.exe", "long".repeat(8_000));
         let records = [host.file(0, "System", &path), host.start(50, 1, &path)];
         let alerts = alerts(&mut *module, &records);
-        assert_eq!(best(&alerts), Some("medium"));
+        assert_eq!(severity(&alerts), Some("medium"));
         assert_eq!(alerts[0]["file"]["path"].as_str().map(str::len), Some(1024));
         expect(&mut *module, "text_cut", |count| count == 2);
     }
 }
 
-/// Whatever a policy can ask for has room on Fluent Bit's stack: what does not is refused before.
+/// Every regular expression that a policy may have fits on Fluent Bit's stack. Those that do not are refused when the policy is read.
 #[test]
-fn regular_expressions_as_deep_as_they_may_be() {
+fn regular_expressions_that_are_accepted_fit_on_the_stack() {
     let places = [
         "[smbexec]\ncommands = ['re:PATTERN']",
         "[wmiexec]\nignore = ['re:PATTERN']",
@@ -401,8 +405,8 @@ fn regular_expressions_as_deep_as_they_may_be() {
         "[[allow]]\nreason = 'x'\nby_name_alone = true\nprocess = ['re:PATTERN']",
         "[[allow]]\nreason = 'x'\nby_name_alone = true\nservice = ['re:PATTERN']",
     ];
-    let (engine, start) = STARTS.last().expect("there is one");
-    for (pattern, is_taken) in [
+    let (engine, start) = STARTS.last().expect("an engine");
+    for (pattern, is_accepted) in [
         (r"^z((a{2}|b[c-z])\bd|\x{41}[[:alpha:]])?", true),
         (r"^z((?:\d|[b-z]{1,2})[^\W_]?)?", true),
         ("^z((a{1,2}|b){1,2}|c){1,2}", true),
@@ -417,8 +421,8 @@ fn regular_expressions_as_deep_as_they_may_be() {
         for place in places {
             let policy = place.replace("PATTERN", pattern);
             let read = psexec_filter_pack::policy_from_toml(&policy, "policy.toml");
-            assert_eq!(read.is_ok(), is_taken, "{policy}");
-            if !is_taken {
+            assert_eq!(read.is_ok(), is_accepted, "{policy}");
+            if !is_accepted {
                 continue;
             }
             let mut module = start(&module_with(&policy), Options::default());
@@ -426,7 +430,7 @@ fn regular_expressions_as_deep_as_they_may_be() {
             expect(&mut *module, "policy_refused", |count| count == 0);
         }
     }
-    // And whatever asks them.
+    // Every chain that matches them.
     let (_, mut module) = policy_engine(&places.join("\n").replace("PATTERN", "^z[a-z]{2}x"));
     let (host, line) = (
         Host::new("PC1"),
@@ -446,12 +450,12 @@ fn regular_expressions_as_deep_as_they_may_be() {
         host.connection(60_000, "10.55.1.77"),
         host.wmi(60_100, 10, CMD, line, "0x1d313d"),
     ];
-    let told = told(&alerts(
+    let alerted = incidents(&alerts(
         &mut *module,
         &[host.psexec(0, 7, "10.55.1.77"), service, changed, wmi].concat(),
     ));
     assert_eq!(
-        told,
+        alerted,
         [
             "psexec critical",
             "smbexec high",
@@ -461,9 +465,10 @@ fn regular_expressions_as_deep_as_they_may_be() {
     );
 }
 
-/// An event in a string is looked for in its first 256 KiB. As XML it is read as far as that goes; JSON cannot be.
+/// An event inside a string is read from the string's first 256 KiB. XML is read up to there; JSON that does not end there is not
+/// read.
 #[test]
-fn an_event_inside_a_long_string() {
+fn an_event_inside_a_string_is_read_from_its_first_256_kib() {
     for (_, mut module) in engines(module()) {
         let long = "x".repeat(256 * 1024);
         let xml = |tail: &str| {
@@ -491,9 +496,9 @@ fn an_event_inside_a_long_string() {
     }
 }
 
-/// One record from the far future, or the past, costs nothing that is remembered.
+/// Records from the far future or past do not make the filter forget what it remembers.
 #[test]
-fn a_clock_that_jumps() {
+fn records_with_wild_times_do_not_hide_an_attack() {
     for (_, mut module) in engines(module()) {
         let host = Host::new("PC1");
         let mut records = host.psexec(0, 7, "10.55.1.77");
@@ -505,13 +510,13 @@ fn a_clock_that_jumps() {
         ] {
             records.insert(index, host.file(jump, "System", r"C:\Windows\a.exe"));
         }
-        assert_eq!(best(&alerts(&mut *module, &records)), Some("critical"));
+        assert_eq!(severity(&alerts(&mut *module, &records)), Some("critical"));
         expect(&mut *module, "clock_jumps", |count| count >= 4);
     }
 }
 
 #[test]
-fn what_is_below_the_least_severity_is_counted() {
+fn alerts_below_min_severity_are_counted_and_not_added() {
     let (_, mut module) = policy_engine("[alert]\nmin_severity = \"critical\"");
     let alerts = alerts(&mut *module, &Host::new("PC1").psexec(0, 7, "10.55.1.77"));
     assert_eq!(alerts.len(), 1);
@@ -522,16 +527,16 @@ fn what_is_below_the_least_severity_is_counted() {
     expect(&mut *module, "below_min_severity", |count| count > 0);
 }
 
-/// With an interval the counters ride on a record, since Fluent Bit has no other way out for them.
+/// With an interval the counters are added to a record, because Fluent Bit offers no other way out for them.
 #[test]
-fn counters_ride_on_a_record() {
+fn counters_are_added_to_a_record_at_each_interval() {
     let (_, mut module) = policy_engine("[alert]\nstats_interval = \"60s\"");
     let host = Host::new("PC1");
-    let mut told = Vec::new();
+    let mut alerted = Vec::new();
     for n in 0..13 {
-        told.extend(call(&mut *module, &host.connection(n * 10_000, "10.1.1.1")));
+        alerted.extend(call(&mut *module, &host.connection(n * 10_000, "10.1.1.1")));
     }
-    let records: Vec<_> = told
+    let records: Vec<_> = alerted
         .iter()
         .map(|stats| (&stats["kind"], &stats["counters"]["records"]))
         .collect();
@@ -541,9 +546,9 @@ fn counters_ride_on_a_record() {
     );
 }
 
-/// A policy that was damaged after packing leaves the defaults in force, and says so.
+/// If the policy in the module was damaged after packing, the default policy applies, and a counter shows it.
 #[test]
-fn a_packed_policy_that_cannot_be_read() {
+fn a_damaged_policy_leaves_the_default_in_force_and_is_counted() {
     let mut module = module_with("[alert]\nkey = \"elsewhere\"");
     let at = module
         .windows(11)
@@ -552,7 +557,7 @@ fn a_packed_policy_that_cannot_be_read() {
     module[at..at + 11].copy_from_slice(b"[elsewhere]");
     for (_, mut engine) in engines(&module) {
         let records = Host::new("PC1").psexec(0, 7, "10.55.1.77");
-        assert_eq!(best(&alerts(&mut *engine, &records)), Some("critical"));
+        assert_eq!(severity(&alerts(&mut *engine, &records)), Some("critical"));
         expect(&mut *engine, "policy_refused", |count| count == 1);
     }
 }

@@ -1,24 +1,23 @@
-//! Command lines as long as Windows allows, made so that what they do stands where nobody looks.
+//! Command lines as long as Windows allows, with what they do at their end, where a filter may not look.
 
-use psexec_filter_tests::{CMD, Host, SERVICES, SYSTEM, alerts, engines, guid, module, told};
-use serde_json::{Value, json};
+use psexec_filter_tests::{CMD, Host, MMC, SERVICES, SYSTEM, alerts, engines, incidents, module};
 
 const ATTACKER: &str = "10.55.1.77";
 
 /// Longest command line that Windows starts a process with, in characters.
 const MAX_LINE: usize = 32_767;
 
-/// A command with `filling` repeated in its middle until it is as long as it may be.
+/// A command with `filling` repeated in its middle until it is as long as Windows allows.
 fn padded(before: &str, filling: &str, after: &str) -> String {
     let times = (MAX_LINE - before.len() - after.len()) / filling.len();
     format!("{before}{}{after}", filling.repeat(times))
 }
 
-/// What can stand in a command without being of any consequence.
+/// What changes nothing of what a command does.
 const FILLINGS: [&str; 5] = [" ", "^", "\"\"", "rem a & ", r"\\b "];
 
 #[test]
-fn what_a_tool_always_says_is_found_at_the_end() {
+fn the_tool_command_is_found_at_the_end_of_a_long_line() {
     for filling in FILLINGS {
         for (engine, mut module) in engines(module()) {
             let host = Host::new("PC1");
@@ -32,7 +31,7 @@ fn what_a_tool_always_says_is_found_at_the_end() {
             records.push(host.service_value(300, "BTOBTO", "Start", "DWORD (0x00000004)"));
             records.push(host.connection(1_560, ATTACKER));
             assert_eq!(
-                told(&alerts(&mut *module, &records)),
+                incidents(&alerts(&mut *module, &records)),
                 ["smbexec critical"],
                 "{filling:?} on {engine}"
             );
@@ -45,7 +44,7 @@ fn what_a_tool_always_says_is_found_at_the_end() {
             );
             let records = [host.wmi(0, 8, CMD, &wmiexec, "0x51a2b")];
             let all = alerts(&mut *module, &records);
-            assert_eq!(told(&all), ["wmiexec high"], "{filling:?} on {engine}");
+            assert_eq!(incidents(&all), ["wmiexec high"], "{filling:?} on {engine}");
             let shown = all[0]["process"]["command_line"].as_str().map(str::len);
             assert!(
                 shown.is_some_and(|bytes| bytes <= 1_024),
@@ -55,9 +54,9 @@ fn what_a_tool_always_says_is_found_at_the_end() {
     }
 }
 
-/// What is known of a line that was cut is remembered beyond a restart.
+/// What is known of a line that was cut is saved and restored with the rest of the state.
 #[test]
-fn a_long_line_is_remembered() {
+fn a_long_line_is_remembered_over_a_restart() {
     for (engine, mut first) in engines(module()) {
         let host = Host::new("PC1");
         let line = padded(
@@ -79,12 +78,12 @@ fn a_long_line_is_remembered() {
         let saved = first.save().expect("saved");
         let mut second = engines_named(engine);
         assert!(second.restore(&saved).expect("restored"));
-        let gone = [
+        let deleted = [
             host.service_value(300, "BTOBTO", "Start", "DWORD (0x00000004)"),
             host.connection(1_560, ATTACKER),
         ];
         assert_eq!(
-            told(&alerts(&mut *second, &gone)),
+            incidents(&alerts(&mut *second, &deleted)),
             ["smbexec critical"],
             "{engine}"
         );
@@ -99,9 +98,9 @@ fn engines_named(name: &str) -> Box<dyn psexec_filter::engine::Engine> {
         .1
 }
 
-/// The process's line is longer than the service's command by what its variables hold.
+/// The process's command line is longer than the service's command by the values of its variables.
 #[test]
-fn a_variable_that_holds_a_whole_kilobyte() {
+fn a_command_with_a_variable_of_two_kilobytes_joins_its_service() {
     for (engine, mut module) in engines(module()) {
         let host = Host::new("PC1");
         let mut records = host.new_service(0, "svc", "cmd.exe /v /c rem %%PATH%% & net user x");
@@ -115,16 +114,16 @@ fn a_variable_that_holds_a_whole_kilobyte() {
         ));
         records.push(host.connection(1_560, ATTACKER));
         assert_eq!(
-            told(&alerts(&mut *module, &records)),
+            incidents(&alerts(&mut *module, &records)),
             ["smbexec high"],
             "{engine}"
         );
     }
 }
 
-/// Behind the harmless command that Metasploit makes itself SYSTEM with stands another, too far away to be kept.
+/// After the command by which Metasploit makes itself SYSTEM comes another, too far behind it to be kept. It is no local getsystem.
 #[test]
-fn a_command_behind_a_local_getsystem() {
+fn a_local_getsystem_with_another_command_after_it_is_not_low() {
     for filling in FILLINGS {
         for (engine, mut module) in engines(module()) {
             let host = Host::new("PC1");
@@ -135,16 +134,16 @@ fn a_command_behind_a_local_getsystem() {
             );
             let mut records = host.new_service(0, "b", &line);
             records.extend([host.command(60, 7, &line), host.connection(1_500, ATTACKER)]);
-            let told = told(&alerts(&mut *module, &records));
+            let found = incidents(&alerts(&mut *module, &records));
             assert!(
-                matches!(&*told, [one] if one == "smbexec high" || one == "smbexec critical"),
-                "{filling:?} on {engine}: {told:?}"
+                matches!(&*found, [one] if one == "smbexec high" || one == "smbexec critical"),
+                "{filling:?} on {engine}: {found:?}"
             );
         }
     }
 }
 
-/// A library that came over SMB is as much a dropped program as any: the function is named behind a comma.
+/// A library that came over SMB is a dropped program, too. rundll32 is given its path, a comma and a function.
 #[test]
 fn a_dropped_library_that_rundll32_loads() {
     for line in [
@@ -163,7 +162,7 @@ fn a_dropped_library_that_rundll32_loads() {
             ));
             records.push(host.connection(1_500, ATTACKER));
             assert_eq!(
-                told(&alerts(&mut *module, &records)),
+                incidents(&alerts(&mut *module, &records)),
                 ["psexec critical"],
                 "{line} on {engine}"
             );
@@ -171,9 +170,9 @@ fn a_dropped_library_that_rundll32_loads() {
     }
 }
 
-/// Words that look like programs before the one that is meant.
+/// A command that names many programs before the one that was dropped.
 #[test]
-fn a_dropped_program_behind_many_others() {
+fn a_dropped_program_is_found_after_many_others_in_a_command() {
     for (engine, mut module) in engines(module()) {
         let host = Host::new("PC1");
         let line = format!(r"cmd.exe /c {}C:\Windows\evil.exe", r"\a.exe&".repeat(130));
@@ -181,28 +180,23 @@ fn a_dropped_program_behind_many_others() {
         records.extend(host.new_service(40, "svc", &line));
         records.extend([host.command(80, 7, &line), host.connection(1_500, ATTACKER)]);
         assert_eq!(
-            told(&alerts(&mut *module, &records)),
+            incidents(&alerts(&mut *module, &records)),
             ["psexec critical"],
             "{engine}"
         );
     }
 }
 
-/// Somebody's other console connects a moment before the one that is used: it is not the same connection told twice.
+/// Connections to other processes of the same program come a moment before the one that is used. They are not duplicates of it.
 #[test]
-fn another_process_of_the_same_program_is_connected_to_first() {
-    const MMC: &str = r"C:\Windows\System32\mmc.exe";
-    let connection = |host: &Host, ms: i64, process: u32| -> String {
-        let data: Value = json!({"Image": MMC, "ProcessGuid": guid(process), "Protocol": "tcp", "Initiated": "false",
-            "SourceIp": ATTACKER, "SourcePort": "50300", "DestinationIp": "10.0.0.21", "DestinationPort": "49700"});
-        host.event(3, ms, data)
-    };
+fn connections_to_two_processes_of_a_program_are_not_duplicates() {
     for (engine, mut module) in engines(module()) {
         let host = Host::new("PC1");
         let line = r"cmd.exe /Q /c cd \ 1> \\127.0.0.1\ADMIN$\__17602 2>&1";
-        let decoys = (0..6u32).map(|n| connection(&host, i64::from(n) * 300, 60 + n));
+        let connection = |ms, process| host.dcom_connection(ms, (process, MMC), ATTACKER);
+        let decoys = (0..6u32).map(|n| connection(i64::from(n) * 300, 60 + n));
         let mut records: Vec<String> = decoys.collect();
-        records.push(connection(&host, 2_000, 50));
+        records.push(connection(2_000, 50));
         records.push(host.process(
             2_500,
             (7, CMD, line),
@@ -210,7 +204,7 @@ fn another_process_of_the_same_program_is_connected_to_first() {
             (r"CORP\alice", "0x1d313d"),
         ));
         assert_eq!(
-            told(&alerts(&mut *module, &records)),
+            incidents(&alerts(&mut *module, &records)),
             ["dcomexec critical"],
             "{engine}"
         );

@@ -18,16 +18,16 @@ fn classic() {
     aggregator("classic.conf");
 }
 
-/// Windows' inputs exist on Windows only; the part behind them is tried here, with the records from files.
+/// The inputs of this configuration exist on Windows only. What comes after them is tried here, with records from a file.
 #[test]
-fn windows_endpoint_behind_its_inputs() {
+fn windows_endpoint_after_its_inputs() {
     let Some(fluent_bit) = shipper("fluent-bit", "FLUENT_BIT") else {
         return;
     };
     let folder = tempfile::tempdir().expect("a folder");
     let text = config("windows-endpoint.yaml");
-    let (_, behind) = text.split_once("\n  filters:\n").expect("filters");
-    let (filters, _) = behind.split_once("\n  outputs:\n").expect("outputs");
+    let (_, after_inputs) = text.split_once("\n  filters:\n").expect("filters");
+    let (filters, _) = after_inputs.split_once("\n  outputs:\n").expect("outputs");
     let records = records();
     let input = folder.path().join("in.ndjson");
     std::fs::write(&input, lines(&records)).expect("written");
@@ -162,7 +162,7 @@ struct Running(Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // It may have ended by itself, which the missing records then tell.
+        // If it has ended by itself, the missing records show it.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
@@ -194,10 +194,10 @@ fn start(fluent_bit: &Path, folder: &Path, name: &str, text: &str) -> Running {
         }
         let _ = up.send(seen);
     });
-    let told = is_up
+    let log = is_up
         .recv_timeout(PATIENCE)
         .unwrap_or_else(|_| panic!("{name}: Fluent Bit did not start"));
-    assert!(told.is_empty(), "{name}: Fluent Bit ended:\n{told}");
+    assert!(log.is_empty(), "{name}: Fluent Bit ended:\n{log}");
     running
 }
 

@@ -1,26 +1,28 @@
-//! What an attacker writes into the values of an event, so that the event is not seen for what it is.
+//! Values that an attacker writes into an event to make the filter misread it.
 
-use psexec_filter_tests::{CMD, Host, SERVICES, WMI, alerts, counter, engines, guid, module, told};
+use psexec_filter_tests::{
+    CMD, Host, SERVICES, WMI, alerts, counter, engines, guid, incidents, module,
+};
 use serde_json::{Value, json};
 
 const ATTACKER: &str = "10.55.1.77";
 
-/// What the whole attack is told as, where nothing of it is hidden.
+/// The incident that the attack is reported as if nothing of it is hidden.
 const WHOLE: [&str; 1] = ["psexec critical"];
 
-/// An attack, one of whose records was changed.
+/// An attack with one of its records changed.
 fn changed(host: &Host, index: usize, change: impl Fn(&str) -> String) -> Vec<String> {
     let mut records = host.psexec(0, 7, ATTACKER);
     records[index] = change(&records[index]);
     records
 }
 
-/// The file, the service, the process and the connection in [`Host::psexec`].
-const PIECES: [usize; 4] = [0, 1, 2, 4];
+/// Indices of file, service, process and connection in [`Host::psexec`].
+const RECORDS: [usize; 4] = [0, 1, 2, 4];
 
 /// `\u0053ysmon` is `Sysmon`, in keys and in values.
 #[test]
-fn escapes() {
+fn escaped_keys_and_values_are_read() {
     let all = |text: &str| -> String {
         let escaped = text.chars().map(|c| {
             if c.is_ascii_alphanumeric() {
@@ -32,17 +34,17 @@ fn escapes() {
         escaped.collect()
     };
     for (engine, mut module) in engines(module()) {
-        for (n, piece) in PIECES.into_iter().enumerate() {
-            let provider = changed(&Host::new(&format!("PC{n}")), piece, |record| {
+        for (n, index) in RECORDS.into_iter().enumerate() {
+            let provider = changed(&Host::new(&format!("PC{n}")), index, |record| {
                 record.replace("Microsoft-Windows-Sysmon", "Microsoft-Windows-\\u0053ysmon")
             });
             assert_eq!(
-                told(&alerts(&mut *module, &provider)),
+                incidents(&alerts(&mut *module, &provider)),
                 WHOLE,
-                "{engine}, the provider of piece {piece}"
+                "{engine}, the provider of record {index}"
             );
             // Every string of the record, keys and values, all of it.
-            let everything = changed(&Host::new(&format!("PC{n}-all")), piece, |record| {
+            let everything = changed(&Host::new(&format!("PC{n}-all")), index, |record| {
                 let parts: Vec<String> = record
                     .split('"')
                     .enumerate()
@@ -57,53 +59,54 @@ fn escapes() {
                 parts.join("\"")
             });
             assert_eq!(
-                told(&alerts(&mut *module, &everything)),
+                incidents(&alerts(&mut *module, &everything)),
                 WHOLE,
-                "{engine}, all of piece {piece}"
+                "{engine}, all of record {index}"
             );
         }
     }
 }
 
-/// A key that comes a second time says nothing, and is counted.
+/// The second of duplicate keys has no effect and is counted.
 #[test]
-fn the_same_key_again() {
+fn duplicate_keys_have_no_effect() {
     for (engine, mut module) in engines(module()) {
-        for (n, piece) in PIECES.into_iter().enumerate() {
-            let records = changed(&Host::new(&format!("PC{n}")), piece, |record| {
+        for (n, index) in RECORDS.into_iter().enumerate() {
+            let records = changed(&Host::new(&format!("PC{n}")), index, |record| {
                 let record = record.strip_suffix('}').expect("an object");
                 format!(
                     r#"{record},"EventID":5,"Hostname":"PC9","Image":"C:\\other.exe","SourceIp":"127.0.0.1","TargetFilename":"C:\\x.txt"}}"#
                 )
             });
             assert_eq!(
-                told(&alerts(&mut *module, &records)),
+                incidents(&alerts(&mut *module, &records)),
                 WHOLE,
-                "{engine}, piece {piece}"
+                "{engine}, record {index}"
             );
         }
         assert_eq!(counter(&mut *module, "duplicate_keys"), 4, "{engine}");
     }
 }
 
-/// Another event in a value, in an object or in a list is not the event, whether it stands in front or behind.
+/// Another event in a value, in an object or in a list is not taken for the event, whether it comes before or after the event's own
+/// fields.
 #[test]
-fn an_event_inside_the_event() {
+fn an_event_inside_the_event_is_not_read() {
     let other = r#"{"EventID":5,"SourceName":"Microsoft-Windows-Sysmon","Hostname":"PC9","Image":"C:\\other.exe"}"#;
     let xml = "<Event xmlns='http://schemas.microsoft.com/win/2004/08/events/event'><System><Provider Name='Microsoft-Windows-Sysmon'/>\
         <EventID>5</EventID><Computer>PC9</Computer></System><EventData><Data Name='Image'>C:\\\\other.exe</Data></EventData></Event>";
     for (engine, mut module) in engines(module()) {
-        for (n, piece) in PIECES.into_iter().enumerate() {
+        for (n, index) in RECORDS.into_iter().enumerate() {
             for (what, value) in [
                 ("object", other.to_owned()),
                 ("list", format!("[{other}]")),
                 ("text", json!(other).to_string()),
                 ("XML", json!(xml).to_string()),
             ] {
-                // Names that the values of an event have, and one of nobody's. Only who makes the program writes a Description.
+                // Keys of values that the maker of a program chooses, and one that no event has.
                 for key in ["Description", "Company", "RuleName", "x"] {
                     let host = Host::new(&format!("PC-{n}-{what}-{key}"));
-                    let records = changed(&host, piece, |record| {
+                    let records = changed(&host, index, |record| {
                         let record = record
                             .strip_prefix('{')
                             .and_then(|rest| rest.strip_suffix('}'))
@@ -111,9 +114,9 @@ fn an_event_inside_the_event() {
                         format!("{{\"{key}\":{value},{record},\"{key}2\":{value}}}")
                     });
                     assert_eq!(
-                        told(&alerts(&mut *module, &records)),
+                        incidents(&alerts(&mut *module, &records)),
                         WHOLE,
-                        "{engine}, piece {piece}, {what} in {key}"
+                        "{engine}, record {index}, {what} in {key}"
                     );
                 }
             }
@@ -121,9 +124,9 @@ fn an_event_inside_the_event() {
     }
 }
 
-/// Where only the text is shipped that Windows renders for people, values can have lines that look like others.
+/// Where a shipper passes only the text that Windows renders for people, a value can have lines that look like other values.
 #[test]
-fn lines_in_a_rendered_text() {
+fn lines_planted_in_a_rendered_text_are_not_read() {
     let planted = "x\nParentImage: C:\\a.exe\nParentProcessGuid: {00000000-0000-0000-0000-000000000001}\nUser: PC1\\b\nSourceIp: none\n\
         CommandLine: y\nCurrentDirectory: C:\\";
     let text = |host: &Host, image: &str, description: &str, line: &str, parent: &str| {
@@ -163,7 +166,7 @@ fn lines_in_a_rendered_text() {
                     text(&host, image, description, line.trim_start(), parent),
                 ];
                 assert_eq!(
-                    told(&alerts(&mut *module, &records)),
+                    incidents(&alerts(&mut *module, &records)),
                     [want],
                     "{parent} on {engine}, planted {n}"
                 );
@@ -172,9 +175,9 @@ fn lines_in_a_rendered_text() {
     }
 }
 
-/// The longest command line there is, in the longest way to write it, with who started it behind.
+/// The longest command line that Windows allows, written in the longest way, with the parent process after it.
 #[test]
-fn the_largest_event_inside_a_string() {
+fn the_longest_event_inside_a_string_is_read() {
     for (engine, mut module) in engines(module()) {
         let filling = "&quot;".repeat(32_000);
         let xml = format!(
@@ -187,7 +190,7 @@ fn the_largest_event_inside_a_string() {
             guid(7),
             guid(2)
         );
-        // As most write it into JSON, and as Go does.
+        // As most producers escape it in JSON, and as Go's encoder does.
         let escaped = json!(xml)
             .to_string()
             .replace('&', "\\u0026")
@@ -196,7 +199,7 @@ fn the_largest_event_inside_a_string() {
         for (n, string) in [json!(xml).to_string(), escaped].into_iter().enumerate() {
             let record = format!(r#"{{"Message":{string}}}"#).replace("PC1", &format!("PC{n}"));
             assert_eq!(
-                told(&alerts(&mut *module, &[record])),
+                incidents(&alerts(&mut *module, &[record])),
                 ["wmiexec high"],
                 "{engine}, {n}"
             );
@@ -209,19 +212,22 @@ fn the_largest_event_inside_a_string() {
     }
 }
 
-/// A record that is only named like one of its kind.
+/// Records of an attack that are quoted in other records are no attack. The same records, not quoted, are.
 #[test]
-fn nothing_is_told_of_what_only_quotes_an_attack() {
+fn an_attack_that_is_only_quoted_is_not_reported() {
     for (engine, mut module) in engines(module()) {
-        let quoted: Vec<String> = Host::new("PC1")
-            .psexec(0, 7, ATTACKER)
-            .iter()
-            .map(|record| json!({"EventID": 5, "text": record}).to_string())
-            .collect();
-        assert_eq!(
-            alerts(&mut *module, &quoted),
-            Vec::<Value>::new(),
-            "{engine}"
-        );
+        let attack = Host::new("PC1").psexec(0, 7, ATTACKER);
+        for key in ["text", "RuleName"] {
+            let quoted: Vec<String> = attack
+                .iter()
+                .map(|record| Host::new("PC1").event(5, 0, json!({key: record})))
+                .collect();
+            assert_eq!(
+                alerts(&mut *module, &quoted),
+                Vec::<Value>::new(),
+                "{engine}, {key}"
+            );
+        }
+        assert_eq!(incidents(&alerts(&mut *module, &attack)), WHOLE, "{engine}");
     }
 }

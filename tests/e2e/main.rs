@@ -1,4 +1,4 @@
-//! What users depend on, told through the real module: on wasmtime, and with the feature `wamr` on Fluent Bit's interpreter.
+//! What users depend on, tested through the real module: on wasmtime, and with the feature `wamr` on Fluent Bit's interpreter, too.
 
 mod adversary;
 mod allow;
@@ -11,6 +11,7 @@ mod corpus;
 mod engines;
 mod fluent_bit;
 mod hiding;
+mod incidents;
 mod memory;
 mod module_file;
 mod order;
@@ -20,6 +21,5 @@ mod run;
 mod shapes;
 mod shards;
 mod state;
-mod stories;
 mod techniques;
 mod vector;

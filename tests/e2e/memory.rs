@@ -1,15 +1,15 @@
-//! The module's memory: declared, bounded, and flat however long it runs.
+//! The module's memory: it stays within what is declared, and does not grow however long the module runs.
 
 use psexec_filter::engine::{Answer, Options};
 use psexec_filter_tests::{Host, TIGHT, alerts, counter, engines, engines_with, module};
 use serde_json::json;
 
-/// The largest record still finds room when all state is full.
+/// The largest record fits beside full state.
 #[test]
-fn four_mebibytes_beside_full_state() {
+fn a_record_of_four_mebibytes_fits_beside_full_state() {
     for (engine, mut module) in engines(module()) {
         let text = "x".repeat(1_000);
-        // More than 8 MiB of evidence, on hosts enough that none is at its own limit.
+        // More than 8 MiB of evidence, on so many hosts that none is at its own limit.
         for n in 0..9_000 {
             let host = Host::new(&format!("PC{}", n % 1_000));
             let record = host.file(n, "System", &format!(r"C:\Windows\{n}\{text}.exe"));
@@ -44,7 +44,7 @@ fn four_mebibytes_beside_full_state() {
         assert_eq!(large.len(), 4 * 1024 * 1024);
         let alert = alerts(&mut *module, &[large]).pop().expect("an alert");
         assert_eq!(alert["severity"], json!("medium"), "{engine}");
-        // The same with an event inside a string that is as large as any that is looked into.
+        // An event inside a string that is as long as any that is read.
         let line = format!(
             "<Event><EventData><Data Name='CommandLine'>{}",
             r"\u0026quot;".repeat(400_000 / 6)
@@ -69,11 +69,11 @@ fn four_mebibytes_beside_full_state() {
     }
 }
 
-/// A million records, freed as newer Fluent Bits do, and never as 4.1 does. After so many on wasmtime Fluent Bit's interpreter has
-/// taken what wasmtime has: what comes after is the module's own doing, and the interpreter takes ten times as long for it.
+/// A million records, with the answers freed, as newer versions of Fluent Bit do, and never freed, as 4.1 does. The interpreter is
+/// ten times slower, so it plays the first tenth only: up to there it must take as much memory as wasmtime.
 #[test]
 fn a_million_records_take_no_more_memory_than_the_first_100_thousand() {
-    /// Of them five are an attack, the others what a log is full of.
+    /// Records of a round: five are an attack, the others are what a log is full of.
     const ROUND: u32 = 25;
     const ROUNDS: u32 = 1_000_000 / ROUND;
     const WARM_UP: u32 = ROUNDS / 10;
@@ -119,10 +119,10 @@ fn a_million_records_take_no_more_memory_than_the_first_100_thousand() {
     }
 }
 
-/// A million hosts, each with something to remember: no more memory than is declared, and the last is watched as the first was.
+/// A million hosts, each with something to remember, take no more memory than is declared, and an attack on the last is found.
 #[test]
-fn a_million_hosts() {
-    // Written out once: to make the JSON anew would take longer than the module does.
+fn a_million_hosts_take_no_more_memory_than_is_declared() {
+    // Made once: making the JSON for each host would take longer than the module does.
     let model = Host::new("NAME").psexec(0, 7, "10.55.1.77");
     for (engine, mut module) in engines(module()) {
         let hosts = if engine == "wasmtime" {
@@ -152,7 +152,7 @@ fn a_million_hosts() {
             .pop()
             .expect("an alert");
         assert_eq!(last["severity"], json!("critical"), "{engine}");
-        // It never shrinks: this is the most there was.
+        // WebAssembly memory never shrinks: this is the most that it was.
         assert!(
             module.memory_bytes() <= 16 * 1024 * 1024,
             "{engine}: {}",

@@ -1,15 +1,15 @@
-//! The module as a file: what Fluent Bit needs of it, and what is said about one that is none.
+//! The module as a file: what Fluent Bit needs of it, and the errors for files that are no such module.
 
 use psexec_filter::engine::Options;
 use psexec_filter::engine::{Answer, CallError};
-use psexec_filter::module::load;
+use psexec_filter::module::Module;
 use psexec_filter_tests::{engines_with, module};
 use std::path::Path;
 use wasmparser::{Parser, Payload};
 
-/// No imports (Fluent Bit on Windows has no WASI), at most 16 MiB, and the three functions.
+/// No imports (Fluent Bit on Windows has no WASI), at most 16 MiB of memory, and the functions that are called.
 #[test]
-fn it_asks_for_nothing_and_says_how_much_it_may_take() {
+fn the_module_imports_nothing_and_declares_16_mib_at_most() {
     let (mut imports, mut maximum, mut exports) = (0, None, Vec::new());
     for payload in Parser::new(0).parse_all(module()) {
         match payload.expect("WebAssembly") {
@@ -47,9 +47,9 @@ fn it_asks_for_nothing_and_says_how_much_it_may_take() {
 const FUNCTION: &str =
     "(func (export \"psexec_filter\") (param i32 i32 i32 i32 i32 i32) (result i32)";
 
-/// Whatever is given instead of the module: a message that names the file, what is wrong, and what to do.
+/// For any other file than the module there is a message that names the file, what is wrong with it, and what to do.
 #[test]
-fn a_file_that_is_no_such_module() {
+fn a_file_that_is_no_such_module_is_refused_with_its_name_and_what_is_wrong() {
     let folder = tempfile::tempdir().expect("a folder");
     let wat = |text: &str| wat::parse_str(text).expect("good WAT");
     let imports = format!(
@@ -61,7 +61,7 @@ fn a_file_that_is_no_such_module() {
         (
             "text",
             Some(b"hello".to_vec()),
-            "expected the file that `make build` leaves at target/psexec_filter.wasm",
+            "expected the file that `make build` writes to target/psexec_filter.wasm",
         ),
         (
             "cut",
@@ -88,21 +88,24 @@ fn a_file_that_is_no_such_module() {
         if let Some(bytes) = bytes {
             std::fs::write(&path, bytes).expect("written");
         }
-        let error = load(Some(&path), None).expect_err(name);
+        let error = Module::load(Some(&path), None).err().expect(name);
         assert!(error.starts_with(&path.display().to_string()), "{error}");
         assert!(error.contains(says), "{error}");
     }
-    assert_eq!(load(None, None).as_deref(), Ok(module()));
-    let error = load(None, Some(Path::new("no-such-policy.toml"))).expect_err("no policy");
+    let built_in = Module::load(None, None).expect("the built-in module");
+    assert_eq!(built_in.bytes(), module());
+    let error = Module::load(None, Some(Path::new("no-such-policy.toml")))
+        .err()
+        .expect("no policy");
     assert!(
         error.starts_with("no-such-policy.toml: cannot be read"),
         "{error}"
     );
 }
 
-/// A module that loads but misbehaves in a call: the caller is told how, and the record is still the caller's.
+/// A module that loads but misbehaves in a call: the caller gets an error that says how, and keeps the record.
 #[test]
-fn a_module_that_misbehaves_in_a_call() {
+fn a_module_that_misbehaves_in_a_call_is_an_error() {
     let rest = r#"(memory (export "memory") 2 2) (func (export "free") (param i32))"#;
     let gives = r#"(func (export "malloc") (param i32) (result i32) i32.const 1024)"#;
     let gives_none = r#"(func (export "malloc") (param i32) (result i32) i32.const 0)"#;

@@ -5,20 +5,20 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 
 #[test]
-fn every_order_of_the_five_pieces_ends_in_the_same_alert() {
+fn every_order_of_the_five_records_ends_in_the_same_alert() {
     for (engine, mut module) in engines(module()) {
         for (number, order) in permutations(5).into_iter().enumerate() {
             let host = Host::new(&format!("PC{number}"));
-            let pieces = host.psexec(0, 7, "10.55.1.77");
-            let arrived: Vec<String> = order.iter().map(|index| pieces[*index].clone()).collect();
+            let attack = host.psexec(0, 7, "10.55.1.77");
+            let arrived: Vec<String> = order.iter().map(|index| attack[*index].clone()).collect();
             let alerts = alerts(&mut *module, &arrived);
-            let told = format!("{order:?} on {engine}");
+            let which = format!("{order:?} on {engine}");
 
             let ids: BTreeSet<&str> = alerts
                 .iter()
                 .filter_map(|alert| alert["id"].as_str())
                 .collect();
-            assert_eq!(ids.len(), 1, "one incident: {told}");
+            assert_eq!(ids.len(), 1, "one incident: {which}");
             let revisions: Vec<u64> = alerts
                 .iter()
                 .filter_map(|alert| alert["revision"].as_u64())
@@ -26,28 +26,28 @@ fn every_order_of_the_five_pieces_ends_in_the_same_alert() {
             assert_eq!(
                 revisions,
                 (1..=alerts.len() as u64).collect::<Vec<_>>(),
-                "{told}"
+                "{which}"
             );
             let ranks: Vec<usize> = alerts
                 .iter()
                 .map(|alert| rank(&alert["severity"]))
                 .collect();
-            assert!(ranks.is_sorted(), "severity fell: {ranks:?} {told}");
+            assert!(ranks.is_sorted(), "severity fell: {ranks:?} {which}");
             let last = alerts.last().expect("an alert");
-            assert_eq!(last["severity"], "critical", "{told}");
-            assert_eq!(last["source"]["ip"], "10.55.1.77", "{told}");
-            assert_eq!(last["lateral"], true, "{told}");
-            // A last piece that makes nothing surer (service and pipe say the same) raises no revision of its own.
+            assert_eq!(last["severity"], "critical", "{which}");
+            assert_eq!(last["source"]["ip"], "10.55.1.77", "{which}");
+            assert_eq!(last["lateral"], true, "{which}");
+            // Service and pipe support the finding equally: the later of them changes nothing, and gets no revision if it comes last.
             assert_eq!(
                 last["missing"].as_array().map(Vec::is_empty),
                 Some(!matches!(order.last(), Some(1 | 3))),
-                "{told}"
+                "{which}"
             );
         }
     }
 }
 
-/// What is seen of an execution decides how sure the alert is; each row is one that lacks something.
+/// The evidence of an execution decides its severity. Each row but the first lacks some.
 #[test]
 fn severity_follows_what_was_seen() {
     // Which of file, service, process, pipe, connection are there.
@@ -70,17 +70,17 @@ fn severity_follows_what_was_seen() {
     ] {
         for (engine, mut module) in engines(module()) {
             let host = Host::new("PC1");
-            let mut pieces: Vec<Vec<String>> = host
+            let mut attack: Vec<Vec<String>> = host
                 .psexec(0, 7, "10.55.1.77")
                 .into_iter()
-                .map(|piece| vec![piece])
+                .map(|record| vec![record])
                 .collect();
-            pieces[1] = host.new_service(40, "PSEXESVC", r"%%SystemRoot%%\PSEXESVC.exe");
-            let records: Vec<String> = pieces
+            attack[1] = host.new_service(40, "PSEXESVC", r"%%SystemRoot%%\PSEXESVC.exe");
+            let records: Vec<String> = attack
                 .into_iter()
                 .zip(seen)
                 .filter(|(_, seen)| *seen)
-                .flat_map(|(piece, _)| piece)
+                .flat_map(|(records, _)| records)
                 .collect();
             let last = alerts(&mut *module, &records).pop();
             assert_eq!(

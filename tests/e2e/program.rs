@@ -1,4 +1,4 @@
-//! The program as it is started by the tests.
+//! Starts the program for the tests.
 
 use psexec_filter_tests::skipped;
 use serde_json::Value;
@@ -9,8 +9,8 @@ use std::process::Command;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-/// The program. Cargo builds it for tests of its own package only, and one that lies about may be old: so it is built here,
-/// once, in the profile of these tests. That is soon done, because what it is made of has been built for them.
+/// The path of the program. Cargo builds it for tests of its own package only, and one that was built before may be old: so it is
+/// built here, once, in the profile of these tests. That is quick, because its dependencies have been built for them.
 pub static PROGRAM: LazyLock<PathBuf> = LazyLock::new(|| {
     // target/<profile>/deps/<this test>
     let test = std::env::current_exe().expect("this test");
@@ -46,7 +46,7 @@ pub static PROGRAM: LazyLock<PathBuf> = LazyLock::new(|| {
         .with_extension(std::env::consts::EXE_EXTENSION)
 });
 
-/// A folder for files, in which the program is started; so messages name files as they were given.
+/// A folder for files. The program is started in it, so that messages name files as they were given.
 pub struct Place(pub tempfile::TempDir);
 
 impl Place {
@@ -65,7 +65,7 @@ impl Place {
         std::fs::read(self.0.path().join(name)).ok()
     }
 
-    /// The program with arguments, which are separated by spaces; not yet started.
+    /// The program with arguments, which are separated by spaces. It is not started yet.
     pub fn command(&self, arguments: &str) -> Command {
         let mut command = Command::new(&*PROGRAM);
         command
@@ -95,7 +95,7 @@ impl Place {
     }
 }
 
-/// What came of it.
+/// How a run of the program ended.
 pub struct Ran {
     pub code: Option<i32>,
     pub out: Vec<u8>,
@@ -103,7 +103,7 @@ pub struct Ran {
 }
 
 impl Ran {
-    /// What it printed, if it had nothing to complain of.
+    /// What it printed, if it succeeded and reported no error.
     pub fn good(self) -> Vec<u8> {
         assert_eq!((self.code, self.err.as_str()), (Some(0), ""));
         self.out
@@ -115,10 +115,10 @@ pub fn text(bytes: Vec<u8>) -> String {
     String::from_utf8(bytes).expect("UTF-8")
 }
 
-/// What a shipper gets at most to start and to pass on a few records.
+/// The longest time that a shipper may take to start and to pass on a few records.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A shipper that may be there: named by `variable`, or on `PATH`. Says so when it is not.
+/// The path of a shipper: named by `variable`, or found on `PATH`. If there is none, this reports that the test is skipped.
 pub fn shipper(name: &str, variable: &str) -> Option<PathBuf> {
     let named = std::env::var_os(variable).map(PathBuf::from);
     let on_path = || {

@@ -1,4 +1,4 @@
-//! A call that dies must not poison the next one: Fluent Bit goes on with the same instance.
+//! A call that traps must not spoil the next one: Fluent Bit goes on with the same instance.
 
 use psexec_filter::engine::{Answer, CallError, Engine};
 use psexec_filter_tests::{Host, alerts, call, counter, engines, module, wasmtime};
@@ -11,18 +11,19 @@ use wasm_encoder::{
     Instruction, Module, ValType,
 };
 
-/// Makes a module mortal: the time of a call, in seconds, is after how many functions entered and rounds of loops it dies.
-/// With 0 it lives, and so it does in the other calls. Records have times of their own.
+/// Rewrites a module so that a call traps after a given number of steps: functions entered and rounds of loops. The number is the time
+/// of the call in seconds, which the filter does not need, because the records state times of their own. With 0 it does not trap, nor
+/// do the other exported functions.
 #[derive(Default)]
-struct Mortal {
-    /// What can be called, by its number; and whether with records.
+struct Trapping {
+    /// The exported functions by their numbers, and whether each takes records.
     exported: HashMap<u32, bool>,
     /// The global that counts down.
     left: u32,
 }
 
-impl Mortal {
-    /// Counts down, and dies at 0. From there it goes on below 0, which is very far.
+impl Trapping {
+    /// Counts down and traps at 0. After that it counts on below 0, which takes very long to come back to 0.
     fn step(&self, function: &mut Function) {
         let mut instructions = function.instructions();
         instructions
@@ -36,7 +37,7 @@ impl Mortal {
     }
 }
 
-impl Reencode for Mortal {
+impl Reencode for Trapping {
     type Error = Infallible;
 
     fn parse_global_section(
@@ -75,7 +76,7 @@ impl Reencode for Mortal {
         body: wasmparser::FunctionBody<'_>,
     ) -> Result<(), Error<Infallible>> {
         let mut function = self.new_function_with_parsed_locals(&body)?;
-        // Nothing is imported, so that functions are numbered as they come.
+        // Nothing is imported, so functions are numbered in the order of their bodies.
         match self.exported.get(&code.len()) {
             Some(true) => drop(function.instructions().local_get(2).global_set(self.left)),
             Some(false) => drop(function.instructions().i32_const(0).global_set(self.left)),
@@ -95,53 +96,54 @@ impl Reencode for Mortal {
     }
 }
 
-fn mortal() -> &'static [u8] {
+fn trapping() -> &'static [u8] {
     static MODULE: OnceLock<Vec<u8>> = OnceLock::new();
     MODULE.get_or_init(|| {
-        let mut mortal = Module::new();
-        Mortal::default()
-            .parse_core_module(&mut mortal, wasmparser::Parser::new(0), module())
+        let mut trapping = Module::new();
+        Trapping::default()
+            .parse_core_module(&mut trapping, wasmparser::Parser::new(0), module())
             .expect("the module can be rewritten");
-        mortal.finish()
+        trapping.finish()
     })
 }
 
-/// The mortal module with two of the three records of an attack, and what it says to the third one when it may take `steps`.
-fn killed(
+/// Passes two of the three records of an attack to the rewritten module, and the third with so many `steps` until it traps. Returns the
+/// module and its answer to the third.
+fn trapped(
     mut module: Box<dyn Engine>,
     records: &[String],
     steps: u32,
 ) -> (Box<dyn Engine>, Result<Answer, CallError>) {
     assert!(alerts(&mut *module, &records[..2]).is_empty());
-    let said = module.call("t", steps, 0, records[2].as_bytes());
-    (module, said)
+    let answer = module.call("t", steps, 0, records[2].as_bytes());
+    (module, answer)
 }
 
 #[test]
-fn after_a_call_that_died_the_next_ones_work() {
+fn after_a_call_that_traps_the_next_ones_work() {
     let records = Host::new("PC1").psexec(0, 7, "10.55.1.77");
-    // The fewest steps that it lives through, between some that it does not and some that it does.
-    let (mut dies, mut lives) = (1, 1 << 20);
-    while lives - dies > 1 {
-        let steps = dies + (lives - dies) / 2;
-        match killed(wasmtime(mortal()), &records, steps).1 {
-            Ok(_) => lives = steps,
-            Err(_) => dies = steps,
+    // Searches for the number of steps that a whole call takes.
+    let (mut traps, mut returns) = (1, 1 << 20);
+    while returns - traps > 1 {
+        let steps = traps + (returns - traps) / 2;
+        match trapped(wasmtime(trapping()), &records, steps).1 {
+            Ok(_) => returns = steps,
+            Err(_) => traps = steps,
         }
     }
     let (mut early, mut late) = (0, 0);
-    // A little further into the call each time: reading, remembering, judging, writing the alert. Then its very last steps.
-    for steps in (1..lives)
+    // Trap a little later in the call each time: while it reads, remembers, correlates, writes the alert. Then in its last steps.
+    for steps in (1..returns)
         .step_by(300)
-        .chain(lives.saturating_sub(10)..lives)
+        .chain(returns.saturating_sub(10)..returns)
     {
-        for (engine, module) in engines(mortal()) {
-            let (mut module, said) = killed(module, &records, steps);
+        for (engine, module) in engines(trapping()) {
+            let (mut module, answer) = trapped(module, &records, steps);
             assert!(
-                matches!(said, Err(CallError::Trap(_))),
-                "{engine}, {steps}: {said:?}"
+                matches!(answer, Err(CallError::Trap(_))),
+                "{engine}, {steps}: {answer:?}"
             );
-            // What was remembered is gone, unless the filter had not even begun.
+            // What was remembered is lost, unless the filter had not begun yet.
             let remembered = call(&mut *module, &records[2]).is_some();
             let restarts = counter(&mut *module, "restarts");
             assert_eq!(restarts, u64::from(!remembered), "{engine}, {steps}");
@@ -154,20 +156,20 @@ fn after_a_call_that_died_the_next_ones_work() {
             assert_eq!(found.len(), 2, "{engine}, {steps}");
         }
     }
-    assert!(early > 0 && late > 20, "{early} and {late} deaths");
-    for (engine, module) in engines(mortal()) {
+    assert!(early > 0 && late > 20, "{early} and {late} traps");
+    for (engine, module) in engines(trapping()) {
         assert!(
-            matches!(killed(module, &records, lives).1, Ok(Answer::Changed(_))),
-            "{engine}: it can live"
+            matches!(trapped(module, &records, returns).1, Ok(Answer::Changed(_))),
+            "{engine}: with all its steps it does not trap"
         );
     }
 }
 
-/// However often it dies, and wherever (in the allocator, too): no record is lost and memory does not grow. The first
-/// dozens of times the next attack is found; in the end, when no stack is left, records just pass.
+/// However often it traps, and wherever (in the allocator, too), no record is lost and memory does not grow. After the first dozens of
+/// traps the next attack is still found. In the end no stack is left, because a trap does not give it back, and records just pass.
 #[test]
-fn a_module_that_dies_for_ever_passes_records_on() {
-    for (engine, mut module) in engines(mortal()) {
+fn a_module_that_traps_again_and_again_passes_records_on() {
+    for (engine, mut module) in engines(trapping()) {
         let text = "x".repeat(900);
         let (mut memory, mut found) = (0, 0);
         for n in 0..1_000u32 {
@@ -186,7 +188,7 @@ fn a_module_that_dies_for_ever_passes_records_on() {
             );
             assert!(alert.is_some() || n >= 16, "{engine}, {n}: no alert");
             found += u32::from(alert.is_some());
-            // It may live, too.
+            // It may also return.
             let _ = module.call(
                 "t",
                 1 + n * 29 % 300,

@@ -1,9 +1,9 @@
-//! `run` as a program that others rest on: several clients, outputs that take nothing, signals, a full disk, a kill.
+//! `run` as a service: several clients, outputs that accept nothing, signals, a full disk, a kill.
 
 #![cfg(unix)]
 
 use crate::program::Place;
-use psexec_filter::replay::STORY;
+use psexec_filter::replay::DEMO;
 use psexec_filter_tests::Host;
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -15,7 +15,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-/// Longer than anything here takes on a slow machine; a test that waits so long has failed.
+/// Longer than anything here takes on a slow machine: a test that waits this long has failed.
 const LONG: Duration = Duration::from_secs(180);
 
 /// The program while it runs.
@@ -26,7 +26,7 @@ struct Running {
 }
 
 impl Running {
-    /// Starts it; what it says on standard error is kept.
+    /// Starts it and keeps what it writes to standard error.
     fn start(place: &Place, arguments: &str) -> Running {
         let mut command = place.command(arguments);
         command
@@ -52,7 +52,7 @@ impl Running {
         }
     }
 
-    /// Waits until it says something with `what` in it; returns what stands behind that on the line.
+    /// Waits for a log line with `what` in it; returns what comes after that in the line.
     fn wait_for(&mut self, what: &str) -> String {
         let end = Instant::now() + LONG;
         while let Ok(line) = self
@@ -61,14 +61,14 @@ impl Running {
         {
             self.said += &line;
             self.said += "\n";
-            if let Some((_, behind)) = line.split_once(what) {
-                return behind.to_owned();
+            if let Some((_, rest)) = line.split_once(what) {
+                return rest.to_owned();
             }
         }
-        panic!("it never said `{what}`, but:\n{}", self.said);
+        panic!("it never logged `{what}`, but:\n{}", self.said);
     }
 
-    /// Starts it with TCP in and the file `out` out; with the address it listens on.
+    /// Starts it with TCP as input and the file `out` as output. Returns it with the address it listens on.
     fn listening(place: &Place, options: &str) -> (Running, String) {
         let mut running = Running::start(
             place,
@@ -100,7 +100,7 @@ impl Running {
         assert!(status.success());
     }
 
-    /// Waits for its end: exit code, and everything it said.
+    /// Waits for its end; returns its exit code and everything it logged.
     fn end(mut self) -> (Option<i32>, String) {
         let code = self.child.wait().expect("it ends").code();
         self.said.extend(self.says.iter().map(|line| line + "\n"));
@@ -117,9 +117,9 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // A test that failed leaves nothing behind.
-        let _gone = self.child.kill();
-        let _gone = self.child.wait();
+        // A test that failed leaves no process running.
+        let _killed = self.child.kill();
+        let _ended = self.child.wait();
     }
 }
 
@@ -153,7 +153,7 @@ fn ids(place: &Place, file: &str) -> BTreeSet<String> {
     lines(place, file).into_iter().filter_map(alert).collect()
 }
 
-/// A path of the metrics server, with its status line.
+/// Requests a path of the metrics server; returns the answer with its status line.
 fn get(address: &str, path: &str) -> String {
     let mut stream = TcpStream::connect(address).expect("it listens");
     write!(
@@ -177,10 +177,10 @@ fn metric(address: &str, name: &str) -> Option<f64> {
     })
 }
 
-/// Every line of every client comes out whole, each client's in its order, on TCP and on a Unix socket at once; and a record
-/// that completes a chain has its alert, though its pieces came from several clients.
+/// Every line of every client comes out whole, those of each client in their order, with clients on TCP and on a Unix socket at the
+/// same time. The record that completes an attack has its alert, although the attack's records came from several clients.
 #[test]
-fn several_clients_at_once() {
+fn lines_of_several_clients_come_out_whole_and_in_order() {
     let place = Place::new();
     let socket = place.0.path().join("in.sock");
     let arguments = format!(
@@ -211,7 +211,7 @@ fn several_clients_at_once() {
                     _ => Box::new(UnixStream::connect(socket).expect("a socket")),
                 };
                 for n in 0..EACH {
-                    // In pieces, so that lines come cut anywhere.
+                    // In two writes, so that lines arrive cut anywhere.
                     let line = format!(
                         "{{\"client\":{client},\"n\":{n},\"fill\":\"{}\"}}\n",
                         "x".repeat(n % 300)
@@ -224,11 +224,11 @@ fn several_clients_at_once() {
                 }
             });
         }
-        for (n, line) in STORY.split_inclusive(|byte| *byte == b'\n').enumerate() {
+        for (n, line) in DEMO.split_inclusive(|byte| *byte == b'\n').enumerate() {
             let mut stream = TcpStream::connect(&address).expect("TCP");
             stream.write_all(line).expect("it reads");
             drop(stream);
-            // One after the other: between clients there is no order.
+            // One after the other, because between clients there is no order.
             eventually("the line is out", || {
                 lines(&place, "out")
                     .iter()
@@ -238,12 +238,12 @@ fn several_clients_at_once() {
             });
         }
     });
-    let story = STORY
+    let demo = DEMO
         .split(|byte| *byte == b'\n')
         .filter(|line| !line.is_empty())
         .count();
     eventually("all lines", || {
-        lines(&place, "out").len() == 6 * EACH + story
+        lines(&place, "out").len() == 6 * EACH + demo
     });
     let mut next = [0; 6];
     for line in lines(&place, "out") {
@@ -255,15 +255,12 @@ fn several_clients_at_once() {
     }
     assert_eq!(ids(&place, "out").len(), 1);
     eventually("the counts", || {
-        metric(&metrics, "psexec_filter_module_records_total") == Some((6 * EACH + story) as f64)
+        metric(&metrics, "psexec_filter_module_records_total") == Some((6 * EACH + demo) as f64)
     });
     for (name, value) in [
-        ("psexec_filter_lines_total", (6 * EACH + story) as f64),
-        ("psexec_filter_connections_total", (6 + story) as f64),
-        (
-            "psexec_filter_call_seconds_count",
-            (6 * EACH + story) as f64,
-        ),
+        ("psexec_filter_lines_total", (6 * EACH + demo) as f64),
+        ("psexec_filter_connections_total", (6 + demo) as f64),
+        ("psexec_filter_call_seconds_count", (6 * EACH + demo) as f64),
         ("psexec_filter_module_hosts", 1.0),
         ("psexec_filter_module_incidents", 1.0),
         ("psexec_filter_module_alerts_total", 1.0),
@@ -278,9 +275,9 @@ fn several_clients_at_once() {
     assert!(!socket.exists(), "the socket is taken away");
 }
 
-/// Where nobody should listen, and where somebody does already.
+/// Addresses that others can reach, and addresses that are in use.
 #[test]
-fn addresses_that_are_refused() {
+fn public_and_used_addresses_are_refused() {
     let place = Place::new();
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = taken.local_addr().expect("it has one").port();
@@ -311,7 +308,7 @@ fn addresses_that_are_refused() {
         ),
         (
             format!("run --input tcp://127.0.0.1:{port}"),
-            "somebody else listens there already",
+            "another program listens there already",
         ),
         (
             format!("run --metrics 127.0.0.1:{port}"),
@@ -333,14 +330,14 @@ fn addresses_that_are_refused() {
             ran.err
         );
     }
-    // A socket that a killed program left behind is no obstacle; one that is in use is.
+    // The socket of a program that was killed is replaced; one that is in use is not.
     let socket = place.0.path().join("in.sock");
     let arguments = format!("run --input unix://{}", socket.display());
     let mut first = Running::start(&place, &arguments);
     first.wait_for("listening on");
     let ran = place.run(&arguments, b"");
     assert!(
-        ran.err.contains("somebody else listens there already"),
+        ran.err.contains("another program listens there already"),
         "{}",
         ran.err
     );
@@ -352,10 +349,10 @@ fn addresses_that_are_refused() {
     second.stop();
 }
 
-/// Half a line, bytes that are no text, a client that sends a byte at a time, thousands that come and go: all of it comes out,
-/// and nobody waits for anybody.
+/// Half a line, bytes that are no text, a client that sends a byte at a time, thousands that connect and leave: everything comes out,
+/// and no client waits for another.
 #[test]
-fn clients_that_misbehave() {
+fn clients_that_misbehave_do_not_hold_up_others() {
     let place = Place::new();
     let (running, address) = Running::listening(&place, "");
     let connect = || TcpStream::connect(&address).expect("TCP");
@@ -400,9 +397,10 @@ fn clients_that_misbehave() {
     assert_eq!(got, want);
 }
 
-/// A line that is too long to be held goes through as it is, and one that stalls in the middle holds nobody up for long.
+/// A line that is too long to be kept in memory is passed on as it comes, and one that stalls in the middle does not hold up others for
+/// long.
 #[test]
-fn lines_that_are_too_long() {
+fn a_line_that_is_too_long_is_passed_on_and_does_not_hold_up_others() {
     let place = Place::new();
     let (running, address) = Running::listening(&place, "--max-line 1024");
     let long = format!("{{\"a\":\"{}\"}}\n", "x".repeat(3_000_000));
@@ -446,15 +444,16 @@ fn lines_that_are_too_long() {
         ]
     );
     assert!(
-        said.contains("the line is longer than --max-line") && said.contains("ended here"),
+        said.contains("the line is longer than --max-line")
+            && said.contains("the line was ended here"),
         "{said}"
     );
 }
 
-/// An output that takes nothing holds up the input; when it takes again all is there. Told to end while it takes nothing, the
-/// program says what is lost.
+/// An output that accepts nothing holds up the input, and loses nothing when it accepts again. If the program must end while its
+/// output accepts nothing, it logs what is lost.
 #[test]
-fn an_output_that_takes_nothing() {
+fn an_output_that_accepts_nothing_holds_up_the_input() {
     let place = Place::new();
     let reader = TcpListener::bind("127.0.0.1:0").expect("a port");
     let to = reader.local_addr().expect("it has one");
@@ -477,7 +476,7 @@ fn an_output_that_takes_nothing() {
     const COUNT: usize = 60_000;
     let sender = send(COUNT);
     let (stream, _) = reader.accept().expect("it connects");
-    // 120 MB do not fit into all buffers together: the sender is held up, and the program keeps no more than its bounds.
+    // 120 MB do not fit into all buffers together: the sender is held up, and the program's memory stays within its limits.
     std::thread::sleep(Duration::from_secs(2));
     assert!(!sender.is_finished(), "the sender was not held up");
     let status =
@@ -489,10 +488,9 @@ fn an_output_that_takes_nothing() {
             .parse::<u64>()
             .ok()
     });
-    assert!(
-        resident.is_none_or(|kib| kib < 200 * 1024),
-        "{resident:?} KiB"
-    );
+    // Only Linux has /proc.
+    let is_small = resident.map_or(!cfg!(target_os = "linux"), |kib| kib < 200 * 1024);
+    assert!(is_small, "{resident:?} KiB");
     assert!(metric(&metrics, "psexec_filter_queued_batches").is_some_and(|queued| queued > 0.0));
     let mut got = BufReader::new(stream).lines();
     for n in 0..COUNT {
@@ -500,7 +498,7 @@ fn an_output_that_takes_nothing() {
         assert!(line.starts_with(&format!("{{\"n\":{n},")), "{n}: {line}");
     }
     sender.join().expect("all is sent");
-    // The connection is lost: another one is made, and what was being written comes again.
+    // The connection is lost: another one is made, and the line that was being written comes again.
     drop(got);
     let mut stream = TcpStream::connect(&address).expect("TCP");
     let (send_on, received) = mpsc::channel();
@@ -522,14 +520,14 @@ fn an_output_that_takes_nothing() {
     running.signal("TERM");
     let (code, said) = running.end();
     assert!(
-        code == Some(1) && said.contains("the output did not take what was left within 2 s"),
+        code == Some(1) && said.contains("the output did not accept all lines within 2 s"),
         "{code:?} {said}"
     );
 }
 
-/// A line that trickles holds nobody up for long either.
+/// A long line that comes byte by byte does not hold up others for long.
 #[test]
-fn a_long_line_that_trickles() {
+fn a_long_line_that_trickles_does_not_hold_up_others() {
     let place = Place::new();
     let (running, address) = Running::listening(&place, "--max-line 1024");
     let mut slow = TcpStream::connect(&address).expect("TCP");
@@ -559,9 +557,9 @@ fn a_long_line_that_trickles() {
     running.stop();
 }
 
-/// Told to end while a client sends without pause: every line that was taken comes out whole.
+/// On SIGTERM while a client sends without pause, every line that was read comes out whole.
 #[test]
-fn told_to_end_by_a_busy_client() {
+fn on_sigterm_with_a_busy_client_every_line_comes_out_whole() {
     let place = Place::new();
     let (running, address) = Running::listening(&place, "");
     let sender = std::thread::spawn(move || {
@@ -586,9 +584,9 @@ fn told_to_end_by_a_busy_client() {
     );
 }
 
-/// Its reader is gone: with an input that has no end that is a fault, and is said.
+/// The reader of standard output has closed it: with an input that has no end that is an error.
 #[test]
-fn a_reader_that_is_gone() {
+fn a_reader_that_closes_the_output_of_an_endless_input_is_an_error() {
     let place = Place::new();
     let mut command = place.command("run --input tcp://127.0.0.1:0 --state state");
     let (reader, writer) = std::io::pipe().expect("a pipe");
@@ -602,15 +600,15 @@ fn a_reader_that_is_gone() {
     send(&address, &attack()[..1]);
     let (code, said) = running.end();
     assert!(
-        code == Some(1) && said.contains("nobody reads standard output any more"),
+        code == Some(1) && said.contains("stdout: its reader has closed it"),
         "{code:?} {said}"
     );
-    assert!(place.get("state").is_some(), "what was learned is kept");
+    assert!(place.get("state").is_some(), "the state is saved");
 }
 
-/// A log that cannot be written stops nothing.
+/// If the log cannot be written, the program goes on.
 #[test]
-fn a_full_disk_under_the_log() {
+fn a_full_disk_for_the_log_stops_nothing() {
     let place = Place::new();
     let mut command = place.command("run --max-line 1024");
     let full = std::fs::File::options()
@@ -634,9 +632,9 @@ fn a_full_disk_under_the_log() {
     assert!(output.status.code() == Some(1) && output.stdout == input.as_bytes());
 }
 
-/// An alert that was written without a record is not written again after a restart, and two programs do not share a state.
+/// An alert that was written without a record is not written again after a restart. Two programs cannot share a state file.
 #[test]
-fn what_was_told_is_told_once() {
+fn an_alert_is_not_written_again_after_a_restart() {
     let place = Place::new();
     let arguments = format!(
         "run --input tcp://127.0.0.1:0 --idle 1 --state state --state-interval 1 {}",
@@ -657,21 +655,21 @@ fn what_was_told_is_told_once() {
     eventually("a third line", || lines(&place, "out").len() == 3);
     let other = place.run(&arguments, b"");
     assert!(
-        other.code == Some(1) && other.err.contains("another program keeps its state there"),
+        other.code == Some(1) && other.err.contains("another running program uses this file"),
         "{}",
         other.err
     );
     running.stop();
     let mut again = Running::start(&place, &arguments);
-    again.wait_for("went on from the state");
+    again.wait_for("continuing from this snapshot");
     std::thread::sleep(Duration::from_secs(3));
     again.stop();
     assert_eq!(lines(&place, "out").len(), 3);
 }
 
-/// A full disk under the output is waited for; under the state it costs the snapshot and nothing else.
+/// With a full disk for the output the program waits; with one for the state it loses the snapshot and nothing else.
 #[test]
-fn a_full_disk() {
+fn a_full_disk_for_output_or_state() {
     let place = Place::new();
     let mut running = Running::start(
         &place,
@@ -682,15 +680,15 @@ fn a_full_disk() {
         .expect("TCP")
         .write_all(b"{}\n")
         .expect("it reads");
-    running.wait_for("file:///dev/full: takes nothing");
+    running.wait_for("file:///dev/full: does not accept data");
     running.signal("TERM");
     let (code, said) = running.end();
     assert!(
-        code == Some(1) && said.contains("did not take what was left"),
+        code == Some(1) && said.contains("did not accept all lines"),
         "{code:?} {said}"
     );
 
-    // The snapshot is written beside its place first: there the disk is full.
+    // The snapshot is written to a file beside the state file first: there the disk is full.
     std::os::unix::fs::symlink("/dev/full", place.0.path().join("state.new")).expect("a link");
     let (mut running, address) = Running::listening(&place, "--state state --state-interval 1");
     let mut stream = TcpStream::connect(&address).expect("TCP");
@@ -707,7 +705,7 @@ fn a_full_disk() {
     );
 }
 
-/// The attack of the tests below: several techniques' worth of records of one host, with repeats that fold.
+/// The attack of the tests below: four executions on one host, which are grouped into one incident.
 fn attack() -> Vec<String> {
     let host = Host::new("PC1");
     (0..4u32)
@@ -722,9 +720,9 @@ fn send(address: &str, records: &[String]) {
     }
 }
 
-/// Killed in the middle, started again, and sent the last records again: the same incidents, each under its one id.
+/// The program is killed, started again, and sent the last records again: it finds the same incidents under the same ids.
 #[test]
-fn a_kill_and_what_was_not_acknowledged() {
+fn a_kill_loses_no_incident_if_the_last_records_are_sent_again() {
     let whole = Place::new();
     let records = attack();
     let text: String = records.iter().map(|record| format!("{record}\n")).collect();
@@ -745,7 +743,7 @@ fn a_kill_and_what_was_not_acknowledged() {
         let address = first.address();
         send(&address, &records[..cut]);
         eventually("they are out", || lines(&place, "out").len() == cut);
-        // A snapshot that was begun after that; each line asks for one.
+        // Waits for a snapshot that was begun after that. Each line lets the program begin one.
         let saved = || {
             std::fs::metadata(place.0.path().join("state"))
                 .and_then(|data| data.modified())
@@ -766,7 +764,7 @@ fn a_kill_and_what_was_not_acknowledged() {
         first.end();
         let mut second = Running::start(&place, &arguments);
         let address = second.address();
-        second.wait_for("went on from the state in state");
+        second.wait_for("--state state: continuing from this snapshot");
         let again = &records[cut.saturating_sub(5)..];
         send(&address, again);
         eventually("they are out", || {
@@ -777,9 +775,9 @@ fn a_kill_and_what_was_not_acknowledged() {
     }
 }
 
-/// SIGTERM ends it when all that came is written; the next one goes on where it was, also with what the alert waits for.
+/// On SIGTERM the program writes everything that came and saves its state; the next one goes on from there.
 #[test]
-fn told_to_end_it_writes_what_came_and_remembers() {
+fn on_sigterm_everything_is_written_and_the_state_is_saved() {
     let place = Place::new();
     let arguments = format!(
         "run --input tcp://127.0.0.1:0 --state state {}",
@@ -791,7 +789,7 @@ fn told_to_end_it_writes_what_came_and_remembers() {
         let mut running = Running::start(&place, &arguments);
         let address = running.address();
         send(&address, record);
-        // At once: what is on its way is still taken.
+        // At once: what is on its way is still read.
         running.stop();
         sent += record.len();
         assert_eq!(lines(&place, "out").len(), sent);
@@ -799,9 +797,9 @@ fn told_to_end_it_writes_what_came_and_remembers() {
     assert_eq!(ids(&place, "out").len(), 1);
 }
 
-/// State that cannot be used is kept aside and said; the program begins empty.
+/// A state file that cannot be used is put aside, which is logged, and the program begins without state.
 #[test]
-fn state_that_is_refused() {
+fn a_state_file_that_cannot_be_used_is_put_aside() {
     let place = Place::new();
     let arguments = format!(
         "run --input tcp://127.0.0.1:0 --state state {}",
@@ -828,13 +826,16 @@ fn state_that_is_refused() {
         (good.replace("PC1", "PC2"), "is damaged: its checksum"),
         (
             "hello".to_owned(),
-            "is damaged: it does not begin like a state file",
+            "is damaged: it does not begin like a snapshot",
         ),
         (
             good.replacen("\"psexec_filter_state\":1", "\"psexec_filter_state\":7", 1),
-            "is of form 7, from another version",
+            "was written by another version of this program, in file format 7",
         ),
-        (other, "it was saved by another version"),
+        (
+            other,
+            "was written by another version of the module, in state format 99",
+        ),
     ] {
         place.put("state", &bytes);
         let mut running = Running::start(&place, &arguments);
@@ -847,14 +848,14 @@ fn state_that_is_refused() {
         );
         assert!(
             place.get("state").is_none(),
-            "{says}: nothing came, so nothing is saved"
+            "{says}: no record came, so nothing is saved"
         );
     }
 }
 
-/// SIGHUP has module and policy read again and keeps what is remembered; what cannot be read changes nothing.
+/// On SIGHUP the program reads module and policy again and keeps its state. If they cannot be read, it goes on with the old ones.
 #[test]
-fn module_and_policy_are_read_again() {
+fn on_sighup_module_and_policy_are_read_again() {
     let place = Place::new();
     place.put("policy.toml", "");
     let (mut running, address) = Running::listening(&place, "--policy policy.toml");
@@ -864,7 +865,7 @@ fn module_and_policy_are_read_again() {
     eventually("it is out", || lines(&place, "out").len() == 1);
     place.put("policy.toml", "[alert]\nkey = 7");
     running.signal("HUP");
-    running.wait_for("module and policy stay as they were: policy.toml:2:");
+    running.wait_for("module and policy were not replaced: policy.toml:2:");
     place.put("policy.toml", "[alert]\nkey = \"found\"");
     running.signal("HUP");
     running.wait_for("module and policy were read again");
@@ -875,9 +876,9 @@ fn module_and_policy_are_read_again() {
     running.stop();
 }
 
-/// An alert that no record came for does not wait for ever.
+/// An alert for which no record comes is written as a line of its own after `--idle` seconds.
 #[test]
-fn when_nothing_comes_alerts_go_without_a_record() {
+fn an_alert_without_a_record_is_written_when_the_input_is_idle() {
     let place = Place::new();
     let (running, address) = Running::listening(&place, "--idle 1");
     let host = Host::new("PC1");
@@ -897,11 +898,11 @@ fn when_nothing_comes_alerts_go_without_a_record() {
     running.stop();
 }
 
-/// A module that does not return, and one that dies, cost their records nothing.
+/// Records on which the module hangs or traps are passed on unchanged.
 #[test]
-fn a_module_that_hangs_or_dies() {
+fn records_on_which_the_module_hangs_or_traps_are_passed_on() {
     let place = Place::new();
-    // The third byte of the record says what to do: L loops, T traps, G wants 128 MiB and dies if it does not get them.
+    // The third byte of the record says what to do: L loops, T traps, G asks for 128 MiB and traps if it does not get them.
     let module = r#"(module (memory (export "memory") 6) (global (export "PSEXEC_FILTER_POLICY") i32 (i32.const 131072))
         (global $at (mut i32) (i32.const 1024))
         (func (export "malloc") (param i32) (result i32)
@@ -922,9 +923,9 @@ fn a_module_that_hangs_or_dies() {
         (Some(1), input)
     );
     for says in [
-        "stdin:2: passed on unexamined: the module died in a call (it took longer than it may)",
-        "stdin:4: passed on unexamined: the module died in a call (",
-        "stdin:6: passed on unexamined: the module died in a call (",
+        "stdin:2: passed on unexamined: the module trapped (the call took longer than its deadline)",
+        "stdin:4: passed on unexamined: the module trapped (",
+        "stdin:6: passed on unexamined: the module trapped (",
     ] {
         assert!(ran.err.contains(says), "{says} in {}", ran.err);
     }

@@ -1,15 +1,14 @@
-//! The same story (connection, file, service, process) as each shipper writes it; see `fixtures/shapes`.
+//! One attack (connection, file, service, process) as each shipper writes it; see `fixtures/shapes`.
 
 use psexec_filter_tests::{alerts, engines, module};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
-use std::path::Path;
 
-/// How a shape writes the time of the connection, the first of the four.
+/// How a shape writes the time of the connection, the first of the four records, and `time_zone` in the alert.
 fn first_seen(shape: &str) -> (&'static str, Option<&'static str>) {
     let of = |names: &[&str]| names.iter().any(|name| shape.starts_with(name));
     if of(&["nxlog", "syslog_snare"]) {
-        // Local time without its zone: kept as it was written, and said so.
+        // Local time without its zone: kept as it was written, and marked.
         ("2024-09-14T11:52:33.000", Some("unspecified"))
     } else if of(&["fluentd"]) {
         ("2024-09-14T09:52:33.118", Some("unspecified"))
@@ -23,24 +22,14 @@ fn first_seen(shape: &str) -> (&'static str, Option<&'static str>) {
     }
 }
 
+/// The shapes by name, each with its records.
 fn shapes() -> Vec<(String, Vec<String>)> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/shapes");
-    let mut shapes: Vec<(String, Vec<String>)> = std::fs::read_dir(folder)
-        .expect("fixtures")
-        .map(|entry| {
-            let path = entry.expect("readable").path();
-            let text = std::fs::read_to_string(&path).expect("UTF-8");
-            (
-                path.file_stem()
-                    .expect("a name")
-                    .to_string_lossy()
-                    .into_owned(),
-                text.lines().map(str::to_owned).collect(),
-            )
-        })
-        .collect();
-    shapes.sort();
+    let lines = |text: String| text.lines().map(str::to_owned).collect();
+    let shapes = psexec_filter_fixtures::shapes();
     shapes
+        .into_iter()
+        .map(|(name, text)| (name, lines(text)))
+        .collect()
 }
 
 #[test]
@@ -54,13 +43,13 @@ fn every_shape_gives_the_same_alert() {
                 panic!("{shape} on {engine}: {} alerts", alerts.len())
             };
             let (first_seen, time_zone) = first_seen(&shape);
-            let told = json!({
+            let found = json!({
                 "kind": alert["kind"], "chain": alert["chain"], "revision": alert["revision"], "severity": alert["severity"],
                 "lateral": alert["lateral"], "host": alert["host"], "source": alert["source"], "user": alert["user"],
                 "file": alert["file"], "executable": alert["process"]["executable"], "parent": alert["process"]["parent"]["executable"],
                 "service": alert["service"], "rule": alert["rule"]["id"], "technique": alert["threat"]["technique"],
                 "first_seen": alert["first_seen"], "time_zone": alert.get("time_zone"), "repeat": alert["repeat"], "missing": alert["missing"],
-                "events": alert["evidence"].as_array().expect("a list").iter().map(|piece| piece["event"].as_u64()).collect::<BTreeSet<_>>(),
+                "events": alert["evidence"].as_array().expect("a list").iter().map(|evidence| evidence["event"].as_u64()).collect::<BTreeSet<_>>(),
             });
             let want = json!({
                 "kind": "alert", "chain": "psexec", "revision": 1, "severity": "critical",
@@ -72,12 +61,12 @@ fn every_shape_gives_the_same_alert() {
                 "first_seen": first_seen, "time_zone": time_zone, "repeat": 0, "missing": ["pipe"],
                 "events": [1, 3, 11, 13],
             });
-            assert_eq!(told, want, "{shape} on {engine}");
+            assert_eq!(found, want, "{shape} on {engine}");
         }
     }
 }
 
-/// Shippers reorder, too: whichever record of whichever shape comes last carries the last word.
+/// Shippers change the order of records: whichever comes last carries the complete alert, in every shape.
 #[test]
 fn the_order_of_arrival_does_not_matter_in_any_shape() {
     for (shape, records) in shapes() {
@@ -96,13 +85,13 @@ fn the_order_of_arrival_does_not_matter_in_any_shape() {
                 let last = alerts
                     .last()
                     .unwrap_or_else(|| panic!("{shape} on {engine}: no alert"));
-                let told = (
+                let found = (
                     &last["severity"],
                     &last["source"]["ip"],
                     &last["host"]["name"],
                 );
                 assert_eq!(
-                    told,
+                    found,
                     (&json!("critical"), &json!("10.0.0.5"), &Value::from(host)),
                     "{shape} on {engine}"
                 );

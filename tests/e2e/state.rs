@@ -1,9 +1,9 @@
-//! What the module remembers, given to another one: nothing is told twice under another id, and nothing is forgotten.
+//! State that is saved from one module and restored into another: nothing is alerted again under another id, and nothing is
+//! forgotten.
 
 use psexec_filter::engine::{Answer, CallError, Engine};
-use psexec_filter::run::Loaded;
-use psexec_filter::run::examiner::{Examiner, Verdict};
 use psexec_filter::run::metrics::Metrics;
+use psexec_filter::run::supervisor::{Loaded, Supervisor, Verdict};
 use psexec_filter_tests::{CMD, Host, alerts, call, engines, module, module_with, wasmtime};
 use serde_json::Value;
 use std::sync::Arc;
@@ -38,13 +38,13 @@ fn attacks() -> Vec<String> {
 }
 
 fn save_and_restore(from: &mut dyn Engine, into: &mut dyn Engine) -> bool {
-    let pieces = from.save().expect("it gives its state");
-    into.restore(&pieces).expect("it takes state")
+    let saved = from.save().expect("it saves");
+    into.restore(&saved).expect("it restores")
 }
 
-/// Wherever it is cut: the second module goes on as the first one would have.
+/// Wherever the restart is, the second module goes on as the first one would have.
 #[test]
-fn a_restart_changes_nothing_of_what_is_told() {
+fn a_restart_changes_no_alert() {
     let records = attacks();
     for (index, step) in (0..engines(module()).len()).zip([1, 8]) {
         let engine = || engines(module()).swap_remove(index).1;
@@ -52,7 +52,7 @@ fn a_restart_changes_nothing_of_what_is_told() {
         assert!(whole.len() > 6, "{whole:?}");
         for cut in (0..=records.len()).step_by(step) {
             let (mut first, mut second) = (engine(), engine());
-            let mut told: Vec<Value> = records[..cut]
+            let mut found: Vec<Value> = records[..cut]
                 .iter()
                 .filter_map(|record| call(&mut *first, record))
                 .collect();
@@ -62,15 +62,15 @@ fn a_restart_changes_nothing_of_what_is_told() {
                 second.save().expect("its own").len(),
                 "cut at {cut}"
             );
-            told.extend(alerts(&mut *second, &records[cut..]));
-            assert_eq!(told, whole, "cut at {cut}");
+            found.extend(alerts(&mut *second, &records[cut..]));
+            assert_eq!(found, whole, "cut at {cut}");
         }
     }
 }
 
-/// What a shipper sends again after a crash is known.
+/// Records that a shipper sends again after a crash belong to the incidents that are known.
 #[test]
-fn what_is_sent_again_is_no_other_incident() {
+fn records_that_are_sent_again_make_no_new_incident() {
     let records = attacks();
     let ids = |alerts: &[Value]| {
         alerts
@@ -82,20 +82,20 @@ fn what_is_sent_again_is_no_other_incident() {
     let whole = ids(&alerts(&mut *engine, &records));
     for cut in (0..records.len()).step_by(3) {
         let (mut first, mut second) = (wasmtime(module()), wasmtime(module()));
-        let mut told: Vec<Value> = records[..cut]
+        let mut found: Vec<Value> = records[..cut]
             .iter()
             .filter_map(|record| call(&mut *first, record))
             .collect();
         assert!(save_and_restore(&mut *first, &mut *second));
-        // The last ones once more, and more that the snapshot does not have.
-        told.extend(alerts(&mut *second, &records[cut.saturating_sub(12)..]));
-        assert_eq!(ids(&told), whole, "cut at {cut}");
+        // The last records again, and some that the snapshot does not have.
+        found.extend(alerts(&mut *second, &records[cut.saturating_sub(12)..]));
+        assert_eq!(ids(&found), whole, "cut at {cut}");
     }
 }
 
-/// A policy with smaller limits takes what fits into them; one with other names takes all.
+/// Under another policy as much of the state is restored as fits into its limits.
 #[test]
-fn state_goes_into_another_policy() {
+fn state_is_restored_under_another_policy() {
     for (policy, fits) in [
         ("[limits]\nhosts = 1", false),
         (
@@ -118,16 +118,16 @@ fn state_goes_into_another_policy() {
     }
 }
 
-/// What is no state, or of another version, is refused piece by piece and changes nothing.
+/// Text that is no state, or state of another version, is refused and changes nothing.
 #[test]
-fn what_is_no_state_is_refused() {
+fn text_that_is_no_state_is_refused() {
     for (name, mut engine) in engines(module()) {
         let records = attacks();
         call(&mut *engine, &records[0]);
         let before = engine.save().expect("state");
         let other = before[0].replacen(r#""state":1"#, r#""state":2"#, 1);
         assert_ne!(other, before[0]);
-        for piece in [
+        for text in [
             "",
             "{}",
             "[1]",
@@ -139,22 +139,22 @@ fn what_is_no_state_is_refused() {
             &before[1][..200],
         ] {
             assert_eq!(
-                engine.restore(&[piece.to_owned()]),
+                engine.restore(&[text.to_owned()]),
                 Ok(false),
                 "{name}: {}",
-                &piece[..piece.len().min(40)]
+                &text[..text.len().min(40)]
             );
         }
         assert_eq!(engine.save().expect("state"), before, "{name}");
     }
 }
 
-/// A module that dies when it is told to.
-struct Mortal(Box<dyn Engine>);
+/// A module that traps on a certain record.
+struct Trapping(Box<dyn Engine>);
 
-const DIE: &[u8] = b"die";
+const TRAP: &[u8] = b"trap";
 
-impl Engine for Mortal {
+impl Engine for Trapping {
     fn call(
         &mut self,
         tag: &str,
@@ -162,18 +162,18 @@ impl Engine for Mortal {
         nanoseconds: u32,
         record: &[u8],
     ) -> Result<Answer, CallError> {
-        if record == DIE {
-            return Err(CallError::Trap("told to".to_owned()));
+        if record == TRAP {
+            return Err(CallError::Trap("on demand".to_owned()));
         }
         self.0.call(tag, seconds, nanoseconds, record)
     }
 
-    fn ask(&mut self, export: &str) -> Result<Option<String>, CallError> {
-        self.0.ask(export)
+    fn call_export(&mut self, export: &str) -> Result<Option<String>, CallError> {
+        self.0.call_export(export)
     }
 
-    fn tell(&mut self, export: &str, text: &[u8]) -> Result<u32, CallError> {
-        self.0.tell(export, text)
+    fn send(&mut self, export: &str, text: &[u8]) -> Result<u32, CallError> {
+        self.0.send(export, text)
     }
 
     fn memory_bytes(&mut self) -> usize {
@@ -181,40 +181,41 @@ impl Engine for Mortal {
     }
 }
 
-/// A module that died is started again with what it remembered at the last snapshot.
+/// A module that trapped is started again with what it remembered at the last snapshot.
 #[test]
-fn a_module_that_dies_goes_on_from_its_snapshot() {
+fn a_module_that_traps_goes_on_from_its_snapshot() {
     let metrics = Arc::new(Metrics::new());
-    let start = || -> Result<Box<dyn Engine>, String> { Ok(Box::new(Mortal(wasmtime(module())))) };
+    let start =
+        || -> Result<Box<dyn Engine>, String> { Ok(Box::new(Trapping(wasmtime(module())))) };
     let load = move || {
         Ok(Loaded {
             engine: start()?,
-            key: "detection".to_owned(),
-            again: Box::new(start),
+            alert_key: "detection".to_owned(),
+            start: Box::new(start),
         })
     };
-    let mut examiner = Examiner::new(Box::new(load), Arc::clone(&metrics)).expect("it loads");
+    let mut supervisor = Supervisor::new(Box::new(load), Arc::clone(&metrics)).expect("it loads");
     let host = Host::new("PC1");
     let path = r"C:\Windows\a.exe";
     assert!(matches!(
-        examiner.examine(host.file(0, "System", path).as_bytes()),
+        supervisor.examine(host.file(0, "System", path).as_bytes()),
         Verdict::Unchanged
     ));
-    examiner.save().expect("a snapshot");
+    supervisor.save().expect("a snapshot");
     for _ in 0..3 {
-        assert!(matches!(examiner.examine(DIE), Verdict::Unexamined(_)));
+        assert!(matches!(supervisor.examine(TRAP), Verdict::Unexamined(_)));
     }
     assert_eq!(metrics.restarts.get(), 3);
     assert!(
         matches!(
-            examiner.examine(host.start(100, 20, path).as_bytes()),
+            supervisor.examine(host.start(100, 20, path).as_bytes()),
             Verdict::Changed(..)
         ),
         "the file is remembered"
     );
-    // Module and policy are read again, and it is remembered still.
-    examiner.reload().expect("it loads");
-    let again = examiner.examine(
+    // Module and policy are read again, and the file is still remembered.
+    supervisor.reload().expect("it loads");
+    let again = supervisor.examine(
         host.process(
             300,
             (30, CMD, "cmd"),
@@ -225,10 +226,10 @@ fn a_module_that_dies_goes_on_from_its_snapshot() {
     );
     assert!(!matches!(again, Verdict::Unexamined(_)));
     assert!(
-        examiner
+        supervisor
             .save()
             .expect("state")
             .iter()
-            .any(|piece| piece.contains("a.exe"))
+            .any(|part| part.contains("a.exe"))
     );
 }

@@ -1,13 +1,14 @@
-//! Each technique as each tool leaves it on the target, reconstructed from the tools' sources.
+//! What each tool of each technique leaves on its target, reconstructed from the tools' sources.
 
 use psexec_filter_tests::{
-    CMD, Host, POWERSHELL, SERVICES, SYSTEM, WMI, alerts, engines, module, policy_engine, told,
+    CMD, Host, MMC, POWERSHELL, SERVICES, SYSTEM, WMI, alerts, counter, engines, incidents, module,
+    policy_engine,
 };
 use serde_json::{Value, json};
 
 const ATTACKER: &str = "10.55.1.77";
 
-/// The variables as the service controller of a host resolves them.
+/// A command with its variables replaced, as the service controller does it.
 fn expanded(command: &str) -> String {
     let variables = [
         ("%COMSPEC%", CMD),
@@ -23,7 +24,7 @@ fn expanded(command: &str) -> String {
         })
 }
 
-/// Service commands by tool and version. A service is made, started and deleted for each.
+/// The commands that tools give a service, by tool and version. A service is created, started and deleted for each.
 const SERVICE_COMMANDS: &[(&str, &str)] = &[
     (
         "impacket smbexec to 0.10.0",
@@ -64,7 +65,7 @@ const SERVICE_COMMANDS: &[(&str, &str)] = &[
 ];
 
 #[test]
-fn smbexec_by_every_tool() {
+fn smbexec_by_every_tool_is_found() {
     for (tool, command) in SERVICE_COMMANDS {
         for (engine, mut module) in engines(module()) {
             let host = Host::new("PC1");
@@ -72,13 +73,13 @@ fn smbexec_by_every_tool() {
             records.push(host.command(60, 7, &expanded(command)));
             records.push(host.service_value(300, "BTOBTO", "Start", "DWORD (0x00000004)"));
             assert_eq!(
-                told(&alerts(&mut *module, &records)),
+                incidents(&alerts(&mut *module, &records)),
                 ["smbexec high"],
                 "{tool} on {engine}, no connection logged"
             );
             records.push(host.connection(1_560, ATTACKER));
             let all = alerts(&mut *module, &records);
-            assert_eq!(told(&all), ["smbexec critical"], "{tool} on {engine}");
+            assert_eq!(incidents(&all), ["smbexec critical"], "{tool} on {engine}");
             let last = all.last().expect("an alert");
             assert_eq!(
                 (
@@ -89,11 +90,11 @@ fn smbexec_by_every_tool() {
                 (&json!(ATTACKER), &json!(true), &json!("BTOBTO"))
             );
         }
-        // Where event 13 is not logged the command alone is still told.
+        // Where event 13 is not logged, the command alone is reported.
         for (engine, mut module) in engines(module()) {
             let line = Host::new("PC1").command(60, 7, &expanded(command));
             assert_eq!(
-                told(&alerts(&mut *module, &[line])),
+                incidents(&alerts(&mut *module, &[line])),
                 ["smbexec medium"],
                 "{tool} on {engine}, no service logged"
             );
@@ -101,7 +102,7 @@ fn smbexec_by_every_tool() {
     }
 }
 
-/// What is written to the console's file over the loopback is no program that was dropped.
+/// The file that a command writes its output to over the loopback is no dropped program.
 #[test]
 fn the_output_of_smbexec_is_not_a_dropped_program() {
     for (engine, mut module) in engines(module()) {
@@ -115,16 +116,16 @@ fn the_output_of_smbexec_is_not_a_dropped_program() {
             records.push(host.file(ms + 100, "System", r"C:\__output"));
         }
         assert_eq!(
-            told(&alerts(&mut *module, &records)),
+            incidents(&alerts(&mut *module, &records)),
             ["smbexec high"],
             "{engine}"
         );
     }
 }
 
-/// Words in a command that are there to be taken for something else.
+/// Commands with words in them that are meant to be taken for something harmless.
 #[test]
-fn a_command_that_poses_as_something_harmless_is_told() {
+fn a_command_that_poses_as_something_harmless_is_found() {
     let host = Host::new("PC1");
     let wmi = r"cmd.exe /Q /c whoami & rem \windows\ccm\ 1> \\127.0.0.1\ADMIN$\__1.7 2>&1";
     let pipe = r"cmd.exe /c powershell -enc JABz & echo a > \\.\pipe\b";
@@ -148,7 +149,7 @@ fn a_command_that_poses_as_something_harmless_is_told() {
             "wmiexec high",
         ),
         (
-            "an echo into a pipe behind the payload",
+            "an echo into a pipe after the payload",
             new(pipe),
             "smbexec high",
         ),
@@ -156,7 +157,7 @@ fn a_command_that_poses_as_something_harmless_is_told() {
     ] {
         for (engine, mut module) in engines(module()) {
             assert_eq!(
-                told(&alerts(&mut *module, &records)),
+                incidents(&alerts(&mut *module, &records)),
                 [want],
                 "{what} on {engine}"
             );
@@ -164,9 +165,9 @@ fn a_command_that_poses_as_something_harmless_is_told() {
     }
 }
 
-/// A command made of near misses costs no more than others, and the host is watched all the same.
+/// Commands that almost match a pattern, hundreds of times over, do not keep the filter from finding the attack that follows.
 #[test]
-fn near_misses_cost_no_more() {
+fn commands_that_almost_match_do_not_hide_an_attack() {
     for (engine, mut module) in engines(module()) {
         let host = Host::new("PC1");
         for n in 0..5u32 {
@@ -184,21 +185,22 @@ fn near_misses_cost_no_more() {
                 )],
             );
         }
-        let told = alerts(&mut *module, &host.psexec(100, 7, ATTACKER));
+        let found = alerts(&mut *module, &host.psexec(100, 7, ATTACKER));
         assert!(
-            told.iter()
+            found
+                .iter()
                 .any(|alert| alert["chain"] == "psexec" && alert["severity"] == "critical"),
             "{engine}"
         );
     }
 }
 
-/// The policy can tell each level of a chain as another.
+/// The policy can map each level of a chain to another severity.
 #[test]
-fn levels_are_told_as_the_policy_says() {
+fn levels_map_to_the_severities_of_the_policy() {
     let (engine, mut module) = policy_engine("[psexec]\nseverity = { critical = \"medium\" }");
     assert_eq!(
-        told(&alerts(
+        incidents(&alerts(
             &mut *module,
             &Host::new("PC1").psexec(0, 7, ATTACKER)
         )),
@@ -209,15 +211,15 @@ fn levels_are_told_as_the_policy_says() {
     let mut records = host.psexec(0, 7, ATTACKER);
     records.rotate_right(3);
     assert_eq!(
-        told(&alerts(&mut *module, &records)),
+        incidents(&alerts(&mut *module, &records)),
         ["psexec medium"],
         "{engine}"
     );
 }
 
-/// A name that is given away late is told, too.
+/// A pipe that reveals the name of the attacker's machine leads to a revision, even if it comes last.
 #[test]
-fn a_late_name_is_told() {
+fn the_name_of_the_source_is_reported_if_it_comes_late() {
     for (engine, mut module) in engines(module()) {
         let host = Host::new("PC1");
         assert!(!alerts(&mut *module, &host.psexec(0, 7, ATTACKER)).is_empty());
@@ -238,7 +240,7 @@ fn a_late_name_is_told() {
     }
 }
 
-/// One service a command: an interactive shell is one incident.
+/// An interactive shell creates one service for each command. It is one incident.
 #[test]
 fn an_smbexec_shell_is_one_incident() {
     for (engine, mut module) in engines(module()) {
@@ -254,7 +256,7 @@ fn an_smbexec_shell_is_one_incident() {
             records.push(host.service_value(ms + 300, &name, "DeleteFlag", "DWORD (0x00000001)"));
         }
         let all = alerts(&mut *module, &records);
-        assert_eq!(told(&all), ["smbexec critical"], "{engine}");
+        assert_eq!(incidents(&all), ["smbexec critical"], "{engine}");
         assert_eq!(
             all.last().map(|alert| &alert["repeat"]),
             Some(&json!(10)),
@@ -263,9 +265,9 @@ fn an_smbexec_shell_is_one_incident() {
     }
 }
 
-/// Several commands in a row are a shell, however many the policy says that are.
+/// As many commands in a row as the policy says make a shell.
 #[test]
-fn so_many_commands_make_a_shell() {
+fn the_policy_says_how_many_commands_make_a_shell() {
     for (setting, want) in [
         ("", "smbexec critical"),
         ("[smbexec]\nshell_commands = 4", "smbexec high"),
@@ -282,16 +284,16 @@ fn so_many_commands_make_a_shell() {
             records.push(host.command(ms + 60, 100 + n, &expanded(&line)));
         }
         assert_eq!(
-            told(&alerts(&mut *module, &records)),
+            incidents(&alerts(&mut *module, &records)),
             [want],
             "{engine} {setting}"
         );
     }
 }
 
-/// What looks like it and is not: a local getsystem in both its forms, whatever connects; an installer's command.
+/// Services that look like smbexec's and are not: a local getsystem in both its forms, whoever connects; an installer's command.
 #[test]
-fn services_that_run_commands_of_their_own_are_low() {
+fn services_that_run_their_own_commands_are_low() {
     for (what, service, command, line) in [
         (
             "echo into a pipe",
@@ -318,7 +320,7 @@ fn services_that_run_commands_of_their_own_are_low() {
             records.push(host.process(60, (7, image, line), (1, SERVICES), SYSTEM));
             records.push(host.connection(1_500, ATTACKER));
             assert_eq!(
-                told(&alerts(&mut *module, &records)),
+                incidents(&alerts(&mut *module, &records)),
                 ["smbexec low"],
                 "{what} on {engine}"
             );
@@ -329,7 +331,7 @@ fn services_that_run_commands_of_their_own_are_low() {
         let mut records = host.new_service(0, "Setup", r"cmd.exe /c C:\setup\run.cmd");
         records.push(host.command(60, 7, r"cmd.exe /c C:\setup\run.cmd"));
         assert_eq!(
-            told(&alerts(&mut *module, &records)),
+            incidents(&alerts(&mut *module, &records)),
             ["smbexec low"],
             "an installer on {engine}"
         );
@@ -337,7 +339,7 @@ fn services_that_run_commands_of_their_own_are_low() {
 }
 
 #[test]
-fn wmiexec_by_every_tool() {
+fn wmiexec_by_every_tool_is_found() {
     // Program, command line, severity without and with the connection to RPC.
     for (tool, image, line, alone, connected) in [
         (
@@ -397,7 +399,7 @@ fn wmiexec_by_every_tool() {
             "medium",
         ),
         (
-            "left with XML's entities by a shipper",
+            "by a shipper that leaves XML's entities in",
             CMD,
             r"cmd.exe /Q /c cd \ 1&gt; \\127.0.0.1\ADMIN$\__1.7 2&gt;&amp;1",
             Some("high"),
@@ -412,7 +414,7 @@ fn wmiexec_by_every_tool() {
                 .map(|severity| format!("wmiexec {severity}"))
                 .collect();
             assert_eq!(
-                told(&alerts(&mut *module, std::slice::from_ref(&start))),
+                incidents(&alerts(&mut *module, std::slice::from_ref(&start))),
                 want,
                 "{tool} on {engine}, no connection logged"
             );
@@ -423,7 +425,7 @@ fn wmiexec_by_every_tool() {
             ];
             let all = alerts(&mut *module, &records);
             assert_eq!(
-                told(&all),
+                incidents(&all),
                 [format!("wmiexec {connected}")],
                 "{tool} on {engine}"
             );
@@ -440,9 +442,9 @@ fn wmiexec_by_every_tool() {
     }
 }
 
-/// Management over WMI: by a service's account, or a program that is known to be started so.
+/// Management over WMI, by a service's account or of a program that management tools start, is not reported.
 #[test]
-fn wmi_that_manages_is_silent() {
+fn management_over_wmi_is_not_reported() {
     for (what, image, line, logon_id) in [
         (
             "SCCM",
@@ -463,7 +465,7 @@ fn wmi_that_manages_is_silent() {
             "0x3e7",
         ),
         (
-            "no logon session told",
+            "no logon session logged",
             r"C:\app\inventory.exe",
             "inventory.exe",
             "-",
@@ -476,7 +478,7 @@ fn wmi_that_manages_is_silent() {
                 host.wmi(0, 7, image, line, logon_id),
             ];
             assert_eq!(
-                told(&alerts(&mut *module, &records)),
+                incidents(&alerts(&mut *module, &records)),
                 Vec::<String>::new(),
                 "{what} on {engine}"
             );
@@ -496,7 +498,7 @@ fn the_commands_of_a_wmiexec_session_are_one_incident() {
         records.push(host.wmi(9_000, 20, CMD, &line(9), "0x99999"));
         let all = alerts(&mut *module, &records);
         assert_eq!(
-            told(&all),
+            incidents(&all),
             ["wmiexec critical", "wmiexec high"],
             "{engine}: two sessions"
         );
@@ -508,10 +510,9 @@ fn the_commands_of_a_wmiexec_session_are_one_incident() {
     }
 }
 
-/// Connection and process are joined by the ProcessGuid of the program between them.
+/// Connection and process are joined by the ProcessGuid of the DCOM server.
 #[test]
 fn dcomexec_joins_by_process_guid() {
-    const MMC: &str = r"C:\Windows\System32\mmc.exe";
     let shell = r#""C:\Windows\System32\cmd.exe" /Q /c cd \ 1> \\127.0.0.1\ADMIN$\__17602 2>&1"#;
     for (what, line, connected_to, want) in [
         (
@@ -540,16 +541,11 @@ fn dcomexec_joins_by_process_guid() {
             let mut records =
                 vec![host.process(0, (7, CMD, line), (50, MMC), (r"CORP\alice", "0x1d313d"))];
             if let Some(process) = connected_to {
-                records.push(host.event(
-                    3,
-                    1_500,
-                    json!({"Image": MMC, "ProcessGuid": psexec_filter_tests::guid(process), "Protocol": "tcp", "Initiated": "false",
-                        "SourceIp": ATTACKER, "SourcePort": "50300", "DestinationIp": "10.0.0.21", "DestinationPort": "49700"}),
-                ));
+                records.push(host.dcom_connection(1_500, (process, MMC), ATTACKER));
             }
             let want: Vec<String> = want.iter().map(|want| (*want).to_owned()).collect();
             assert_eq!(
-                told(&alerts(&mut *module, &records)),
+                incidents(&alerts(&mut *module, &records)),
                 want,
                 "{what} on {engine}"
             );
@@ -558,13 +554,13 @@ fn dcomexec_joins_by_process_guid() {
 }
 
 #[test]
-fn scshell_is_a_change_that_is_run_and_put_back() {
+fn scshell_is_a_service_that_is_changed_run_and_restored() {
     const ORIGINAL: &str = r"C:\Windows\system32\fxssvc.exe";
     let payload =
         r"C:\Windows\System32\cmd.exe /c C:\Windows\System32\regsvr32.exe /s /n /u /i:x scrobj.dll";
-    for (what, created, run, back, connected, want) in [
+    for (what, created, run, restored, connected, want) in [
         (
-            "run and put back, from elsewhere",
+            "run and restored, from elsewhere",
             false,
             true,
             true,
@@ -572,7 +568,7 @@ fn scshell_is_a_change_that_is_run_and_put_back() {
             Some("scshell critical"),
         ),
         (
-            "run and put back",
+            "run and restored",
             false,
             true,
             true,
@@ -589,7 +585,7 @@ fn scshell_is_a_change_that_is_run_and_put_back() {
         ),
         ("run", false, true, false, false, Some("scshell medium")),
         (
-            "put back, the process not logged",
+            "restored, the process not logged",
             false,
             false,
             true,
@@ -616,7 +612,7 @@ fn scshell_is_a_change_that_is_run_and_put_back() {
             if run {
                 records.push(host.command(100, 7, payload));
             }
-            if back {
+            if restored {
                 records.push(host.service(5_170, "Fax", ORIGINAL));
             }
             if connected {
@@ -624,7 +620,7 @@ fn scshell_is_a_change_that_is_run_and_put_back() {
             }
             let want: Vec<String> = want.iter().map(|want| (*want).to_owned()).collect();
             assert_eq!(
-                told(&alerts(&mut *module, &records)),
+                incidents(&alerts(&mut *module, &records)),
                 want,
                 "{what} on {engine}"
             );
@@ -632,9 +628,9 @@ fn scshell_is_a_change_that_is_run_and_put_back() {
     }
 }
 
-/// An update writes a service's program, points the service at it and starts it.
+/// An update that points a service at its new program and starts it is not reported.
 #[test]
-fn an_update_of_a_service_is_silent() {
+fn an_update_of_a_service_is_not_reported() {
     for (what, program) in [
         (
             "Defender",
@@ -650,7 +646,7 @@ fn an_update_of_a_service_is_silent() {
                 host.connection(1_500, ATTACKER),
             ];
             assert_eq!(
-                told(&alerts(&mut *module, &records)),
+                incidents(&alerts(&mut *module, &records)),
                 Vec::<String>::new(),
                 "{what} on {engine}"
             );
@@ -658,9 +654,9 @@ fn an_update_of_a_service_is_silent() {
     }
 }
 
-/// The ways around the `psexec` chain that are known, each with what is still told.
+/// Known ways to evade the `psexec` chain, each with the severity that is still reported.
 #[test]
-fn psexec_by_those_who_evade() {
+fn psexec_is_found_when_it_evades() {
     let host = Host::new("PC1");
     let drop = |path: &str| host.file(0, "System", path);
     let run = |path: &str| host.start(80, 7, path);
@@ -798,7 +794,7 @@ fn psexec_by_those_who_evade() {
     for (what, records, want) in table {
         for (engine, mut module) in engines(module()) {
             assert_eq!(
-                told(&alerts(&mut *module, &records)),
+                incidents(&alerts(&mut *module, &records)),
                 [format!("psexec {want}")],
                 "{what} on {engine}"
             );
@@ -806,13 +802,14 @@ fn psexec_by_those_who_evade() {
     }
 }
 
-/// Who it was: the logon it came with, what ran as somebody else, the name the tool gave away.
+/// Source and user of an attack come from the logon it came with, from a process that ran as another user, and from names that the
+/// tool reveals.
 #[test]
-fn who_it_was() {
+fn source_and_user_are_named() {
     for (engine, mut module) in engines(module()) {
         let host = Host::new("PC1");
         let mut records = host.psexec(0, 7, ATTACKER);
-        // A file server: others are connected, too, and one of them fits the time better.
+        // On a file server others are connected, too, and one of them fits the time better.
         records.insert(0, host.logon(-200, ATTACKER, "0x5555", "EVIL-PC"));
         records.insert(1, host.connection(1_580, "10.1.0.9"));
         let last = alerts(&mut *module, &records).pop().expect("an alert");
@@ -855,7 +852,7 @@ fn who_it_was() {
         );
         assert_eq!(last["source"]["domain"], json!("adminpc"), "{engine}");
     }
-    // The process runs in the very session: no time is needed.
+    // The process runs in the logon's own session, which is surer than any time.
     for (engine, mut module) in engines(module()) {
         let host = Host::new("PC1");
         let line = r"cmd.exe /Q /c cd \ 1> \\127.0.0.1\ADMIN$\__1556656369.7 2>&1";
@@ -869,16 +866,16 @@ fn who_it_was() {
     }
 }
 
-/// At most eight children are named, and the processes watched are bounded over all hosts.
+/// At most eight children are named, and the number of tracked processes is limited over all hosts.
 #[test]
-fn children_and_watched_processes_are_bounded() {
+fn children_and_tracked_processes_are_limited() {
     for (engine, mut module) in engines(module()) {
         for n in 0..300u32 {
             let host = Host::new(&format!("PC{n}"));
             alerts(&mut *module, &host.psexec(0, 1_000 + n, ATTACKER)[..3]);
         }
         assert_eq!(
-            psexec_filter_tests::counter(&mut *module, "evicted_watched"),
+            counter(&mut *module, "evicted_tracked_processes"),
             300 - 256,
             "{engine}"
         );
@@ -893,7 +890,7 @@ fn children_and_watched_processes_are_bounded() {
             assert_eq!(
                 alerts(&mut *module, &[child]),
                 Vec::<Value>::new(),
-                "{engine}: a child of SYSTEM tells nothing new"
+                "{engine}: a child that runs as SYSTEM is nothing new"
             );
         }
         let last = alerts(&mut *module, &[host.connection(1_500, ATTACKER)])
@@ -906,7 +903,7 @@ fn children_and_watched_processes_are_bounded() {
 
 /// The literal rule of many write-ups, and its form for platforms that cannot join.
 #[test]
-fn modes_of_the_original_idea() {
+fn psexec_can_be_found_by_the_literal_rule_and_without_joins() {
     let host = Host::new("PC1");
     let whole = host.psexec(0, 7, ATTACKER);
     let no_connection = whole[..4].to_vec();
@@ -924,7 +921,7 @@ fn modes_of_the_original_idea() {
             (r"CORP\alice", "0x1d313d"),
         ),
     ];
-    for (policy, whole_told, no_connection_told, unrelated_told) in [
+    for (policy, whole_want, no_connection_want, unrelated_want) in [
         ("", Some("psexec critical"), Some("psexec high"), None),
         (
             "[psexec]\nrequire = [\"connection\", \"file\", \"process\"]",
@@ -940,14 +937,14 @@ fn modes_of_the_original_idea() {
         ),
     ] {
         for (records, want) in [
-            (&whole, whole_told),
-            (&no_connection, no_connection_told),
-            (&unrelated, unrelated_told),
+            (&whole, whole_want),
+            (&no_connection, no_connection_want),
+            (&unrelated, unrelated_want),
         ] {
             let (engine, mut module) = policy_engine(policy);
             let want: Vec<String> = want.iter().map(|want| (*want).to_owned()).collect();
             assert_eq!(
-                told(&alerts(&mut *module, records)),
+                incidents(&alerts(&mut *module, records)),
                 want,
                 "{policy} on {engine}"
             );
@@ -955,18 +952,20 @@ fn modes_of_the_original_idea() {
     }
 }
 
-/// Half-filled and contradictory events: no alert is invented, and the events are counted.
+/// Incomplete and contradictory events lead to no alert, and each is counted as read or by its reason.
 #[test]
-fn odd_events_invent_nothing() {
+fn incomplete_and_contradictory_events_lead_to_no_alert() {
     let host = Host::new("PC1");
     let long = "A".repeat(32 * 1024);
-    let table: Vec<(&str, Vec<String>)> = vec![
+    // The records, and how many of them are read or counted by a reason; the others are rejected early as irrelevant.
+    let table: Vec<(&str, Vec<String>, u64)> = vec![
         (
             "a process without an image",
             vec![
                 host.file(0, "System", r"C:\Windows\a.exe"),
                 host.event(1, 50, json!({"ParentImage": SERVICES})),
             ],
+            2,
         ),
         (
             "a service without a command",
@@ -974,6 +973,7 @@ fn odd_events_invent_nothing() {
                 host.service(0, "a", "-"),
                 host.command(50, 7, r"cmd.exe /c dir"),
             ],
+            2,
         ),
         (
             "a service without a name",
@@ -981,6 +981,7 @@ fn odd_events_invent_nothing() {
                 host.service(0, "", r"cmd.exe /c dir"),
                 host.command(50, 7, r"cmd.exe /c dir C:\"),
             ],
+            2,
         ),
         (
             "a file of the year 1601",
@@ -988,6 +989,7 @@ fn odd_events_invent_nothing() {
                 host.file(-13_000_000_000_000, "System", r"C:\Windows\a.exe"),
                 host.start(50, 7, r"C:\Windows\a.exe"),
             ],
+            2,
         ),
         (
             "a file of the year 2100",
@@ -995,6 +997,7 @@ fn odd_events_invent_nothing() {
                 host.file(2_370_000_000_000, "System", r"C:\Windows\a.exe"),
                 host.start(50, 7, r"C:\Windows\a.exe"),
             ],
+            2,
         ),
         (
             "values of another type",
@@ -1006,10 +1009,12 @@ fn odd_events_invent_nothing() {
                 ),
                 host.start(50, 7, r"C:\Windows\a.exe"),
             ],
+            2,
         ),
         (
             "a command line of 32 KiB",
             vec![host.wmi(0, 7, CMD, &format!("cmd.exe {long}"), "0x1d313d")],
+            1,
         ),
         (
             "a logon without an address",
@@ -1017,6 +1022,7 @@ fn odd_events_invent_nothing() {
                 host.logon(0, "-", "0x1d313d", "-"),
                 host.wmi(50, 7, CMD, "cmd.exe", "0x1d313d"),
             ],
+            1,
         ),
         (
             "a logon by another provider",
@@ -1024,15 +1030,18 @@ fn odd_events_invent_nothing() {
                 host.logon(0, ATTACKER, "0x1d313d", "-")
                     .replace("Microsoft-Windows-Security-Auditing", "Other"),
             ],
+            1,
         ),
     ];
-    for (what, records) in table {
+    for (what, records, want) in table {
         for (engine, mut module) in engines(module()) {
             assert_eq!(
                 alerts(&mut *module, &records),
                 Vec::<Value>::new(),
                 "{what} on {engine}"
             );
+            let read = counter(&mut *module, "events") + counter(&mut *module, "wrong_provider");
+            assert_eq!(read, want, "{what} on {engine}");
         }
     }
 }

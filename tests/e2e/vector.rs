@@ -8,18 +8,19 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// A Vector that ends with the test, and what it started with it.
+/// A Vector that ends with the test, together with the program that it started.
 struct Running(Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Told, not killed: it has a child of its own to end.
-        let _told = Command::new("kill").arg(self.0.id().to_string()).status();
+        // SIGTERM, not SIGKILL: it has a child of its own to end.
+        let _signalled = Command::new("kill").arg(self.0.id().to_string()).status();
         let _ended = self.0.wait();
     }
 }
 
-/// Every record comes out once, those that complete a chain with the alert; the others go past; the alerts are copied.
+/// Every record comes out once, those that complete a chain with the alert; records of other events bypass the filter; records with an
+/// alert are copied.
 #[test]
 fn linux_aggregator() {
     let Some(vector) = shipper("vector", "VECTOR") else {
@@ -73,12 +74,12 @@ fn linux_aggregator() {
         .spawn();
     let _running = Running(child.expect("it starts"));
 
-    let story = concat!(
+    let attack = concat!(
         env!("CARGO_MANIFEST_DIR"),
         "/fixtures/shapes/vector_windows_event_log.ndjson"
     );
-    let story = std::fs::read_to_string(story).expect("the fixture");
-    let count = story.lines().count();
+    let attack = std::fs::read_to_string(attack).expect("the fixture");
+    let count = attack.lines().count();
     let start = Instant::now();
     let mut stream = loop {
         match TcpStream::connect(format!("127.0.0.1:{input}")) {
@@ -91,7 +92,7 @@ fn linux_aggregator() {
         std::thread::sleep(Duration::from_millis(100));
     };
     stream
-        .write_all(format!("{{\"event_id\":4688}}\n{story}").as_bytes())
+        .write_all(format!("{{\"event_id\":4688}}\n{attack}").as_bytes())
         .expect("it reads");
     let records = wait_for(&folder.path().join("records.ndjson"), count + 1);
     let alerts: Vec<&Value> = records

@@ -1,26 +1,29 @@
 //! Puts a policy into the module, and reads it back.
 //!
-//! Fluent Bit can pass a filter no settings, so the policy travels inside the module: as JSON in an active data segment
-//! over the region that the module reserves and exports as the global [`REGION`]. The region starts with the length
-//! (4 bytes, little-endian). Packing again replaces the segment.
+//! Fluent Bit cannot pass settings to a filter, so the policy travels inside the module: as JSON in an active data segment
+//! over the region that the module reserves and exports as the global [`REGION`]. The region starts with the length of the
+//! JSON (4 bytes, little-endian). Packing a module again replaces the segment. A host that runs the module itself can write
+//! the same bytes ([`encode_policy`]) into the memory of a new instance instead.
 //!
-//! A crate of its own, because the host program's build script needs it too.
+//! This is a crate of its own because the build script of the host program needs it too.
+
+#![forbid(unsafe_code)]
 
 use psexec_filter_plugin::policy::Policy;
 use std::fmt;
 use wasm_encoder::{ConstExpr, DataCountSection, DataSection, Module, RawSection};
 use wasmparser::{DataKind, ExternalKind, FuncType, Operator, Parser, Payload, TypeRef, ValType};
 
-/// Export that names the reserved region.
+/// Name of the exported global that holds the address of the reserved region.
 pub const REGION: &str = "PSEXEC_FILTER_POLICY";
 
 /// Size of the region in bytes; `plugin/src/abi.rs` reserves it.
 pub const REGION_BYTES: usize = 128 * 1024;
 
-/// Export with Fluent Bit's signature.
+/// Name of the export that Fluent Bit calls for each record.
 pub const FUNCTION: &str = "psexec_filter";
 
-/// The policy that `configs/policy.toml` describes, as it was when this was built.
+/// The text of `configs/policy.toml` at build time.
 pub const DEFAULT_POLICY: &str = include_str!("../../../configs/policy.toml");
 
 /// Keys of older policies and what they are called now.
@@ -39,7 +42,7 @@ fn explain(message: &str) -> String {
     }
 }
 
-/// Reads a policy from TOML. The error names `file`, the line, and what was expected.
+/// Reads a policy from TOML. The error names `file`, the line, and what was expected there.
 pub fn policy_from_toml(text: &str, file: &str) -> Result<Policy, String> {
     toml::from_str(text).map_err(|error| {
         let line = error.span().map_or(1, |span| {
@@ -55,22 +58,22 @@ pub fn policy_from_toml(text: &str, file: &str) -> Result<Policy, String> {
     })
 }
 
-/// Why a file is not a module that can be used.
+/// Why a file cannot be used as the module, or a policy cannot be put into it.
 #[derive(Debug, PartialEq, Eq)]
 pub enum ModuleError {
-    /// Not WebAssembly, or damaged.
+    /// The bytes are not WebAssembly, or are damaged.
     NotWasm(String),
-    /// Lacks the function.
+    /// The function [`FUNCTION`] is not exported.
     NoFunction,
-    /// The function has other parameters or results.
+    /// The function has other parameters or results than Fluent Bit passes.
     WrongSignature(String),
-    /// Needs something from its host.
+    /// The module imports something.
     Imports(String),
-    /// Has no region for a policy.
+    /// The module does not export [`REGION`].
     NoRegion,
-    /// The policy does not fit.
+    /// The policy's JSON, of this many bytes, is larger than the region.
     TooLarge(usize),
-    /// The policy inside is not one that this program understands.
+    /// The policy in the module is not one that this program reads.
     Policy(String),
 }
 
@@ -80,13 +83,13 @@ impl fmt::Display for ModuleError {
             ModuleError::NotWasm(why) => {
                 write!(
                     f,
-                    "not a WebAssembly module ({why}); expected the file that `make build` leaves at target/psexec_filter.wasm"
+                    "not a WebAssembly module ({why}); expected the file that `make build` writes to target/psexec_filter.wasm"
                 )
             }
             ModuleError::NoFunction => {
                 write!(
                     f,
-                    "does not export the function `{FUNCTION}`; is it another filter's module? Use the one from target/psexec_filter.wasm"
+                    "does not export the function `{FUNCTION}`, so it is not this filter; expected the file that `make build` writes to target/psexec_filter.wasm"
                 )
             }
             ModuleError::WrongSignature(found) => {
@@ -97,23 +100,23 @@ impl fmt::Display for ModuleError {
             }
             ModuleError::Imports(name) => write!(
                 f,
-                "imports `{name}`; a module for Fluent Bit must import nothing (Windows builds have no WASI). Build it for wasm32-unknown-unknown, without the feature `web`"
+                "imports `{name}`; a module for Fluent Bit must not import anything (Windows builds have no WASI). Build it for wasm32-unknown-unknown"
             ),
             ModuleError::NoRegion => write!(
                 f,
-                "has no `{REGION}` to put a policy into; it was not built from this project"
+                "does not export `{REGION}`, where the policy belongs; expected a module built from this project"
             ),
             ModuleError::TooLarge(bytes) => {
                 write!(
                     f,
-                    "the policy is {bytes} bytes long, the module has room for {}; shorten its lists",
+                    "the policy is {bytes} bytes long and the module has room for {}; shorten its lists",
                     REGION_BYTES - 4
                 )
             }
             ModuleError::Policy(why) => {
                 write!(
                     f,
-                    "the policy in the module is from another version ({why}); pack yours again with `psexec-filter pack`"
+                    "the policy in the module was written by another version ({why}); pack your policy again with `psexec-filter pack`"
                 )
             }
         }
@@ -122,13 +125,17 @@ impl fmt::Display for ModuleError {
 
 impl std::error::Error for ModuleError {}
 
-/// Checks that a module is one that Fluent Bit could load and call.
+/// Checks that Fluent Bit can load and call a module: valid WebAssembly without imports that exports [`FUNCTION`] with the
+/// right signature.
 pub fn check(module: &[u8]) -> Result<(), ModuleError> {
-    let layout = Layout::read(module)?;
-    if let Some(import) = layout.import {
+    wasmparser::Validator::new()
+        .validate_all(module)
+        .map_err(not_wasm)?;
+    let interface = Interface::read(module)?;
+    if let Some(import) = interface.import {
         return Err(ModuleError::Imports(import));
     }
-    let Some(signature) = layout.function else {
+    let Some(signature) = interface.function else {
         return Err(ModuleError::NoFunction);
     };
     if signature.params() != [ValType::I32; 6] || signature.results() != [ValType::I32] {
@@ -137,23 +144,31 @@ pub fn check(module: &[u8]) -> Result<(), ModuleError> {
     Ok(())
 }
 
-/// The module with `policy` in it instead of any it had.
-pub fn pack(module: &[u8], policy: &Policy) -> Result<Vec<u8>, ModuleError> {
-    check(module)?;
-    let region = Layout::read(module)?.region.ok_or(ModuleError::NoRegion)?;
+/// The bytes of the policy region that hold `policy`: the length of its JSON (4 bytes, little-endian), then the JSON.
+/// Fails with [`ModuleError::TooLarge`] if they are more than [`REGION_BYTES`].
+pub fn encode_policy(policy: &Policy) -> Result<Vec<u8>, ModuleError> {
     let json =
         serde_json::to_vec(policy).map_err(|error| ModuleError::Policy(error.to_string()))?;
     if json.len() > REGION_BYTES - 4 {
         return Err(ModuleError::TooLarge(json.len()));
     }
-    let mut packed = (json.len() as u32).to_le_bytes().to_vec();
-    packed.extend_from_slice(&json);
+    let mut encoded = (json.len() as u32).to_le_bytes().to_vec();
+    encoded.extend_from_slice(&json);
+    Ok(encoded)
+}
 
+/// Returns `module` with `policy` in it, in place of any policy that it had.
+pub fn pack(module: &[u8], policy: &Policy) -> Result<Vec<u8>, ModuleError> {
+    check(module)?;
+    let region = Interface::read(module)?
+        .region
+        .ok_or(ModuleError::NoRegion)?;
+    let encoded = encode_policy(policy)?;
     let mut out = Module::new();
     for payload in Parser::new(0).parse_all(module) {
         let payload = payload.map_err(not_wasm)?;
         match &payload {
-            // Counted anew below if the module has it: it must stand before the code.
+            // The count precedes the code, so it is computed before the data section is written.
             Payload::DataCountSection { .. } => {
                 let count = segments(module)?
                     .iter()
@@ -184,7 +199,7 @@ pub fn pack(module: &[u8], policy: &Policy) -> Result<Vec<u8>, ModuleError> {
                 data.active(
                     0,
                     &ConstExpr::i32_const(region as i32),
-                    packed.iter().copied(),
+                    encoded.iter().copied(),
                 );
                 out.section(&data);
             }
@@ -199,9 +214,11 @@ pub fn pack(module: &[u8], policy: &Policy) -> Result<Vec<u8>, ModuleError> {
     Ok(out.finish())
 }
 
-/// The policy in a module; `None` if none was packed and the defaults are in force.
+/// The policy in a module that passed [`check`]; `None` if it has none and runs with the defaults.
 pub fn unpack(module: &[u8]) -> Result<Option<Policy>, ModuleError> {
-    let region = Layout::read(module)?.region.ok_or(ModuleError::NoRegion)?;
+    let region = Interface::read(module)?
+        .region
+        .ok_or(ModuleError::NoRegion)?;
     let Some(segment) = segments(module)?
         .into_iter()
         .find(|segment| segment.offset == Some(region))
@@ -214,8 +231,9 @@ pub fn unpack(module: &[u8]) -> Result<Option<Policy>, ModuleError> {
         .map_err(|error| ModuleError::Policy(error.to_string()))
 }
 
+/// A data segment of a module.
 struct Segment<'m> {
-    /// Address, if it is active.
+    /// Address that the data is copied to at the start; `None` for a passive segment.
     offset: Option<u32>,
     data: &'m [u8],
 }
@@ -241,20 +259,21 @@ fn segments(module: &[u8]) -> Result<Vec<Segment<'_>>, ModuleError> {
     Ok(found)
 }
 
-/// What matters about a module.
+/// What a module imports and exports, as far as it matters here.
 #[derive(Default)]
-struct Layout {
+struct Interface {
+    /// The first import, as `module.name`.
     import: Option<String>,
+    /// Signature of [`FUNCTION`].
     function: Option<FuncType>,
+    /// Address of [`REGION`].
     region: Option<u32>,
 }
 
-impl Layout {
-    fn read(module: &[u8]) -> Result<Layout, ModuleError> {
-        wasmparser::Validator::new()
-            .validate_all(module)
-            .map_err(not_wasm)?;
-        let mut layout = Layout::default();
+impl Interface {
+    /// Reads the sections that declare imports and exports; does not validate the code.
+    fn read(module: &[u8]) -> Result<Interface, ModuleError> {
+        let mut interface = Interface::default();
         let mut types: Vec<FuncType> = Vec::new();
         let (mut functions, mut globals) = (Vec::new(), Vec::new());
         for payload in Parser::new(0).parse_all(module) {
@@ -270,7 +289,7 @@ impl Layout {
                         if let TypeRef::Func(index) = import.ty {
                             functions.push(index);
                         }
-                        layout
+                        interface
                             .import
                             .get_or_insert_with(|| format!("{}.{}", import.module, import.name));
                     }
@@ -291,13 +310,13 @@ impl Layout {
                         let index = export.index as usize;
                         match (export.name, export.kind) {
                             (FUNCTION, ExternalKind::Func) => {
-                                layout.function = functions
+                                interface.function = functions
                                     .get(index)
                                     .and_then(|index| types.get(*index as usize))
                                     .cloned();
                             }
                             (REGION, ExternalKind::Global) => {
-                                layout.region = globals.get(index).copied().flatten()
+                                interface.region = globals.get(index).copied().flatten()
                             }
                             _ => {}
                         }
@@ -306,21 +325,22 @@ impl Layout {
                 _ => {}
             }
         }
-        Ok(layout)
+        Ok(interface)
     }
 }
 
+/// The value of an expression that is a single `i32.const`.
 fn constant(expression: &wasmparser::ConstExpr<'_>) -> Result<u32, ModuleError> {
     match expression.get_operators_reader().read().map_err(not_wasm)? {
         Operator::I32Const { value } => Ok(value as u32),
         _ => Err(ModuleError::NotWasm(
-            "an address in it is not a constant".to_owned(),
+            "a data segment or global has an address that is not a constant".to_owned(),
         )),
     }
 }
 
 fn not_wasm(error: wasmparser::BinaryReaderError) -> ModuleError {
-    // The lines after the first are a dump of the bytes.
+    // wasmparser adds a dump of the bytes after the first line.
     ModuleError::NotWasm(
         error
             .message()
@@ -341,7 +361,7 @@ mod tests {
             policy_from_toml(DEFAULT_POLICY, "configs/policy.toml"),
             Ok(Policy::default())
         );
-        // Every key there is stands in the file, so that the file documents them all.
+        // The file documents every key.
         let written: toml::Table = DEFAULT_POLICY.parse().unwrap();
         let mut all = toml::Table::try_from(Policy::default()).unwrap();
         all.remove("allow");
@@ -396,7 +416,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_module_is_refused_by_name() {
+    fn files_that_are_not_this_module_are_refused() {
         assert!(matches!(check(b"hello"), Err(ModuleError::NotWasm(_))));
         assert_eq!(check(&Module::new().finish()), Err(ModuleError::NoFunction));
     }

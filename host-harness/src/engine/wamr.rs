@@ -1,8 +1,12 @@
-//! WAMR's fast interpreter: what Fluent Bit runs filters on, with Fluent Bit's stack and heap of 8 KiB, and built as Fluent Bit
-//! builds it for Linux: it is the processor that finds what is out of bounds (`src/wasm/CMakeLists.txt` sets
-//! `WAMR_DISABLE_HW_BOUND_CHECK` for Windows alone).
+//! WAMR's fast interpreter, which Fluent Bit runs filters on, with Fluent Bit's stack and heap of 8 KiB. Like Fluent Bit's
+//! Linux builds it detects accesses out of bounds by page faults (`src/wasm/CMakeLists.txt` sets `WAMR_DISABLE_HW_BOUND_CHECK`
+//! for Windows only).
 
-use super::{Answer, CallError, Engine, Options, answer, string};
+#![allow(unsafe_code)]
+
+use super::answer::{Answer, CallError, read_answer, read_string};
+use super::interface::{Engine, Options, missing_export};
+use psexec_filter_pack::REGION;
 use std::ffi::{CStr, CString, c_char};
 use std::sync::Once;
 use wamrx_sys as sys;
@@ -14,13 +18,13 @@ thread_local! {
     static THREAD: Thread = Thread::new();
 }
 
-/// What WAMR needs on each thread that calls modules: its signal handler, and guard pages at the end of the stack. They have to go
-/// with the thread, as its stack is used again by another one.
+/// What WAMR needs on each thread that calls modules: its signal handler, and guard pages at the end of the stack. They are
+/// removed when the thread ends, because another thread may get the same stack.
 struct Thread;
 
 impl Thread {
     fn new() -> Thread {
-        // SAFETY: the runtime was started before.
+        // SAFETY: the runtime is started before the first thread uses it.
         assert!(
             unsafe { sys::wasm_runtime_init_thread_env() },
             "WAMR did not start on this thread"
@@ -31,24 +35,24 @@ impl Thread {
 
 impl Drop for Thread {
     fn drop(&mut self) {
-        // SAFETY: undoes what `new` did on this thread, on which no module runs any more.
+        // SAFETY: undoes what `new` did on this thread, which runs no module any more.
         unsafe { sys::wasm_runtime_destroy_thread_env() }
     }
 }
 
-/// A module under WAMR.
+/// An instance of the module under WAMR.
 pub struct Wamr {
     environment: sys::wasm_exec_env_t,
     instance: sys::wasm_module_inst_t,
     module: sys::wasm_module_t,
     function: sys::wasm_function_inst_t,
     free: bool,
-    /// WAMR keeps pointing into the bytes it loaded.
+    /// WAMR keeps pointers into the bytes that it loaded.
     _bytes: Box<[u8]>,
 }
 
 impl Wamr {
-    /// Loads a module. The error is a message for people.
+    /// Loads a module and starts an instance. The error is a message for the operator.
     pub fn new(module: &[u8], options: Options<'_>) -> Result<Wamr, String> {
         static RUNTIME: Once = Once::new();
         // SAFETY: called once; the arguments are a plain struct of zeroes, which chooses the system's allocator.
@@ -97,7 +101,7 @@ impl Wamr {
             }
             let environment = sys::wasm_runtime_create_exec_env(instance, options.stack);
             let function = sys::wasm_runtime_lookup_function(instance, name.as_ptr());
-            let this = Wamr {
+            let mut this = Wamr {
                 environment,
                 instance,
                 module,
@@ -106,16 +110,37 @@ impl Wamr {
                 _bytes: bytes,
             };
             if environment.is_null() {
-                return Err("WAMR has no stack for the module".to_owned());
+                return Err("WAMR has no memory for the module's stack".to_owned());
             }
             if function.is_null() {
-                return Err(format!(
-                    "the module does not export `{}` as Fluent Bit wants it",
-                    options.function
-                ));
+                return Err(missing_export(options.function));
+            }
+            if let Some(policy) = options.policy {
+                this.write_policy(policy)?;
             }
             Ok(this)
         }
+    }
+
+    /// Writes the policy into the region that the module exports.
+    fn write_policy(&mut self, policy: &[u8]) -> Result<(), String> {
+        let name = CString::new(REGION).map_err(|error| error.to_string())?;
+        let mut global = sys::wasm_global_inst_t::default();
+        // SAFETY: the name is terminated, and WAMR fills in `global` where it returns true.
+        let found = unsafe {
+            sys::wasm_runtime_get_export_global_inst(self.instance, name.as_ptr(), &mut global)
+        };
+        if !found || global.global_data.is_null() {
+            return Err(missing_export(REGION));
+        }
+        // SAFETY: an exported global of the module is an i32, to whose value WAMR points; it may not be aligned.
+        let region = unsafe { global.global_data.cast::<u32>().read_unaligned() } as usize;
+        let room = self
+            .memory_mut()
+            .get_mut(region..region.saturating_add(policy.len()))
+            .ok_or_else(|| format!("the module has no room for a policy at its `{REGION}`"))?;
+        room.copy_from_slice(policy);
+        Ok(())
     }
 
     fn copy(&mut self, bytes: &[u8]) -> Result<u32, CallError> {
@@ -155,7 +180,7 @@ impl Wamr {
         }
         Err(CallError::Trap(
             self.exception()
-                .unwrap_or_else(|| "no reason given".to_owned()),
+                .unwrap_or_else(|| "WAMR gave no reason".to_owned()),
         ))
     }
 
@@ -172,31 +197,49 @@ impl Wamr {
         }
     }
 
-    /// Takes and clears what WAMR noted, as Fluent Bit does after a failed call.
+    /// Takes the reason of a failed call and clears it, as Fluent Bit does.
     fn exception(&mut self) -> Option<String> {
         // SAFETY: the text belongs to the instance and is copied before it is cleared.
         unsafe {
-            let noted = sys::wasm_runtime_get_exception(self.instance);
-            let copy = (!noted.is_null()).then(|| text(noted));
+            let reason = sys::wasm_runtime_get_exception(self.instance);
+            let copy = (!reason.is_null()).then(|| text(reason));
             sys::wasm_runtime_clear_exception(self.instance);
             copy
         }
     }
 
-    /// The module's memory.
-    fn memory(&self) -> &[u8] {
-        // SAFETY: base and size are asked for anew each time, as memory may have grown and moved; nothing runs in the
-        // module while the slice lives, because it borrows `self`.
+    /// Address and size of the module's memory; no bytes at all if it has none.
+    fn memory_range(&self) -> (*mut u8, usize) {
+        const NOTHING: (*mut u8, usize) = (std::ptr::NonNull::dangling().as_ptr(), 0);
+        // SAFETY: the instance is alive; WAMR's answer is checked.
         unsafe {
             let memory = sys::wasm_runtime_get_default_memory(self.instance);
             if memory.is_null() {
-                return &[];
+                return NOTHING;
             }
             let base = sys::wasm_memory_get_base_address(memory).cast::<u8>();
+            if base.is_null() {
+                return NOTHING;
+            }
             let bytes = sys::wasm_memory_get_cur_page_count(memory)
                 * sys::wasm_memory_get_bytes_per_page(memory);
-            std::slice::from_raw_parts(base, bytes as usize)
+            (base, bytes as usize)
         }
+    }
+
+    /// The module's memory.
+    fn memory(&self) -> &[u8] {
+        let (base, bytes) = self.memory_range();
+        // SAFETY: the range is read anew each time, because memory may have grown and moved; the module does not run while
+        // the slice lives, because the slice borrows `self`.
+        unsafe { std::slice::from_raw_parts(base, bytes) }
+    }
+
+    /// The module's memory, for writing.
+    fn memory_mut(&mut self) -> &mut [u8] {
+        let (base, bytes) = self.memory_range();
+        // SAFETY: as in `memory`; the slice borrows `self` exclusively.
+        unsafe { std::slice::from_raw_parts_mut(base, bytes) }
     }
 }
 
@@ -219,7 +262,7 @@ impl Engine for Wamr {
             record.len() as u32,
         ];
         let returned = self.invoke(self.function, &mut arguments)?;
-        let answer = answer(self.memory(), returned, record_at, record);
+        let answer = read_answer(self.memory(), returned, record_at, record);
         if self.free {
             for address in [tag_at, record_at] {
                 // SAFETY: both came from this instance's `malloc`.
@@ -229,13 +272,13 @@ impl Engine for Wamr {
         answer
     }
 
-    fn ask(&mut self, export: &str) -> Result<Option<String>, CallError> {
+    fn call_export(&mut self, export: &str) -> Result<Option<String>, CallError> {
         let function = self.export(export)?;
         let address = self.invoke(function, &mut [])?;
-        string(self.memory(), address)
+        read_string(self.memory(), address)
     }
 
-    fn tell(&mut self, export: &str, text: &[u8]) -> Result<u32, CallError> {
+    fn send(&mut self, export: &str, text: &[u8]) -> Result<u32, CallError> {
         let function = self.export(export)?;
         let address = self.copy(text)?;
         self.invoke(function, &mut [address, text.len() as u32])
@@ -248,7 +291,7 @@ impl Engine for Wamr {
 
 impl Drop for Wamr {
     fn drop(&mut self) {
-        // SAFETY: made in this order's reverse, each at most once; WAMR takes no null environment.
+        // SAFETY: each is destroyed once, in the reverse order of creation; WAMR does not accept a null environment.
         unsafe {
             if !self.environment.is_null() {
                 sys::wasm_runtime_destroy_exec_env(self.environment);
@@ -259,9 +302,13 @@ impl Drop for Wamr {
     }
 }
 
-/// SAFETY of the caller: `message` is a NUL-terminated string.
+/// Copies a string of WAMR's.
+///
+/// # Safety
+///
+/// `message` must be a NUL-terminated string.
 unsafe fn text(message: *const c_char) -> String {
-    // SAFETY: see above.
+    // SAFETY: the caller promises it.
     unsafe { CStr::from_ptr(message) }
         .to_string_lossy()
         .into_owned()

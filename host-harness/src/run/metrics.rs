@@ -1,6 +1,6 @@
-//! What is counted while the program runs, and where it can be read: Prometheus text on `/metrics`, and `/healthz`.
+//! Counts what happens while the program runs, and serves the counts: `/metrics` as Prometheus text, and `/healthz`.
 
-use super::worker::Message;
+use super::queue::{self, Message};
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::get;
@@ -12,28 +12,28 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::WeakSender;
 
-/// Without a sign of life for so long the worker counts as stuck: mostly, the output takes nothing.
+/// Time without progress after which `/healthz` reports the worker as stuck; usually the output accepts nothing.
 const STUCK: Duration = Duration::from_secs(30);
 
 macro_rules! metrics {
     (counters { $($(#[doc = $counter_help:literal])* $counter:ident,)* } gauges { $($(#[doc = $gauge_help:literal])* $gauge:ident,)* }) => {
-        /// The program's own counts. Those of the module come with [`Metrics::note_module`].
+        /// The program's own counts. [`Metrics::set_module_stats`] adds those of the module.
         pub struct Metrics {
             $($(#[doc = $counter_help])* pub $counter: IntCounter,)*
             $($(#[doc = $gauge_help])* pub $gauge: IntGauge,)*
-            /// Seconds that a call into the module took.
+            /// Duration of calls into the module, in seconds.
             pub call_seconds: Histogram,
             module: Mutex<Value>,
-            alive: Mutex<Instant>,
+            last_progress: Mutex<Instant>,
             registry: Registry,
         }
 
         impl Metrics {
-            /// All at 0.
+            /// Starts with all counts at 0.
             pub fn new() -> Metrics {
                 let registry = Registry::new();
                 let buckets = vec![1e-6, 2e-6, 5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0];
-                let call = HistogramOpts::new("psexec_filter_call_seconds", "Seconds that a call into the module took.").buckets(buckets);
+                let call = HistogramOpts::new("psexec_filter_call_seconds", "Duration of calls into the module, in seconds.").buckets(buckets);
                 Metrics {
                     $($counter: register(&registry, IntCounter::new(
                         concat!("psexec_filter_", stringify!($counter), "_total"), concat!($($counter_help),*).trim())),)*
@@ -41,7 +41,7 @@ macro_rules! metrics {
                         concat!("psexec_filter_", stringify!($gauge)), concat!($($gauge_help),*).trim())),)*
                     call_seconds: register(&registry, Histogram::with_opts(call)),
                     module: Mutex::new(Value::Null),
-                    alive: Mutex::new(Instant::now()),
+                    last_progress: Mutex::new(Instant::now()),
                     registry,
                 }
             }
@@ -51,23 +51,23 @@ macro_rules! metrics {
 
 metrics! {
     counters {
-        /// Lines that came.
+        /// Lines that were received.
         lines,
-        /// Bytes that came.
+        /// Bytes that were received.
         line_bytes,
         /// Alerts that were written, inside a record or on a line of their own.
         alerts_written,
-        /// Lines passed on unexamined because the module gave no answer.
+        /// Lines passed on unexamined because the call into the module failed.
         failed_calls,
         /// Lines passed on unexamined because they are longer than --max-line.
         lines_too_long,
-        /// Such lines that were ended here because the rest did not come in time.
+        /// Lines longer than --max-line that were ended with a newline because the rest did not arrive in time.
         lines_cut,
-        /// Lines without a newline at the end of a connection; examined, and ended here.
+        /// Lines without a newline at the end of a connection; they are examined and get a newline.
         unfinished_lines,
-        /// Times the module was started again after a call that died or took too long.
+        /// Restarts of the module after a call that trapped or took too long.
         restarts,
-        /// Times the module and its policy were read again (SIGHUP).
+        /// Times that module and policy were read again (SIGHUP).
         reloads,
         /// Connections that were accepted.
         connections,
@@ -75,17 +75,17 @@ metrics! {
         client_errors,
         /// Snapshots written to --state.
         snapshots,
-        /// Snapshots that could not be written.
+        /// Snapshots that could not be taken or written.
         snapshot_failures,
-        /// Times the output did not take what was written and it was tried again.
+        /// Writes that the output did not accept and that were tried again.
         output_retries,
     }
     gauges {
         /// Clients that are connected.
         clients,
-        /// Batches of lines that wait for the module.
+        /// Batches of lines in the queue before the module.
         queued_batches,
-        /// Bytes of the last snapshot.
+        /// Size of the last snapshot that was written, in bytes.
         snapshot_bytes,
         /// Unix time of the last snapshot that was written.
         snapshot_time_seconds,
@@ -98,7 +98,7 @@ impl Default for Metrics {
     }
 }
 
-/// Names and help are constants and differ, so neither step can fail.
+/// Registers a metric. Names and help are constants, and the names differ, so this cannot fail.
 fn register<C: Collector + Clone + 'static>(
     registry: &Registry,
     metric: prometheus::Result<C>,
@@ -111,26 +111,29 @@ fn register<C: Collector + Clone + 'static>(
 }
 
 impl Metrics {
-    /// Takes the module's counters, as its `psexec_filter_stats` gives them.
-    pub fn note_module(&self, stats: &str) {
+    /// Replaces the module's counters by `stats`, the JSON that its `psexec_filter_stats` returns.
+    pub fn set_module_stats(&self, stats: &str) {
         if let Ok(stats) = serde_json::from_str(stats) {
             *self.module.lock().unwrap_or_else(PoisonError::into_inner) = stats;
         }
     }
 
-    /// Notes that the worker is not stuck.
-    pub fn note_alive(&self) {
-        *self.alive.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    /// Records that the worker makes progress.
+    pub fn mark_progress(&self) {
+        *self
+            .last_progress
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
 
-    fn silent_for(&self) -> Duration {
-        self.alive
+    fn since_progress(&self) -> Duration {
+        self.last_progress
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .elapsed()
     }
 
-    /// Everything as Prometheus text.
+    /// All counts as Prometheus text.
     fn render(&self) -> prometheus::Result<Vec<u8>> {
         let mut families = self.registry.gather();
         let module = self
@@ -142,7 +145,7 @@ impl Metrics {
             if let Some(value) = value.as_i64() {
                 let gauge = IntGauge::new(
                     format!("psexec_filter_module_{name}"),
-                    format!("The module's `{name}`, see the README."),
+                    format!("`{name}` in the module's statistics."),
                 )?;
                 gauge.set(value);
                 families.extend(gauge.collect());
@@ -152,7 +155,7 @@ impl Metrics {
             let name = format!("psexec_filter_module_{name}_total");
             let counter = IntCounter::new(
                 name,
-                "A counter of the module, explained in plugin/src/counters.rs.",
+                "A counter of the module; plugin/src/counters.rs explains it.",
             )?;
             counter.inc_by(value.as_u64().unwrap_or_default());
             families.extend(counter.collect());
@@ -169,7 +172,7 @@ struct Shared {
     queue: WeakSender<Message>,
 }
 
-/// Serves the counts from now on. The error is a message for people.
+/// Starts to serve the counts. The error is a message for the operator.
 pub async fn serve(
     address: SocketAddr,
     metrics: Arc<Metrics>,
@@ -190,7 +193,9 @@ pub async fn serve(
         .with_state(Shared { metrics, queue });
     tokio::spawn(async move {
         if let Err(error) = axum::serve(listener, routes).await {
-            tracing::error!("metrics are no longer served: {error}");
+            tracing::error!(
+                "http://{address}: metrics are no longer served: {error}; records are still passed on"
+            );
         }
     });
     Ok(())
@@ -200,9 +205,7 @@ async fn text(
     State(Shared { metrics, queue }): State<Shared>,
 ) -> Result<([(&'static str, &'static str); 1], Vec<u8>), StatusCode> {
     if let Some(queue) = queue.upgrade() {
-        metrics
-            .queued_batches
-            .set((queue.max_capacity() - queue.capacity()) as i64);
+        metrics.queued_batches.set(queue::length(&queue) as i64);
     }
     let text = metrics
         .render()
@@ -211,14 +214,15 @@ async fn text(
 }
 
 async fn health(State(Shared { metrics, .. }): State<Shared>) -> (StatusCode, String) {
-    match metrics.silent_for() {
-        silent if silent < STUCK => (StatusCode::OK, "ok\n".to_owned()),
-        silent => (
-            StatusCode::SERVICE_UNAVAILABLE,
-            format!(
-                "stuck for {} s: the output takes nothing, or a call into the module does not return\n",
-                silent.as_secs()
-            ),
-        ),
+    let since = metrics.since_progress();
+    if since < STUCK {
+        return (StatusCode::OK, "ok\n".to_owned());
     }
+    (
+        StatusCode::SERVICE_UNAVAILABLE,
+        format!(
+            "no progress for {} s: the output accepts nothing, or a call into the module does not return\n",
+            since.as_secs()
+        ),
+    )
 }

@@ -1,290 +1,246 @@
 //! `run`: the module between two streams of JSON lines, for shippers other than Fluent Bit.
 //!
 //! ```text
-//! input  (one task a client)    bytes -> whole lines            back-pressure: it reads no more while the queue is full
-//! queue  (bounded)              batches of lines
-//! worker (one thread)           module -> output                 blocks while the output does
+//! input   (a task for each client)   bytes -> batches of whole lines    waits while the queue is full
+//! queue   (bounded)
+//! worker  (one thread)               lines -> supervisor -> writer      waits while the output accepts nothing
+//! output
 //! ```
 //!
-//! * [`input`] listens, and cuts what comes into lines.
-//! * [`worker`] puts the lines through the module, watches over the module, and saves what it remembers.
-//! * [`examiner`] is the module with its deadline, its snapshot and its second life.
-//! * [`output`] writes, and waits for an output that takes nothing.
-//! * [`state_file`] keeps a snapshot on disk.
+//! * [`options`] is the command line as types.
+//! * [`input`] listens, and cuts what clients send into lines.
+//! * [`queue`] holds the batches that wait for the worker.
+//! * [`worker`] passes the lines through the module, and saves the module's state.
+//! * [`supervisor`] calls the module and restarts it from its last snapshot.
+//! * [`writer`] formats lines and alerts, [`output`] writes them.
+//! * [`snapshot_file`] keeps a snapshot on disk.
 //! * [`metrics`] counts, and serves the counts.
 
-pub mod examiner;
 pub mod input;
 pub mod metrics;
+pub mod options;
 pub mod output;
-pub mod state_file;
+pub mod queue;
+mod signals;
+pub mod snapshot_file;
+pub mod supervisor;
+mod throttled_log;
 pub mod worker;
+pub mod writer;
 
-use crate::engine::Engine;
-use input::{Input, Limits};
+use input::Source;
 use metrics::Metrics;
-use output::Output;
-use std::net::SocketAddr;
-use std::path::PathBuf;
+use options::{Input, Options};
+use queue::{End, Message};
+use signals::{Signal, Signals};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{mpsc, watch};
+use supervisor::Load;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
-use worker::{Ended, Message, Worker};
+use worker::Worker;
 
-/// What is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Emit {
-    /// Every line that came, those that completed a chain with the alert inside.
-    Records,
-    /// Only the alerts, one a line.
-    Alerts,
-    /// Every line, and behind one that completed a chain the alert once more on a line of its own.
-    Both,
-}
-
-/// How `run` runs.
-pub struct Options {
-    /// Where records come from.
-    pub inputs: Vec<Input>,
-    /// Bounds on what comes.
-    pub limits: Limits,
-    /// Where they go.
-    pub output: Output,
-    /// What is written.
-    pub emit: Emit,
-    /// Where a snapshot of what the module remembers is kept.
-    pub state: Option<PathBuf>,
-    /// How often a snapshot is taken; without a file it is what a module that died is started again from.
-    pub state_interval: Duration,
-    /// So long without a record, and alerts that wait for one go without.
-    pub idle: Duration,
-    /// How long what is left may take once the program is told to end.
-    pub drain: Duration,
-    /// Where counts are served.
-    pub metrics: Option<SocketAddr>,
-}
-
-/// A module that is ready, and what its policy says that the host must know.
-pub struct Loaded {
-    /// The module.
-    pub engine: Box<dyn Engine>,
-    /// `alert.key`, for alerts that are left without a record.
-    pub key: String,
-    /// Starts the same module once more, without memories.
-    pub again: Box<dyn Fn() -> Result<Box<dyn Engine>, String>>,
-}
-
-/// Reads module and policy from where the command line says, anew each time. The error is a message for people.
-pub type Load = Box<dyn Fn() -> Result<Loaded, String> + Send>;
-
-/// Batches that may wait for the worker. Most have up to 256 KiB, none more than the longest line and that.
-const QUEUE: usize = 16;
-
-/// How long clients are read once the program is told to end.
+/// How long clients are read at most once the program is asked to end; half of `--drain` if that is less.
 const LAST_READS: Duration = Duration::from_secs(2);
 
-/// Runs until the input ends or the program is told to end. False if records were passed on unexamined. The error is a
-/// message for people.
+const WORKER_PANICKED: &str =
+    "the worker thread panicked; this is a bug: please report the message above";
+
+/// Runs until the inputs end or a signal asks the program to end. Returns false if lines were passed on unexamined, or an input
+/// could not be read. The error is a message for the operator.
 pub fn run(options: Options, load: Load) -> Result<bool, String> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
-        .build();
-    let runtime = runtime.map_err(|error| format!("cannot start: {error}"))?;
+        .build()
+        .map_err(|error| format!("cannot start: {error}"))?;
     let result = runtime.block_on(serve(options, load));
-    // A read of standard input cannot be called back.
+    // A read of standard input cannot be cancelled.
     runtime.shutdown_background();
     result
 }
 
 async fn serve(options: Options, load: Load) -> Result<bool, String> {
     let metrics = Arc::new(Metrics::new());
-    // From here on a signal waits until it can be heeded.
+    // A signal that arrives from here on is kept until it is asked for.
     let mut signals = Signals::new()?;
-    if options
+    let stdin_inputs = options
         .inputs
         .iter()
-        .filter(|input| **input == Input::Stdin)
-        .count()
-        > 1
-    {
-        return Err("--input: standard input can be read once only".to_owned());
+        .filter(|input| **input == Input::Stdin);
+    if stdin_inputs.count() > 1 {
+        return Err("--input: standard input can be read only once".to_owned());
     }
-    // Whatever is wrong is said before the first record is taken.
+    // Everything is opened before the first record is read, so that a mistake costs no record.
     let mut sources = Vec::new();
     for input in &options.inputs {
-        sources.push(input.open(&options.limits).await?);
+        sources.push(Source::open(input, &options.limits).await?);
     }
-    let endless = options.inputs.iter().any(|input| *input != Input::Stdin);
-    let (send, receive) = mpsc::channel(QUEUE);
+    let (queue, receiver) = queue::channel();
     if let Some(address) = options.metrics {
-        metrics::serve(address, Arc::clone(&metrics), send.downgrade()).await?;
+        metrics::serve(address, Arc::clone(&metrics), queue.downgrade()).await?;
     }
     let options = Arc::new(options);
-    let (done, mut ended) = tokio::sync::oneshot::channel();
-    let (ready, is_ready) = tokio::sync::oneshot::channel();
-    let work = {
-        let (options, metrics, runtime) = (
-            Arc::clone(&options),
-            Arc::clone(&metrics),
-            tokio::runtime::Handle::current(),
-        );
-        // The module stays on this thread: an interpreter's cannot be moved.
-        move || match Worker::new(&options, load, receive, metrics) {
-            Ok(worker) => {
-                let _waiting = ready.send(Ok(()));
-                let _waiting = done.send(worker.work(&runtime));
-            }
-            Err(message) => {
-                let _waiting = ready.send(Err(message));
-            }
-        }
-    };
-    let thread = std::thread::Builder::new()
-        .name("worker".to_owned())
-        .spawn(work);
-    thread.map_err(|error| format!("cannot start a thread: {error}"))?;
-    tokio::pin!(is_ready);
-    let mut told_early = false;
+    let (ready, done) = start_worker(&options, load, receiver, &metrics)?;
+    tokio::pin!(ready);
+    let mut ended_early = false;
     let ready = tokio::select! {
-        ready = &mut is_ready => ready,
-        // Who has connected by now is still heard, unless the output is a pipe without a reader: that is waited for.
+        ready = &mut ready => ready,
+        // Clients that have connected are still read, unless the worker does not get ready: its output may be a named pipe
+        // without a reader.
         () = signals.end() => {
-            told_early = true;
-            match tokio::time::timeout(options.drain, is_ready).await {
+            ended_early = true;
+            match tokio::time::timeout(options.drain, ready).await {
                 Ok(ready) => ready,
                 Err(_) => return Ok(true),
             }
         }
     };
-    ready.unwrap_or_else(|_| Err(DIED.to_owned()))?;
-
-    let (stop, stopped) = watch::channel(None);
-    let mut readers = JoinSet::new();
-    for source in sources {
-        readers.spawn(source.serve(send.clone(), stopped.clone(), Arc::clone(&metrics)));
+    ready.unwrap_or_else(|_| Err(WORKER_PANICKED.to_owned()))?;
+    Serving {
+        options,
+        queue,
+        done,
+        signals,
+        all_read: true,
     }
-    let mut all_read = true;
-    let told_to_end = loop {
-        if told_early {
-            break true;
-        }
-        tokio::select! {
-            result = &mut ended => return finish(result.ok(), all_read, false),
-            signal = signals.next() => match signal {
-                Signal::End => break true,
-                Signal::Reload => {
-                    let sender = send.clone();
-                    tokio::spawn(async move { sender.send(Message::Reload).await });
-                }
-            },
-            // Only what can end is waited for: with a listener there may always be another client.
-            read = readers.join_next(), if !endless => match read {
-                Some(read) => all_read &= read.unwrap_or(false),
-                None => break false,
-            },
-        }
-    };
-    let mut deadline = Instant::now() + options.drain;
-    if told_to_end {
-        tracing::info!("told to end: what has come is passed on first");
-        // What a client does not send by then it has not sent.
-        let _receivers = stop.send(Some(Instant::now() + LAST_READS.min(options.drain / 2)));
-        let all = async { while readers.join_next().await.is_some() {} };
-        let _elapsed = tokio::time::timeout_at(deadline, all).await;
-    }
-    let close = async {
-        let _gone = send.send(Message::End { told: told_to_end }).await;
-        ended.await.ok()
-    };
-    tokio::pin!(close);
-    if !told_to_end {
-        // The input has ended; the output may take its time, unless somebody loses patience.
-        tokio::select! {
-            result = &mut close => return finish(result, all_read, false),
-            () = signals.end() => deadline = Instant::now() + options.drain,
-        }
-    }
-    match tokio::time::timeout_at(deadline, close).await {
-        Ok(result) => finish(result, all_read, true),
-        Err(_) => Err(format!(
-            "the output did not take what was left within {} s: it is lost, {} batches of records at least",
-            options.drain.as_secs(),
-            QUEUE - send.capacity() + 1
-        )),
-    }
+    .until_end(sources, metrics, ended_early)
+    .await
 }
 
-fn finish(
-    result: Option<Result<Ended, String>>,
+/// The result of the worker: the number of lines that were passed on unexamined, or a message for the operator.
+type Worked = Result<u64, String>;
+
+/// Gets the worker's report that it is ready, or a message for the operator.
+type Ready = oneshot::Receiver<Result<(), String>>;
+
+/// Gets the worker's result when it ends.
+type Done = oneshot::Receiver<Worked>;
+
+/// Starts the worker thread. Returns what it reports when it is ready, and when it ends.
+fn start_worker(
+    options: &Arc<Options>,
+    load: Load,
+    receiver: mpsc::Receiver<Message>,
+    metrics: &Arc<Metrics>,
+) -> Result<(Ready, Done), String> {
+    let (report_done, done) = oneshot::channel();
+    let (report_ready, ready) = oneshot::channel();
+    let (options, metrics) = (Arc::clone(options), Arc::clone(metrics));
+    let runtime = tokio::runtime::Handle::current();
+    // The module is loaded on this thread and stays there: WAMR's instances cannot be moved to another one.
+    let work = move || match Worker::new(&options, load, receiver, metrics) {
+        Ok(worker) => {
+            let _sent = report_ready.send(Ok(()));
+            let _sent = report_done.send(worker.work(&runtime));
+        }
+        Err(message) => {
+            let _sent = report_ready.send(Err(message));
+        }
+    };
+    std::thread::Builder::new()
+        .name("worker".to_owned())
+        .spawn(work)
+        .map_err(|error| format!("cannot start the worker thread: {error}"))?;
+    Ok((ready, done))
+}
+
+/// What is needed while records pass.
+struct Serving {
+    options: Arc<Options>,
+    queue: mpsc::Sender<Message>,
+    done: Done,
+    signals: Signals,
+    /// Whether all inputs that have ended could be read to their end.
     all_read: bool,
-    told_to_end: bool,
-) -> Result<bool, String> {
-    match result {
-        Some(Ok(ended)) => Ok(told_to_end || all_read && ended.unexamined == 0),
+}
+
+impl Serving {
+    /// Reads the inputs until they end or a signal asks the program to end, then waits for the worker.
+    async fn until_end(
+        mut self,
+        sources: Vec<Source>,
+        metrics: Arc<Metrics>,
+        ended_early: bool,
+    ) -> Result<bool, String> {
+        let (stop, stopped) = watch::channel(None);
+        let mut readers = JoinSet::new();
+        for source in sources {
+            readers.spawn(source.serve(self.queue.clone(), stopped.clone(), Arc::clone(&metrics)));
+        }
+        let end = if ended_early {
+            End::Signal
+        } else {
+            match self.read(&mut readers).await {
+                Ok(end) => end,
+                Err(worked) => return result(worked, self.all_read, End::Input),
+            }
+        };
+        let Serving {
+            options,
+            queue,
+            done,
+            mut signals,
+            all_read,
+        } = self;
+        let drain = options.drain;
+        let mut deadline = Instant::now() + drain;
+        if end == End::Signal {
+            tracing::info!("asked to end: lines that have arrived are written first");
+            let _receivers = stop.send(Some(Instant::now() + LAST_READS.min(drain / 2)));
+            let all_ended = async { while readers.join_next().await.is_some() {} };
+            let _elapsed = tokio::time::timeout_at(deadline, all_ended).await;
+        }
+        let close = async {
+            let _sent = queue.send(Message::End(end)).await;
+            done.await.ok()
+        };
+        tokio::pin!(close);
+        if end == End::Input {
+            // The output may take any time, until a signal asks to end.
+            tokio::select! {
+                worked = &mut close => return result(worked, all_read, end),
+                () = signals.end() => deadline = Instant::now() + drain,
+            }
+        }
+        match tokio::time::timeout_at(deadline, close).await {
+            Ok(worked) => result(worked, all_read, End::Signal),
+            Err(_) => Err(format!(
+                "the output did not accept all lines within {} s (--drain): at least {} batches of lines are lost",
+                drain.as_secs(),
+                queue::length(&queue) + 1
+            )),
+        }
+    }
+
+    /// Waits until the inputs end or a signal asks to end. The error is the result of the worker, if that ended before.
+    async fn read(&mut self, readers: &mut JoinSet<bool>) -> Result<End, Option<Worked>> {
+        let listens = self.options.listens();
+        loop {
+            tokio::select! {
+                worked = &mut self.done => return Err(worked.ok()),
+                signal = self.signals.next() => match signal {
+                    Signal::End => return Ok(End::Signal),
+                    Signal::Reload => {
+                        let queue = self.queue.clone();
+                        tokio::spawn(async move { queue.send(Message::Reload).await });
+                    }
+                },
+                read = readers.join_next(), if !listens => match read {
+                    Some(read) => self.all_read &= read.unwrap_or(false),
+                    None => return Ok(End::Input),
+                },
+            }
+        }
+    }
+}
+
+/// The result of `run`. After a signal, lines that were passed on unexamined are not a failure.
+fn result(worked: Option<Worked>, all_read: bool, end: End) -> Result<bool, String> {
+    match worked {
+        Some(Ok(unexamined)) => Ok(end == End::Signal || all_read && unexamined == 0),
         Some(Err(message)) => Err(message),
-        None => Err(DIED.to_owned()),
-    }
-}
-
-const DIED: &str = "the worker died; this is a bug: please report what stands above";
-
-enum Signal {
-    End,
-    #[cfg_attr(not(unix), expect(dead_code))]
-    Reload,
-}
-
-/// What the system tells the program.
-struct Signals {
-    #[cfg(unix)]
-    streams: [tokio::signal::unix::Signal; 3],
-}
-
-impl Signals {
-    /// Waits until the program is told to end.
-    async fn end(&mut self) {
-        while let Signal::Reload = self.next().await {}
-    }
-}
-
-#[cfg(unix)]
-impl Signals {
-    fn new() -> Result<Signals, String> {
-        use tokio::signal::unix::{SignalKind, signal};
-        let listen =
-            |kind| signal(kind).map_err(|error| format!("cannot listen for signals: {error}"));
-        Ok(Signals {
-            streams: [
-                listen(SignalKind::terminate())?,
-                listen(SignalKind::interrupt())?,
-                listen(SignalKind::hangup())?,
-            ],
-        })
-    }
-
-    async fn next(&mut self) -> Signal {
-        let [terminate, interrupt, hangup] = &mut self.streams;
-        tokio::select! {
-            _ = terminate.recv() => Signal::End,
-            _ = interrupt.recv() => Signal::End,
-            _ = hangup.recv() => Signal::Reload,
-        }
-    }
-}
-
-#[cfg(not(unix))]
-impl Signals {
-    fn new() -> Result<Signals, String> {
-        Ok(Signals {})
-    }
-
-    async fn next(&mut self) -> Signal {
-        if tokio::signal::ctrl_c().await.is_err() {
-            std::future::pending::<()>().await;
-        }
-        Signal::End
+        None => Err(WORKER_PANICKED.to_owned()),
     }
 }

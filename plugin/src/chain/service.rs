@@ -78,7 +78,7 @@ fn is_truncated(text: &str) -> bool {
 /// doubled), and a truncated command is open at its end. A command of nothing but variables becomes the empty pattern, which matches
 /// no command line.
 fn as_pattern(command: &str) -> String {
-    let normalized = command::plain(command, MAX_TEXT).replace("%%", "%");
+    let normalized = command::normalize(command, MAX_TEXT).replace("%%", "%");
     let mut pattern = String::with_capacity(normalized.len());
     let mut rest = normalized.as_str();
     while let Some((before, after)) = rest.split_once('%') {
@@ -101,7 +101,7 @@ fn as_pattern(command: &str) -> String {
     }
     if is_truncated(command) {
         // Variables make the process's own line longer, so it is cut at an earlier word.
-        let kept = crate::record::text::cut(pattern, MAX_TEXT / 2);
+        let kept = crate::json::text::truncate(pattern, MAX_TEXT / 2);
         return format!("{kept}*");
     }
     pattern
@@ -111,7 +111,7 @@ fn as_pattern(command: &str) -> String {
 /// does nothing but echo into a named pipe, or it runs a DLL that is named like the service and its argument. That is not lateral
 /// movement. The match is exact, because whatever else stands in such a command is run as well.
 pub fn is_local_getsystem(service: Option<&str>, command: &str) -> bool {
-    let line = command::plain(command, MAX_TEXT);
+    let line = command::normalize(command, MAX_TEXT);
     if is_truncated(command) || line.contains(['&', '|', '<', ';']) {
         return false;
     }

@@ -5,7 +5,7 @@ use super::{
     Known, Needs, optional, required, sum, text_bytes,
 };
 use crate::normalize::path::PathKey;
-use crate::record::endings::Endings;
+use crate::record::Suffixes;
 use serde::{Deserialize, Serialize};
 
 /// A file that was written.
@@ -96,8 +96,8 @@ impl Evident for FileWrite {
 
 /// Rejects files that did not come over SMB and are not programs.
 pub struct Prefilter {
-    system: Endings,
-    programs: Endings,
+    system: Suffixes,
+    programs: Suffixes,
 }
 
 impl EventPrefilter for Prefilter {
@@ -107,14 +107,14 @@ impl EventPrefilter for Prefilter {
 
     fn new(_: &Needs) -> Prefilter {
         Prefilter {
-            system: Endings::new(&["system"]),
-            programs: Endings::new(&PROGRAM_SUFFIXES),
+            system: Suffixes::new(&["system"]),
+            programs: Suffixes::new(&PROGRAM_SUFFIXES),
         }
     }
 
     fn rejects(&self, so_far: &Fields<'_>, _: &Known<'_>) -> bool {
-        so_far.ends_with_none(Field::Image, &self.system)
-            && so_far.ends_with_none(Field::TargetFilename, &self.programs)
+        so_far.ends_with_none_of(Field::Image, &self.system)
+            && so_far.ends_with_none_of(Field::TargetFilename, &self.programs)
     }
 }
 

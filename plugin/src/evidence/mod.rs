@@ -28,8 +28,8 @@ pub use tracked::TrackedProcesses;
 use crate::event::{Event, Provider};
 use crate::normalize::guid;
 use crate::normalize::time::Timestamp;
+use crate::record::Field;
 use crate::record::Fields;
-use crate::record::shapes::Field;
 use crate::settings::Windows;
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
@@ -433,8 +433,8 @@ fn optional(event: &Event<'_>, field: Field) -> Option<Box<str>> {
 /// A ProcessGuid, normalized.
 fn process_guid(event: &Event<'_>, field: Field) -> Option<Box<str>> {
     let raw = event.fields.raw_string(field);
-    let normalized = match raw.and_then(guid::bare) {
-        Some(bare) => guid::settle(bare),
+    let normalized = match raw.and_then(guid::strip_braces) {
+        Some(guid) => guid::normalize_bytes(guid),
         None => guid::normalize(&event.fields.text(field)?),
     };
     normalized.map(Into::into)

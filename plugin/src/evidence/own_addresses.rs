@@ -2,7 +2,7 @@
 
 use crate::event::Event;
 use crate::normalize::address;
-use crate::record::shapes::Field;
+use crate::record::Field;
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 

@@ -5,10 +5,11 @@ use super::{
     KindInfo, Known, Needs, logon, optional, optional_bytes, process_guid, required, sum,
     text_bytes,
 };
+use crate::json::{bytes, text};
 use crate::normalize::path::PathKey;
 use crate::normalize::{command, guid};
-use crate::record::endings::Endings;
-use crate::record::{MAX_TEXT, scan, text};
+use crate::record::MAX_TEXT;
+use crate::record::Suffixes;
 use once_cell::unsync::OnceCell;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
@@ -40,7 +41,7 @@ pub struct ProcessStart {
     pub parent_process_guid: Option<Box<str>>,
     /// What the whole command line shows, where it is too long to be kept.
     pub long: Option<Box<LongLine>>,
-    /// Its command line [normalized](command::plain); worked out when first asked for.
+    /// Its command line [normalized](command::normalize); worked out when first asked for.
     #[serde(skip)]
     normalized_line: OnceCell<Box<str>>,
     /// Whether its command line is one of a remote execution tool; worked out when first asked for.
@@ -51,7 +52,7 @@ pub struct ProcessStart {
 /// A command line of more than 1 KiB.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub struct LongLine {
-    /// [Normalized](command::plain) before it was cut to 1 KiB, so that padding does not hide a command.
+    /// [Normalized](command::normalize) before it was cut to 1 KiB, so that padding does not hide a command.
     pub normalized: Box<str>,
     /// Whether the whole line is one of a remote execution tool.
     pub is_tool_command: bool,
@@ -96,13 +97,13 @@ pub const BY_TRACKED: KindInfo = KindInfo {
 };
 
 impl ProcessStart {
-    /// Its command line, [normalized](command::plain).
+    /// Its command line, [normalized](command::normalize).
     pub fn normalized_line(&self) -> Option<&str> {
         if let Some(long) = &self.long {
             return Some(&long.normalized);
         }
         let line = self.command_line.as_deref()?;
-        let normalize = || command::plain(line, MAX_TEXT).into();
+        let normalize = || command::normalize(line, MAX_TEXT).into();
         Some(self.normalized_line.get_or_init(normalize))
     }
 
@@ -196,7 +197,7 @@ const PARENTS: [&str; 6] = ["services.exe", "wmiprvse.exe", "?", "-", "null", "(
 
 /// Rejects processes whose parent is neither the service controller, WMI, a DCOM server nor tracked.
 pub struct Prefilter {
-    parents: Endings,
+    parents: Suffixes,
     any_parent: bool,
 }
 
@@ -213,20 +214,20 @@ impl EventPrefilter for Prefilter {
         let mut parents = PARENTS.to_vec();
         parents.extend(needs.dcom_servers.iter().map(String::as_str));
         Prefilter {
-            parents: Endings::new(&parents),
+            parents: Suffixes::new(&parents),
             any_parent: needs.any_parent,
         }
     }
 
     fn rejects(&self, so_far: &Fields<'_>, known: &Known<'_>) -> bool {
-        if self.any_parent || !so_far.ends_with_none(Field::ParentImage, &self.parents) {
+        if self.any_parent || !so_far.ends_with_none_of(Field::ParentImage, &self.parents) {
             return false;
         }
         if known.tracked.is_empty() {
             return true;
         }
         let raw = so_far.raw_string(Field::ParentProcessGuid);
-        if let Some(parent) = raw.and_then(guid::bare) {
+        if let Some(parent) = raw.and_then(guid::strip_braces) {
             return !known.tracked.contains(parent);
         }
         let parent = so_far.text(Field::ParentProcessGuid);
@@ -254,7 +255,7 @@ fn parent_of(
 ) -> (Parent, Option<Box<str>>) {
     // Most processes that matter have this parent, written like this: comparing bytes is cheaper than working out a path.
     let raw = event.fields.raw_string(Field::ParentImage);
-    if raw.is_some_and(|raw| scan::is_same(raw, CONTROLLER_JSON)) {
+    if raw.is_some_and(|raw| bytes::equal(raw, CONTROLLER_JSON)) {
         return (Parent::Services, Some(CONTROLLER.into()));
     }
     let image = optional(event, Field::ParentImage).filter(|image| &**image != "?");
@@ -284,7 +285,7 @@ pub(super) fn read(event: &Event<'_>, context: &Context<'_>) -> Found {
         };
         Box::new(LongLine {
             is_tool_command: commands.hit(&whole),
-            normalized: command::plain(&whole, MAX_TEXT).into(),
+            normalized: command::normalize(&whole, MAX_TEXT).into(),
         })
     });
     Ok(Some(Fact::ProcessStart(Box::new(ProcessStart {
@@ -313,13 +314,13 @@ pub(super) fn line<'e>(
     let whole = event.fields.text_up_to(field, command::MAX_LINE)?;
     // Some producers (Wazuh, a few exports) leave XML's entities in.
     let whole = if whole.contains('&') {
-        Cow::Owned(text::unentity(&whole))
+        Cow::Owned(text::resolve_entities(&whole))
     } else {
         whole
     };
     if whole.len() <= MAX_TEXT {
         return Some((whole.into_owned(), None));
     }
-    let kept = text::cut_str(&whole, MAX_TEXT).to_owned();
+    let kept = text::truncate_str(&whole, MAX_TEXT).to_owned();
     Some((kept, Some(whole)))
 }

@@ -7,11 +7,11 @@ use super::{
     Context, Event, EventPrefilter, EvidenceKind, Evident, Fact, Field, Fields, Found, KindInfo,
     Known, Missing, Needs, Related, optional_bytes, sum, text_bytes,
 };
+use crate::json::bytes;
 use crate::normalize::path::{self, PathKey};
 use crate::normalize::{command, lower_ascii};
 use crate::record::MAX_TEXT;
-use crate::record::endings::Endings;
-use crate::record::scan;
+use crate::record::Suffixes;
 use once_cell::unsync::OnceCell;
 use serde::{Deserialize, Serialize};
 use std::cell::Cell;
@@ -23,7 +23,7 @@ pub struct ServiceSet {
     pub service: Box<str>,
     /// Its `ImagePath` as it was logged.
     pub command: Box<str>,
-    /// The whole command [normalized](command::plain), where it was too long to be kept as it was logged.
+    /// The whole command [normalized](command::normalize), where it was too long to be kept as it was logged.
     pub normalized: Option<Box<str>>,
     /// The program in the command.
     pub program: PathKey,
@@ -183,7 +183,7 @@ const SERVICE_VALUES: [&str; 6] = [
 
 /// Rejects other values of the registry.
 pub struct Prefilter {
-    values: Endings,
+    values: Suffixes,
 }
 
 impl EventPrefilter for Prefilter {
@@ -193,12 +193,12 @@ impl EventPrefilter for Prefilter {
 
     fn new(_: &Needs) -> Prefilter {
         Prefilter {
-            values: Endings::new(&SERVICE_VALUES),
+            values: Suffixes::new(&SERVICE_VALUES),
         }
     }
 
     fn rejects(&self, so_far: &Fields<'_>, _: &Known<'_>) -> bool {
-        so_far.ends_with_none(Field::TargetObject, &self.values)
+        so_far.ends_with_none_of(Field::TargetObject, &self.values)
     }
 }
 
@@ -219,7 +219,7 @@ pub(super) fn read(event: &Event<'_>, _: &Context<'_>) -> Found {
     let above = key.get(..path::name_start(key)).unwrap_or_default();
     // Keys below a service may have one of these values, too; they are not services.
     let mut places = above.as_bytes().windows(SERVICES.len()).enumerate();
-    let first = places.find(|(_, place)| scan::is_same(place, SERVICES.as_bytes()));
+    let first = places.find(|(_, place)| bytes::equal(place, SERVICES.as_bytes()));
     if first.is_none_or(|(at, _)| at.saturating_add(SERVICES.len()) != above.len()) {
         return Ok(None);
     }
@@ -245,7 +245,7 @@ fn read_command(event: &Event<'_>, service: &str) -> Found {
     Ok(Some(Fact::ServiceSet(ServiceSet {
         service: service.into(),
         program: path::program(&command),
-        normalized: long.map(|long| command::plain(&long, MAX_TEXT).into()),
+        normalized: long.map(|long| command::normalize(&long, MAX_TEXT).into()),
         command: command.into(),
         change: Cell::new(Change::Changed),
         pattern: OnceCell::new(),

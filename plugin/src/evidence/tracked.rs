@@ -1,6 +1,6 @@
 //! The processes whose children are wanted: those that an incident is about.
 
-use crate::record::scan;
+use crate::json::bytes;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 
@@ -20,7 +20,7 @@ impl TrackedProcesses {
 
     /// Whether the process with this ProcessGuid (without braces, in either case) is tracked.
     pub fn contains(&self, process_guid: &[u8]) -> bool {
-        self.hashes.contains(&scan::hash(process_guid))
+        self.hashes.contains(&bytes::hash(process_guid))
     }
 
     /// Tracks a process, one of at most `limit`. Returns whether the oldest was forgotten for it.
@@ -28,7 +28,7 @@ impl TrackedProcesses {
         if self.contains(process_guid.as_bytes()) {
             return false;
         }
-        self.hashes.push_back(scan::hash(process_guid.as_bytes()));
+        self.hashes.push_back(bytes::hash(process_guid.as_bytes()));
         self.hashes.len() > limit && self.hashes.pop_front().is_some()
     }
 }

@@ -1,11 +1,13 @@
-//! Network addresses and CIDR ranges. Always parsed, never compared as text: Sysmon writes IPv6 uncompressed
-//! (`fe80:0:0:0:90e:17af:263c:5209`), others compressed, some as IPv4-mapped.
+//! Network addresses and CIDR ranges.
+//!
+//! Addresses are always parsed, never compared as text: Sysmon writes IPv6 uncompressed (`fe80:0:0:0:90e:17af:263c:5209`), others
+//! compressed, some as IPv4-mapped.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Parses an address as producers write it: zone (`%5`) and brackets dropped, IPv4-mapped IPv6 as IPv4.
 pub fn parse(text: &str) -> Option<IpAddr> {
-    // Mostly there is nothing to drop.
+    // Nearly always there is nothing to drop.
     if let Ok(ip) = text.parse::<IpAddr>() {
         return Some(ip.to_canonical());
     }
@@ -14,8 +16,8 @@ pub fn parse(text: &str) -> Option<IpAddr> {
     bare.parse::<IpAddr>().ok().map(|ip| ip.to_canonical())
 }
 
-/// The address that is all of `bytes`, as [`parse`] tells it; `None` if they are anything else, or IPv6 that ends as IPv4 does. Takes
-/// a fraction of its steps.
+/// Parses bytes that are an address and nothing else, with the result of [`parse`] in a fraction of its instructions. `None` for
+/// anything else, and for IPv6 whose end is written as IPv4.
 #[inline]
 pub fn parse_plain(bytes: &[u8]) -> Option<IpAddr> {
     // An IPv4 address has its first dot in the first four bytes, and no IPv6 address that is read here has one.
@@ -28,7 +30,7 @@ pub fn parse_plain(bytes: &[u8]) -> Option<IpAddr> {
 
 fn parse_v6(bytes: &[u8]) -> Option<Ipv6Addr> {
     let (mut address, mut group) = (0u128, 0u32);
-    // Colons in a row so far: of two there is one pair at most, and one alone stands at neither end.
+    // Colons in a row so far. Two in a row occur once at most; a single one is at neither end.
     let (mut digits, mut groups, mut colons) = (0u32, 0u32, 0u32);
     let mut gap = None;
     for byte in bytes {
@@ -45,7 +47,7 @@ fn parse_v6(bytes: &[u8]) -> Option<Ipv6Addr> {
             }
             continue;
         }
-        // One alone in front.
+        // A single colon in front.
         if colons == 1 && groups == 0 && gap.is_none() {
             return None;
         }
@@ -66,10 +68,10 @@ fn parse_v6(bytes: &[u8]) -> Option<Ipv6Addr> {
     match gap {
         None if groups == 8 => Some(Ipv6Addr::from_bits(address)),
         Some(before) if groups < 8 => {
-            let behind = groups.wrapping_sub(before).wrapping_mul(16);
-            let low = address & low_bits(behind);
+            let after = groups.wrapping_sub(before).wrapping_mul(16);
+            let low = address & low_bits(after);
             let high = address
-                .wrapping_shr(behind)
+                .wrapping_shr(after)
                 .checked_shl(128u32.wrapping_sub(before.wrapping_mul(16)))
                 .unwrap_or(0);
             Some(Ipv6Addr::from_bits(high | low))
@@ -81,7 +83,7 @@ fn parse_v6(bytes: &[u8]) -> Option<Ipv6Addr> {
 fn parse_v4(bytes: &[u8]) -> Option<Ipv4Addr> {
     let (mut address, mut part) = (0u32, 0u32);
     let (mut digits, mut dots) = (0u32, 0u32);
-    // No part is above 255 or has a zero in front.
+    // No part is above 255 or has a leading zero.
     let is_part = |part: u32, digits: u32| {
         part < 256 && matches!((digits, part), (1, _) | (2, 10..) | (3, 100..))
     };
@@ -101,12 +103,12 @@ fn parse_v4(bytes: &[u8]) -> Option<Ipv4Addr> {
     (dots == 3 && is_part(part, digits)).then(|| Ipv4Addr::from_bits(address << 8 | part))
 }
 
-/// Whether `ip` can be the far side of a connection from another machine: not loopback, not unspecified.
+/// Whether `ip` can be the remote end of a connection from another machine: not loopback, not unspecified.
 pub fn is_remote(ip: IpAddr) -> bool {
     !ip.is_loopback() && !ip.is_unspecified()
 }
 
-/// An address range. IPv4 and IPv4-mapped IPv6 are one family here.
+/// An address range. IPv4 and IPv4-mapped IPv6 are one family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cidr {
     network: u128,
@@ -115,7 +117,7 @@ pub struct Cidr {
 }
 
 impl Cidr {
-    /// Parses `10.0.0.0/8`, `fe80::/10` or a single address. The error says what was expected.
+    /// Parses `10.0.0.0/8`, `fe80::/10` or a single address. The error states what was expected.
     pub fn parse(text: &str) -> Result<Cidr, String> {
         let wrong = |why: &str| {
             format!(
@@ -163,20 +165,20 @@ impl Cidr {
         }
     }
 
-    /// Whether the range holds every address of its family.
+    /// Whether the range contains every address of its family.
     pub fn is_everything(&self) -> bool {
         self.mask == 0
     }
 
-    /// Whether the range holds `ip`.
+    /// Whether the range contains `ip`.
     pub fn contains(&self, ip: IpAddr) -> bool {
         match ip.to_canonical() {
-            IpAddr::V4(v4) => self.v4 && self.holds(u128::from(u32::from(v4))),
-            IpAddr::V6(v6) => !self.v4 && self.holds(u128::from(v6)),
+            IpAddr::V4(v4) => self.v4 && self.contains_bits(u128::from(u32::from(v4))),
+            IpAddr::V6(v6) => !self.v4 && self.contains_bits(u128::from(v6)),
         }
     }
 
-    fn holds(&self, bits: u128) -> bool {
+    fn contains_bits(&self, bits: u128) -> bool {
         bits & self.mask == self.network
     }
 }
@@ -209,7 +211,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn plain_addresses_are_those_of_the_library(text in "(([0-9]{1,3}|0|25[56]|[:a])[.]{0,2}){0,5}|[0-9]{1,3}[.][0-9]{1,3}[.][0-9]{1,3}[.][0-9]{1,3}") {
+        fn ipv4_agrees_with_the_standard_library(text in "(([0-9]{1,3}|0|25[56]|[:a])[.]{0,2}){0,5}|[0-9]{1,3}[.][0-9]{1,3}[.][0-9]{1,3}[.][0-9]{1,3}") {
             proptest::prop_assert_eq!(parse_v4(text.as_bytes()), text.parse::<Ipv4Addr>().ok(), "{}", text);
             if let Some(ip) = parse_plain(text.as_bytes()) {
                 proptest::prop_assert_eq!(Some(ip), parse(&text), "{}", text);
@@ -217,7 +219,7 @@ mod tests {
         }
 
         #[test]
-        fn plain_ipv6_addresses_are_those_of_the_library(text in "::?|(::)?([0-9a-fA-F]{1,4}(:|:|:|:|:|::)){0,8}([0-9a-f]{1,5})?(::?|g)?") {
+        fn ipv6_agrees_with_the_standard_library(text in "::?|(::)?([0-9a-fA-F]{1,4}(:|:|:|:|:|::)){0,8}([0-9a-f]{1,5})?(::?|g)?") {
             proptest::prop_assert_eq!(parse_v6(text.as_bytes()), text.parse::<Ipv6Addr>().ok(), "{}", text);
         }
     }
@@ -241,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn ranges_hold_what_they_say() {
+    fn ranges_contain_their_own_family_only() {
         for (range, inside, outside) in [
             ("10.0.0.0/8", "10.255.0.1", "11.0.0.1"),
             ("10.1.2.3", "::ffff:10.1.2.3", "10.1.2.4"),
@@ -263,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_range_says_what_was_expected() {
+    fn the_error_of_a_wrong_range_gives_an_example() {
         for wrong in [
             "10.0.0.0/33",
             "10.0.0.0/x",

@@ -1,14 +1,16 @@
-//! Command lines. Windows, and the tools that run commands, spell one command in several ways.
+//! Command lines, which Windows and the tools that run commands write in several ways.
 
 use super::push_lower;
-use crate::record::text;
+use crate::json::text;
 
-/// Longest command line that Windows starts a process with: 32,767 UTF-16 units, in bytes of UTF-8.
+/// Longest command line that Windows starts a process with, in bytes: 32,767 UTF-16 units of up to 3 bytes of UTF-8.
 pub const MAX_LINE: usize = 3 * 32_767;
 
-/// Lower case, without quotes and carets, blanks as one: Windows' own spelling of a service's command and of its process's
-/// command line differs in these, and they are what a command can be padded with. Cut to `limit` bytes.
-pub fn plain(line: &str, limit: usize) -> String {
+/// The command line in lower case, without quotes and carets, with each run of white space as one space, cut to `limit` bytes.
+///
+/// Windows writes the command of a service and the command line of its process differently in these respects, and an attacker can
+/// pad a command with them.
+pub fn normalize(line: &str, limit: usize) -> String {
     let mut out = String::with_capacity(line.len().min(limit));
     let mut blank = false;
     for c in line.chars() {
@@ -25,7 +27,7 @@ pub fn plain(line: &str, limit: usize) -> String {
             push_lower(&mut out, c);
         }
     }
-    text::cut(out, limit)
+    text::truncate(out, limit)
 }
 
 #[cfg(test)]
@@ -33,15 +35,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_command_is_one_line() {
+    fn every_spelling_of_a_command_is_one_line() {
         for line in [
             "cmd /c dir",
             "CMD  /c\tdir ",
             "\"cmd\" /c ^d^i^r",
             "\"\"cmd^\" /c \n\"dir",
         ] {
-            assert_eq!(plain(line, MAX_LINE), "cmd /c dir", "{line}");
-            assert_eq!(plain(line, 8), "cmd /c d", "{line}");
+            assert_eq!(normalize(line, MAX_LINE), "cmd /c dir", "{line}");
+            assert_eq!(normalize(line, 8), "cmd /c d", "{line}");
         }
     }
 }

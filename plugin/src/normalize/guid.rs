@@ -1,13 +1,13 @@
-//! Process GUIDs: with or without braces, in either case, all-zero when Sysmon does not know the process.
+//! Process GUIDs: written with or without braces, in either case, and all-zero when Sysmon does not know the process.
 
 use super::lower_bytes;
-use crate::record::scan;
+use crate::json::bytes;
 
-/// The GUID in lower case without braces; `None` for the empty, null and all-zero forms.
+/// The GUID in lower case without braces; `None` for an empty text, `-`, and the all-zero GUID.
 ///
 /// Sysmon writes a zero `ParentProcessGuid` for parents it could not open (protected `services.exe`).
 pub fn normalize(text: &str) -> Option<String> {
-    settle(
+    normalize_bytes(
         text.trim()
             .trim_start_matches('{')
             .trim_end_matches('}')
@@ -15,28 +15,29 @@ pub fn normalize(text: &str) -> Option<String> {
     )
 }
 
-/// Digits and dashes of a GUID.
+/// Length of a GUID without braces, in bytes.
 const LENGTH: usize = 36;
 
-/// The GUID in a JSON string as it is mostly written, with braces or without, in its case; `None` of any other, which may be one
-/// all the same.
+/// The GUID in a JSON string without its braces, if it has any. `None` for anything not written in the usual form; it may be a
+/// GUID nevertheless, which [`normalize`] decides.
 #[inline(always)]
-pub fn bare(raw: &[u8]) -> Option<&[u8; LENGTH]> {
-    let bare = match raw {
-        [b'{', bare @ .., b'}'] => bare,
+pub fn strip_braces(raw: &[u8]) -> Option<&[u8; LENGTH]> {
+    let stripped = match raw {
+        [b'{', inner @ .., b'}'] => inner,
         _ => raw,
     };
-    let bare: &[u8; LENGTH] = bare.try_into().ok()?;
-    let [first, .., last] = bare;
-    // Nothing that is dropped stands at its ends.
-    (first.is_ascii_hexdigit() && last.is_ascii_hexdigit() && scan::is_plain(bare)).then_some(bare)
+    let stripped: &[u8; LENGTH] = stripped.try_into().ok()?;
+    let [first, .., last] = stripped;
+    // A digit at both ends: `normalize` would drop nothing from it.
+    (first.is_ascii_hexdigit() && last.is_ascii_hexdigit() && bytes::is_plain(stripped))
+        .then_some(stripped)
 }
 
-/// The same of one without braces and blanks, as a [bare] one is.
-pub fn settle(bare: &[u8]) -> Option<String> {
-    // "-" and no text are nothing, too.
-    let is_zero = bare.iter().all(|byte| matches!(byte, b'0' | b'-'));
-    String::from_utf8(lower_bytes(bare))
+/// Does what [`normalize`] does, for a GUID without braces and white space, such as [`strip_braces`] returns.
+pub fn normalize_bytes(stripped: &[u8]) -> Option<String> {
+    // True also for "-" and for no bytes.
+    let is_zero = stripped.iter().all(|byte| matches!(byte, b'0' | b'-'));
+    String::from_utf8(lower_bytes(stripped))
         .ok()
         .filter(|_| !is_zero)
 }
@@ -46,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_spelling_of_a_guid_is_one() {
+    fn every_spelling_of_a_guid_is_normalized() {
         let one = Some("3f1a2b4c-0a01-66e5-eb03-000000000000".to_owned());
         for spelling in [
             "{3f1a2b4c-0a01-66e5-eb03-000000000000}",
@@ -59,16 +60,17 @@ mod tests {
             assert_eq!(normalize(none), None);
         }
         assert_eq!(
-            bare(b"{00000000-0000-0000-0000-000000000000}").map(|bare| settle(bare)),
+            strip_braces(b"{00000000-0000-0000-0000-000000000000}")
+                .map(|guid| normalize_bytes(guid)),
             Some(None)
         );
     }
 
     proptest::proptest! {
         #[test]
-        fn a_bare_guid_is_the_whole_of_it(raw in r"[ {]{0,2}([0-9A-F]{8}(-[0-9a-f]{4}){3}-[0-9A-F]{12}|[0-9a-z \\]{36})[ }]{0,2}") {
-            if let Some(bare) = bare(raw.as_bytes()) {
-                proptest::prop_assert_eq!(settle(bare), normalize(&raw));
+        fn both_ways_to_normalize_agree(raw in r"[ {]{0,2}([0-9A-F]{8}(-[0-9a-f]{4}){3}-[0-9A-F]{12}|[0-9a-z \\]{36})[ }]{0,2}") {
+            if let Some(stripped) = strip_braces(raw.as_bytes()) {
+                proptest::prop_assert_eq!(normalize_bytes(stripped), normalize(&raw));
             }
         }
     }

@@ -4,9 +4,9 @@ use super::{lower, lower_ascii};
 use std::net::IpAddr;
 
 /// The first label of `computer` in lower case (`WS01.corp.example` and `ws01` are one host); an IP literal
-/// is kept whole. `None` when there is no name at all.
+/// is kept whole. `None` if there is no name.
 pub fn key(computer: &str) -> Option<String> {
-    // Nearly all begin with a plain label with a letter in front, which no address does.
+    // Nearly all names begin with an ASCII label whose first character is a letter, which no address does.
     let end = computer
         .bytes()
         .position(|byte| !byte.is_ascii_alphanumeric() && byte != b'-')
@@ -20,7 +20,7 @@ pub fn key(computer: &str) -> Option<String> {
     if name.is_empty() || name == "-" {
         return None;
     }
-    // Only what can be an address is worth the parsing.
+    // Parse only what can be an address.
     if (name.contains(':') || name.ends_with(|c: char| c.is_ascii_digit()))
         && name.parse::<IpAddr>().is_ok()
     {

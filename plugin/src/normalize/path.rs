@@ -1,23 +1,23 @@
-//! Windows paths, brought to one spelling so that a file that was written and a program that was started can be
-//! recognised as the same thing.
+//! Windows paths, brought to one spelling so that the file that was written and the program that was started are recognised as
+//! the same.
 //!
 //! The spellings are those seen in real logs and in the tools' sources: quotes, `\??\`, `\\?\`, `\SystemRoot\`,
 //! `%SystemRoot%` (also with the percent doubled, as Sysmon writes it in `Details`), `%windir%`,
 //! `\Device\HarddiskVolumeN\`, `\\host\ADMIN$\`, `\\host\C$\`, doubled backslashes (Wazuh), forward slashes,
-//! trailing dots and blanks, `.` and `..`.
+//! trailing dots and spaces, `.` and `..`.
 
 use super::{lower_ascii, push_lower};
-use crate::record::scan;
+use crate::json::bytes;
 use serde::{Deserialize, Serialize};
 
 /// A path in one spelling.
 ///
-/// What a spelling leaves open stays open: `?:\…` is some drive (a device name, ADMIN$, `%SystemRoot%`),
-/// `*\…` is somewhere below a share whose root is not known. [`PathKey::matches`] takes that into account.
+/// What a spelling does not state stays open: `?:\…` is on some drive (a device name, ADMIN$, `%SystemRoot%`), `*\…` is somewhere
+/// below a share whose root is not known. [`PathKey::matches`] takes that into account.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PathKey(Box<str>);
 
-/// Prefixes that stand for another one. Tried until none applies, at most [`PREFIX_ROUNDS`] times.
+/// Prefixes and what replaces them. Applied until none matches, at most [`PREFIX_ROUNDS`] times.
 const PREFIXES: [(&str, &str); 12] = [
     (r"\??\", ""),
     (r"\\?\unc\", r"\\"),
@@ -37,9 +37,9 @@ const PREFIXES: [(&str, &str); 12] = [
 const PREFIX_ROUNDS: usize = 4;
 
 impl PathKey {
-    /// Normalises `path`; the result is empty for an empty path.
+    /// Normalizes `path`; the result is empty for an empty path.
     pub fn new(path: &str) -> PathKey {
-        if is_settled(path) {
+        if is_normalized(path) {
             return PathKey(lower_ascii(path).into());
         }
         let unquoted = path.trim().trim_matches('"').trim();
@@ -61,7 +61,7 @@ impl PathKey {
         self.matches_text(&other.0)
     }
 
-    /// The same for text that is in the spelling of a key.
+    /// Whether this path and `other`, the text of a normalized path, can name the same file.
     pub fn matches_text(&self, other: &str) -> bool {
         let (a, b) = (&*self.0, other);
         if a.is_empty() || b.is_empty() {
@@ -70,7 +70,7 @@ impl PathKey {
         a == b || same_below_drive(a, b) || below_share(a, b) || below_share(b, a)
     }
 
-    /// The normalised text.
+    /// The normalized text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -91,21 +91,22 @@ impl PathKey {
 
 /// Where the last component of a path begins.
 pub fn name_start(path: &str) -> usize {
-    // A byte at a time: a search for one takes more steps to begin than most names are long.
+    // One byte at a time: a faster search takes more instructions to start than most names are long.
     path.bytes()
         .rposition(|byte| byte == b'\\')
         .map_or(0, |backslash| backslash.saturating_add(1))
 }
 
-/// Whether a path stands as Windows itself writes nearly all: from a drive's root on, with nothing that has to be resolved.
-fn is_settled(path: &str) -> bool {
+/// Whether a path is written as Windows itself writes nearly all: from a drive's root on, with nothing that has to be resolved. Its
+/// key is then the path in lower case.
+fn is_normalized(path: &str) -> bool {
     matches!(path.as_bytes(), [b'a'..=b'z' | b'A'..=b'Z', b':', b'\\', below @ .., last]
-        if path.is_ascii() && last.is_ascii_alphanumeric() && !scan::may_hold(below, b"/%:", b"\\. ") && !below.starts_with(b"\\"))
+        if path.is_ascii() && last.is_ascii_alphanumeric() && !bytes::may_hold(below, b"/%:", b"\\. ") && !below.starts_with(b"\\"))
 }
 
 /// The program of a service's `ImagePath` or of a command line: the quoted part, or everything up to the first
-/// `.exe` that ends a word, or the first word. Windows itself tries every blank; the first `.exe` is what that
-/// finds for every path that was not made to deceive. Without an extension `.exe` is added, as CreateProcess does.
+/// `.exe` that ends a word, or the first word. Windows itself tries every space; the first `.exe` is what that
+/// finds for every path that was not made to deceive. If there is no extension, `.exe` is added, as CreateProcess does.
 pub fn program(command: &str) -> PathKey {
     let command = command.trim();
     let part = match command.strip_prefix('"') {
@@ -133,7 +134,7 @@ fn unquoted_program(command: &str) -> &str {
     command.split_whitespace().next().unwrap_or(command)
 }
 
-/// Lower case, forward slashes turned, runs of backslashes made one (two at the very start), `%%` made `%`.
+/// The path in lower case, with forward slashes turned, runs of backslashes made one (two at the very start), and `%%` made `%`.
 fn collapse(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut slashes = 0usize;
@@ -157,7 +158,7 @@ fn collapse(text: &str) -> String {
     out
 }
 
-/// `\device\harddiskvolume3\x` is `x` on a drive whose letter the log does not tell.
+/// `\device\harddiskvolume3\x` is `x` on a drive whose letter the log does not state.
 fn volume(text: &str) -> Option<String> {
     let rest = text.strip_prefix(r"\device\harddiskvolume")?;
     let (number, below) = rest.split_once('\\')?;
@@ -167,7 +168,7 @@ fn volume(text: &str) -> Option<String> {
         .then(|| [r"?:\", below].concat())
 }
 
-/// `\\host\admin$\x`, `\\host\c$\x` and any other share of any host.
+/// Replaces the share of `\\host\admin$\x`, of `\\host\c$\x` and of any other share of any host.
 fn share(text: &str) -> Option<String> {
     let rest = text.strip_prefix(r"\\")?;
     let (_host, rest) = rest.split_once('\\')?;
@@ -179,7 +180,7 @@ fn share(text: &str) -> Option<String> {
     }
 }
 
-/// Drops `.`, resolves `..`, cuts trailing dots and blanks of each component and the name of the default stream.
+/// Drops `.`, resolves `..`, cuts trailing dots and spaces of each component, and drops the name of the default stream.
 fn components(text: &str) -> String {
     let text = text.strip_suffix("::$data").unwrap_or(text);
     let mut kept: Vec<&str> = Vec::new();
@@ -302,13 +303,13 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn a_settled_path_is_its_own_key(path in "[a-zA-Z]:\\\\[a-cA-C\\\\/%:.~ $()]{0,30}[a-cA-C]") {
+        fn a_normalized_path_is_its_own_key(path in "[a-zA-Z]:\\\\[a-cA-C\\\\/%:.~ $()]{0,30}[a-cA-C]") {
             let (text, key) = (collapse(&path), PathKey::new(&path));
             proptest::prop_assert_eq!(key.as_str(), components(volume(&text).or_else(|| share(&text)).as_deref().unwrap_or(&text)));
         }
 
         #[test]
-        fn normalising_is_total_and_settles(path in "[\\\\/%?.:$ \"a-cA-Cé*]{0,40}") {
+        fn any_path_is_normalized_in_bounded_space(path in "[\\\\/%?.:$ \"a-cA-Cé*]{0,40}") {
             let once = PathKey::new(&path);
             let _ = program(&path);
             proptest::prop_assert!(once.as_str().len() <= path.len() * 3 + 32);

@@ -1,20 +1,20 @@
-//! Times as producers write them, to milliseconds since 1970 and back to RFC 3339.
+//! Times: from the forms that producers write to milliseconds since 1970, and back to RFC 3339.
 
 use serde::{Deserialize, Serialize};
 
 /// A point in time as it was logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Timestamp {
-    /// Milliseconds since 1970-01-01T00:00:00. In UTC if `zoned`, else in the unknown zone of the host.
+    /// Milliseconds since 1970-01-01T00:00:00, in UTC if `zoned`, else in the unknown zone of the host.
     pub ms: i64,
-    /// Whether the text named its zone. NXLog's `EventTime` does not; such a time is kept as it is and marked.
+    /// Whether the text named its zone. NXLog's `EventTime` does not: such a time is kept as it is.
     pub zoned: bool,
 }
 
 const DAY_MS: i64 = 86_400_000;
 
-/// Parses the forms that producers are known to write (formats are listed in the tests): a date, `T` or
-/// blank, a time with 0 to 9 decimals, and nothing, `Z`, `UTC` or an offset. ASCII blanks around it are of no account. `None` for anything else.
+/// Parses the forms that producers are known to write (the tests list them): a date, `T` or a space, a time with or without
+/// decimals, and nothing, `Z`, `UTC` or an offset. ASCII white space around it is ignored. `None` for anything else.
 pub fn parse(text: &[u8]) -> Option<Timestamp> {
     let (head, mut rest) = text.trim_ascii().split_first_chunk::<19>()?;
     let year = digits(head, 0, 4)?;
@@ -59,10 +59,10 @@ pub fn parse(text: &[u8]) -> Option<Timestamp> {
     if let [b'.' | b',', decimals @ ..] = rest {
         rest = decimals;
         let mut scale = 100i64;
-        while let [digit @ b'0'..=b'9', behind @ ..] = rest {
+        while let [digit @ b'0'..=b'9', after @ ..] = rest {
             millis = millis.wrapping_add(scale.wrapping_mul(i64::from(digit & 15)));
             scale /= 10;
-            rest = behind;
+            rest = after;
         }
     }
     let offset_minutes = match rest.trim_ascii_start() {
@@ -85,7 +85,7 @@ pub fn parse(text: &[u8]) -> Option<Timestamp> {
         }
         _ => return None,
     };
-    // Nothing wraps: no year has more than four digits, no offset more than 100 hours.
+    // Nothing wraps: a year has at most four digits, an offset at most 100 hours.
     let clock = hour
         .wrapping_mul(3600)
         .wrapping_add(minute.wrapping_mul(60))
@@ -112,7 +112,7 @@ pub fn from_shipper(seconds: u32, nanoseconds: u32) -> Option<Timestamp> {
     Some(Timestamp { ms, zoned: true })
 }
 
-/// RFC 3339 with milliseconds; without the `Z` when the zone is not known.
+/// Writes RFC 3339 with milliseconds; without the `Z` if the zone is not known.
 impl std::fmt::Display for Timestamp {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let (days, in_day) = (self.ms.div_euclid(DAY_MS), self.ms.rem_euclid(DAY_MS));
@@ -141,7 +141,7 @@ fn digits(bytes: &[u8], at: usize, count: usize) -> Option<i64> {
 }
 
 /// Days since 1970-01-01 of a civil date, after Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms".
-/// Exact for the four-digit years that `parse` admits.
+/// Exact for the four-digit years that `parse` accepts.
 #[allow(clippy::arithmetic_side_effects)] // all terms stay far below 2^31 for years 0..=9999
 fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
     let year = if month <= 2 { year - 1 } else { year };
@@ -174,7 +174,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_forms_of_all_producers() {
+    fn the_forms_of_all_producers_are_parsed() {
         let utc = "2024-09-14T09:52:33.118Z";
         for (text, want) in [
             ("2024-09-14T09:52:33.1184532Z", utc), // evtx, winlogbeat, Vector

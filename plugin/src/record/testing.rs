@@ -1,26 +1,25 @@
-//! What the tests of the decoders share.
+//! What the tests of this layer and of the layers above share.
 
-use super::shapes::Field;
-use super::{Fields, Interest, Reader, read};
+use super::{Field, Fields, Prefilter, Reader, read};
 
-/// Interest in everything.
+/// A prefilter that wants everything.
 pub struct All;
 
-impl Interest for All {
+impl Prefilter for All {
     fn wants(&self, _: u32) -> bool {
         true
     }
 
-    fn deciding(&self, _: u32) -> u64 {
+    fn fields(&self, _: u32) -> u64 {
         0
     }
 
-    fn is_hopeless(&self, _: u32, _: &Fields<'_>) -> bool {
+    fn rejects(&self, _: u32, _: &Fields<'_>) -> bool {
         false
     }
 }
 
-/// What a record states about a field; an error in it, or no event, is nothing.
+/// The text of a field of a record; `None` also if the record cannot be read or is no event.
 pub fn text(record: &str, field: Field) -> Option<String> {
     read(record.as_bytes(), &mut Reader::default(), &All)
         .ok()

@@ -1,4 +1,4 @@
-//! The targets under libFuzzer: `make fuzz`. `FUZZ_TARGET` names the one.
+//! One target under libFuzzer, as `make fuzz` runs it. `FUZZ_TARGET` names it.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! `simulate seeds 1000` plays the runs of the seeds 0 to 999, `simulate seed 17` tells that one record by record.
+//! `simulate seeds 1000` plays the runs of the seeds 0 to 999; `simulate seed 17` shows one run record by record.
 
 use psexec_filter_simulator::{Record, Report, Violation, World, run};
 use std::process::ExitCode;
@@ -37,23 +37,26 @@ fn many(seeds: u64) -> Result<Report, Violation> {
 fn one(seed: u64) -> Result<Report, Violation> {
     let world = World::new(seed);
     println!(
-        "{:?}, {} hosts, {} stories, {} records",
+        "{:?}: {} hosts, {} scenarios, {} records",
         world.theme,
         world.hosts.len(),
-        world.stories.len(),
+        world.scenarios.len(),
         world.records.len()
     );
     let mut step = 0;
     run(seed, &mut |record: &Record, added| {
-        let story = record
-            .story
-            .map(|story| (story, world.stories[story].chain.unwrap_or("benign")));
-        println!(
-            "{step} {story:?} {:?} usable {} {}",
-            record.piece, record.usable, record.text
-        );
+        let scenario = match record.scenario {
+            Some(number) => {
+                let chain = world.scenarios[number].chain.unwrap_or("benign");
+                let (part, round) = record.part;
+                format!("{chain} {number}, {part} of round {round}")
+            }
+            None => "background".to_owned(),
+        };
+        let fault = if record.usable { "" } else { ", not usable" };
+        println!("{step}: {scenario}{fault}: {}", record.text);
         if let Some(added) = added {
-            println!("    + {added}");
+            println!("    added {added}");
         }
         step += 1;
     })

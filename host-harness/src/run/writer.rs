@@ -1,0 +1,120 @@
+//! Writes lines and alerts to the output, as `--emit` says.
+
+use super::metrics::Metrics;
+use super::options::Emit;
+use super::output::{Closed, Sink};
+use super::supervisor::Verdict;
+use serde_json::Value;
+use std::fmt;
+use std::io::Write;
+use std::sync::Arc;
+
+/// Size at which the buffer is written, in bytes, even if more lines follow at once.
+const BUFFER: usize = 1024 * 1024;
+
+/// Buffers what is to be written.
+pub struct Writer {
+    sink: Sink,
+    emit: Emit,
+    metrics: Arc<Metrics>,
+    buffer: Vec<u8>,
+    /// Whether the last line lacks its newline, as the last line of an input may.
+    open: bool,
+}
+
+impl Writer {
+    /// A writer to `sink`.
+    pub fn new(sink: Sink, emit: Emit, metrics: Arc<Metrics>) -> Writer {
+        Writer {
+            sink,
+            emit,
+            metrics,
+            buffer: Vec::new(),
+            open: false,
+        }
+    }
+
+    /// Writes a line that was received. `record` is the line without its ending.
+    pub fn line(&mut self, line: &[u8], record: &[u8], verdict: Verdict) -> Result<(), Closed> {
+        let ending = &line[record.len()..];
+        let (text, object) = match verdict {
+            Verdict::Changed(changed, object) => (Some(changed), Some(object)),
+            Verdict::Unchanged | Verdict::Unexamined(_) => (None, None),
+        };
+        if self.emit != Emit::Alerts {
+            self.close_line();
+            self.buffer
+                .extend_from_slice(text.as_deref().unwrap_or(record));
+            self.buffer.extend_from_slice(ending);
+            self.open = !ending.ends_with(b"\n");
+        }
+        // The module's statistics are added to a record, too.
+        if let Some(object) =
+            object.filter(|object| object.get("kind").is_some_and(|kind| kind == "alert"))
+        {
+            self.metrics.alerts_written.inc();
+            if self.emit != Emit::Records {
+                self.own_line(format_args!("{}", Value::Object(object)));
+            }
+        }
+        if self.buffer.len() > BUFFER {
+            self.flush()
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Writes an alert that has no record. With `--emit records` it becomes a record with one member, `key`.
+    pub fn alert(&mut self, key: &str, alert: &str) -> Result<(), Closed> {
+        self.metrics.alerts_written.inc();
+        match self.emit {
+            Emit::Records => self.own_line(format_args!("{{\"{key}\":{alert}}}")),
+            Emit::Alerts | Emit::Both => self.own_line(format_args!("{alert}")),
+        }
+        Ok(())
+    }
+
+    /// Writes a part of a line that is not examined.
+    pub fn part(&mut self, part: &[u8]) -> Result<(), Closed> {
+        if self.emit == Emit::Alerts {
+            return Ok(());
+        }
+        self.close_line();
+        self.buffer.extend_from_slice(part);
+        self.flush()
+    }
+
+    /// Ends a line that was written with [`Writer::part`]. `has_newline`: its last part ended with one. `may_be_open`: it may
+    /// stay without one, if nothing follows.
+    pub fn end_parts(&mut self, has_newline: bool, may_be_open: bool) -> Result<(), Closed> {
+        if self.emit == Emit::Alerts || has_newline {
+            return Ok(());
+        }
+        if may_be_open {
+            self.open = true;
+            return Ok(());
+        }
+        self.buffer.push(b'\n');
+        self.flush()
+    }
+
+    /// Writes the buffer to the output, and waits until the output accepts it.
+    pub fn flush(&mut self) -> Result<(), Closed> {
+        let result = self.sink.write(&self.buffer, &self.metrics);
+        self.buffer.clear();
+        result
+    }
+
+    fn own_line(&mut self, text: fmt::Arguments<'_>) {
+        self.close_line();
+        // Writing to memory cannot fail.
+        let _written = writeln!(self.buffer, "{text}");
+    }
+
+    /// Adds the newline that the last line lacks, because something follows it.
+    fn close_line(&mut self) {
+        if std::mem::take(&mut self.open) {
+            self.buffer.push(b'\n');
+        }
+    }
+}

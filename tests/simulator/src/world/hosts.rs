@@ -1,0 +1,175 @@
+//! Hosts, their shippers, and the events that they log.
+
+use super::{Actor, DAY, World, Worth};
+use crate::product::Kind;
+use psexec_filter_fixtures::data::{self, Started};
+use psexec_filter_fixtures::{DELETED, SERVICES, SMB_SERVER, Shape, WMI};
+
+/// A host and its shipper.
+pub struct Host {
+    /// Its name.
+    pub name: String,
+    /// The layout in which its shipper writes records.
+    pub(super) shape: Shape,
+    /// Whether its shipper writes times without fractions of a second.
+    pub(super) whole_seconds: bool,
+    /// How long its records take to arrive, in milliseconds.
+    pub(super) lag: i64,
+    /// How far its clock is ahead, in milliseconds.
+    pub(super) skew: i64,
+    /// Whether its shipper passes record numbers.
+    pub(super) numbered: bool,
+    pub(super) next_id: u64,
+    /// Whether one of its floods is of large records.
+    pub swollen: bool,
+}
+
+/// The address of a host, by its index.
+pub(super) fn address(host: usize) -> String {
+    format!("10.9.{}.{}", host / 250, 1 + host % 250)
+}
+
+impl World {
+    pub(super) fn add_host(&mut self, name: String) -> usize {
+        let rng = &mut self.rng;
+        let shape = [Shape::NxLog, Shape::EvtxDump, Shape::Winlogbeat][usize::from(rng.u8(0..3))];
+        self.hosts.push(Host {
+            name,
+            shape,
+            whole_seconds: shape == Shape::NxLog || rng.u8(0..6) == 0,
+            lag: rng.i64(10..900),
+            skew: if rng.u8(0..4) == 0 {
+                rng.i64(-400..400) * DAY
+            } else {
+                0
+            },
+            numbered: rng.u8(0..5) > 0,
+            next_id: rng.u64(1..1_000_000),
+            swollen: false,
+        });
+        self.hosts.len() - 1
+    }
+
+    /// Event 3 of a connection at `when`, which Sysmon writes seconds later.
+    pub(super) fn connection(
+        &mut self,
+        actor: Actor,
+        when: i64,
+        from: &str,
+        port: u16,
+        image: &str,
+    ) {
+        let late = self.rng.i64(1_000..5_000);
+        let own = address(actor.host);
+        let (there, here) = ((from, 50_211), (own.as_str(), port));
+        // Before 2020 Sysmon wrote the two sides the other way round.
+        let (source, destination) = if self.rng.u8(0..5) == 0 {
+            (here, there)
+        } else {
+            (there, here)
+        };
+        let kept_as = Some((Kind::Connection, Worth::Equal));
+        let data = data::inbound(image, source, destination);
+        self.log(actor, "connection", when + late, 3, kept_as, data);
+    }
+
+    pub(super) fn file(
+        &mut self,
+        actor: Actor,
+        part: &'static str,
+        when: i64,
+        writer: &str,
+        path: &str,
+    ) {
+        let program = path.ends_with(".exe") || path.ends_with(".dll");
+        let worth = match (writer == SMB_SERVER, program) {
+            (true, true) => Worth::SmbProgram,
+            (false, true) => Worth::LocalProgram,
+            (_, false) => Worth::Document,
+        };
+        let kept_as = Some((Kind::FileWrite, worth));
+        self.log(actor, part, when, 11, kept_as, data::file(writer, path));
+    }
+
+    pub(super) fn service_value(
+        &mut self,
+        actor: Actor,
+        part: &'static str,
+        when: i64,
+        service: &str,
+        (name, details): (&str, &str),
+    ) {
+        let kind = if name == "ImagePath" {
+            Kind::ServiceSet
+        } else {
+            Kind::ServiceMark
+        };
+        let data = data::service_value(service, name, details);
+        self.log(actor, part, when, 13, Some((kind, Worth::Equal)), data);
+    }
+
+    /// A service gets a command. `created`: with the other values that are written when it is new.
+    pub(super) fn service(
+        &mut self,
+        actor: Actor,
+        when: i64,
+        service: &str,
+        command: &str,
+        created: bool,
+    ) {
+        if created {
+            let values = [
+                ("new", ("Type", "DWORD (0x00000010)")),
+                ("mark", ("Start", "DWORD (0x00000003)")),
+            ];
+            for (part, value) in values {
+                self.service_value(actor, part, when, service, value);
+            }
+        }
+        let image_path = ("ImagePath", command);
+        self.service_value(actor, "service", when + 1, service, image_path);
+        if created {
+            let account = ("ObjectName", "LocalSystem");
+            self.service_value(actor, "mark", when + 2, service, account);
+        }
+    }
+
+    pub(super) fn service_deleted(&mut self, actor: Actor, when: i64, service: &str) {
+        self.service_value(actor, "deleted", when, service, DELETED);
+    }
+
+    pub(super) fn process(
+        &mut self,
+        actor: Actor,
+        part: &'static str,
+        when: i64,
+        started: Started<'_>,
+        parent: (u32, &str),
+        account: (&str, &str),
+    ) {
+        let kept_as = match parent.1 {
+            SERVICES | "?" => Some((Kind::ProcessStart, Worth::Equal)),
+            // Of what WMI starts, only a person's programs are kept.
+            WMI => actor
+                .scenario
+                .map(|_| (Kind::ComStart, Worth::StartedByWmi)),
+            _ if part == "child" => None,
+            _ => Some((Kind::ComStart, Worth::StartedByDcom)),
+        };
+        let data = data::process(started, parent, account);
+        self.log(actor, part, when, 1, kept_as, data);
+    }
+
+    pub(super) fn pipe(&mut self, actor: Actor, when: i64, process: (u32, &str), name: &str) {
+        let event = 17 + self.rng.u64(0..2);
+        let kept_as = Some((Kind::Pipe, Worth::Equal));
+        self.log(
+            actor,
+            "pipe",
+            when,
+            event,
+            kept_as,
+            data::pipe(process, name),
+        );
+    }
+}
