@@ -240,7 +240,7 @@ fn the_starter_entries_allow_management_tools_from_their_servers_only() {
     ] {
         // The starter list as it stands in the default policy, uncommented, with the servers' addresses.
         let starter: String = psexec_filter_pack::DEFAULT_POLICY
-            .split_once("# A start for the tools")
+            .split_once("# Entries to start from")
             .expect("the starter list")
             .1
             .lines()
