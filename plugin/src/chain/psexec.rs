@@ -302,9 +302,6 @@ impl Technique for Psexec {
     fn wants(&self, evidence: &Evidence) -> bool {
         match &evidence.fact {
             Fact::Connection(connection) => is_smb_or_rpc(connection, &self.shared.connection),
-            Fact::FileWrite(_) | Fact::ServiceSet(_) | Fact::ServiceMark(_) | Fact::Logon(_) => {
-                true
-            }
             Fact::ProcessStart(start) => matches!(
                 start.parent,
                 Parent::Services | Parent::Unknown | Parent::Tracked
@@ -313,6 +310,10 @@ impl Technique for Psexec {
                 let mut patterns = self.section.pipes.iter();
                 patterns.any(|pattern| wildcard(pattern, &pipe.key))
             }
+            other => matches!(
+                other,
+                Fact::FileWrite(_) | Fact::ServiceSet(_) | Fact::ServiceMark(_) | Fact::Logon(_)
+            ),
         }
     }
 

@@ -238,7 +238,7 @@ impl Technique for Smbexec {
                 }
                 _ => false,
             },
-            Fact::Pipe(_) => false,
+            _ => false,
         }
     }
 

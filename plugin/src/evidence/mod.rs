@@ -181,6 +181,10 @@ macro_rules! kinds {
             /// How many kinds there are.
             pub const COUNT: usize = EvidenceKind::ALL.len();
 
+            /// The sum of the shares of all kinds.
+            #[allow(clippy::arithmetic_side_effects)] // evaluated by the compiler, which refuses an overflow
+            pub const SHARES: usize = 0 $(+ EvidenceKind::$kind.info().share)*;
+
             /// How the kind is stored.
             pub const fn info(self) -> &'static KindInfo {
                 match self { $(EvidenceKind::$kind => $info,)* }
@@ -213,9 +217,9 @@ kinds! {
 /// How a kind of evidence is stored.
 #[derive(Debug)]
 pub struct KindInfo {
-    /// Its part of the places that a host has, in 64ths. All kinds together have 64.
+    /// Its part of the places that a host has: this share of the sum of all [shares](EvidenceKind::SHARES).
     pub share: usize,
-    /// When all hosts together hold too much, kinds with a smaller number go first.
+    /// When all hosts together hold too much, kinds with a smaller number are evicted first.
     pub eviction_order: u8,
     /// A kind whose evidence shows something about this kind's. The facts are shown to each other when either is stored.
     pub related: Option<Related>,

@@ -114,23 +114,6 @@ proptest::proptest! {
 }
 
 #[test]
-fn the_shares_of_all_kinds_are_the_whole() {
-    let shares = EvidenceKind::ALL.iter().map(|kind| kind.info().share);
-    assert_eq!(shares.sum::<usize>(), 64);
-}
-
-#[test]
-fn every_kind_has_a_place_of_its_own_in_the_order_of_eviction() {
-    let mut orders: Vec<u8> = EvidenceKind::ALL
-        .iter()
-        .map(|kind| kind.info().eviction_order)
-        .collect();
-    orders.sort_unstable();
-    let all: Vec<u8> = (0..EvidenceKind::COUNT as u8).collect();
-    assert_eq!(orders, all);
-}
-
-#[test]
 fn every_kind_comes_of_an_event_that_is_read() {
     for kind in EvidenceKind::ALL {
         let mut ids = EVENT_IDS.iter();

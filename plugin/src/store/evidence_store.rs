@@ -15,18 +15,32 @@ const ALIKE: usize = 4;
 /// Memory of one place beside the evidence itself, in bytes.
 const PLACE: usize = size_of::<Slot>();
 
-/// The kinds, those that are evicted first in front.
+/// The kinds, those that are evicted first in front. Of two with one number the one that is declared first.
 #[allow(clippy::indexing_slicing, clippy::arithmetic_side_effects)] // evaluated by the compiler, which refuses what is out of bounds
 const EVICTION_ORDER: [EvidenceKind; EvidenceKind::COUNT] = {
     let mut order = [EvidenceKind::Connection; EvidenceKind::COUNT];
-    let mut index = 0;
-    while index < EvidenceKind::COUNT {
-        let kind = EvidenceKind::ALL[index];
-        order[kind.info().eviction_order as usize] = kind;
-        index += 1;
+    let (mut filled, mut number) = (0, 0);
+    while number <= u8::MAX as usize {
+        let mut index = 0;
+        while index < EvidenceKind::COUNT {
+            let kind = EvidenceKind::ALL[index];
+            if kind.info().eviction_order as usize == number {
+                order[filled] = kind;
+                filled += 1;
+            }
+            index += 1;
+        }
+        number += 1;
     }
     order
 };
+
+/// How much evidence of a kind a host may store, of the `places` that it has for all kinds.
+fn room(kind: EvidenceKind, places: usize) -> usize {
+    let share = places.saturating_mul(kind.info().share);
+    let room = share.checked_div(EvidenceKind::SHARES);
+    room.unwrap_or_default().max(1)
+}
 
 /// The evidence of one host.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -128,7 +142,7 @@ impl EvidenceStore {
             self.remove(kind, oldest);
             evicted = 1;
         }
-        let room = (places.saturating_mul(kind.info().share) / 64).max(1);
+        let room = room(kind, places);
         let is_stale = |slot: &Slot| clock.is_stale(slot.evidence.time.ms, keep);
         let worth = evidence.fact.worth();
         while self.slots(kind).len() >= room {

@@ -3,6 +3,9 @@ use crate::evidence::{Connection, Fact, FileWrite, Writer};
 use crate::normalize::path::PathKey;
 use crate::normalize::time::Timestamp;
 
+/// How much a host stores of all kinds together.
+const PLACES: usize = 64;
+
 fn at(ms: i64, fact: Fact) -> Rc<Evidence> {
     Rc::new(Evidence {
         time: Timestamp { ms, zoned: true },
@@ -39,7 +42,7 @@ fn file(ms: i64, path: &str, writer: Writer) -> Rc<Evidence> {
 fn put(store: &mut EvidenceStore, evidence: &Rc<Evidence>) -> Put {
     let mut clock = Clock::default();
     clock.observe(evidence.time.ms);
-    store.put(evidence, 64, &clock, 120_000, 2_000)
+    store.put(evidence, PLACES, &clock, 120_000, 2_000)
 }
 
 #[test]
@@ -53,7 +56,10 @@ fn a_flood_of_one_kind_leaves_the_others_and_what_joined() {
     for n in 0..200 {
         put(&mut store, &connection(i64::from(n) * 10, n));
     }
-    assert_eq!(store.of(EvidenceKind::Connection).count(), 16);
+    assert_eq!(
+        store.of(EvidenceKind::Connection).count(),
+        room(EvidenceKind::Connection, PLACES)
+    );
     assert!(
         store
             .of(EvidenceKind::Connection)
@@ -85,7 +91,7 @@ fn worthless_files_go_before_programs_that_came_over_smb() {
             ),
         );
     }
-    assert_eq!(store.len(), 11);
+    assert_eq!(store.len(), room(EvidenceKind::FileWrite, PLACES));
     assert!(
         store
             .of(EvidenceKind::FileWrite)
@@ -105,7 +111,10 @@ fn what_joined_goes_after_all_that_did_not_whatever_it_is_worth() {
             &file(n * 10, &format!(r"C:\{n}.exe"), Writer::System),
         );
     }
-    assert_eq!(store.of(EvidenceKind::FileWrite).count(), 11);
+    assert_eq!(
+        store.of(EvidenceKind::FileWrite).count(),
+        room(EvidenceKind::FileWrite, PLACES)
+    );
     assert!(
         store
             .of(EvidenceKind::FileWrite)
@@ -116,7 +125,7 @@ fn what_joined_goes_after_all_that_did_not_whatever_it_is_worth() {
 #[test]
 fn what_is_worth_less_than_all_there_is_does_not_push_it_out() {
     let mut store = EvidenceStore::default();
-    for n in 0..11 {
+    for n in 0..room(EvidenceKind::FileWrite, PLACES) as i64 {
         put(
             &mut store,
             &file(n * 10, &format!(r"C:\{n}.exe"), Writer::System),
@@ -150,7 +159,7 @@ fn what_a_quiet_time_left_goes_first() {
     let (mut store, mut clock) = (EvidenceStore::default(), Clock::default());
     let mut put = |evidence: &Rc<Evidence>, join: bool| {
         clock.observe(evidence.time.ms);
-        store.put(evidence, 64, &clock, 310_000, 2_000);
+        store.put(evidence, PLACES, &clock, 310_000, 2_000);
         if join {
             store.join(evidence);
         }
@@ -159,7 +168,7 @@ fn what_a_quiet_time_left_goes_first() {
             .cloned()
             .collect::<Vec<_>>()
     };
-    for n in 0..11 {
+    for n in 0..room(EvidenceKind::FileWrite, PLACES) as i64 {
         put(&file(n * 10, &format!(r"C:\{n}.exe"), Writer::System), true);
     }
     let dropped = file(1_500_000, r"C:\Windows\a.exe", Writer::System);
