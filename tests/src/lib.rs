@@ -46,8 +46,8 @@ pub fn wasmtime(module: &[u8]) -> Box<dyn Engine> {
     wasmtime_with(module, Options::default())
 }
 
-/// The engine on which a policy given as TOML is tried: the interpreter, where there is one. What a policy says is the same on
-/// every engine, and wasmtime would compile the whole module once more for each.
+/// The engine on which a policy given as TOML is tried: the interpreter, where there is one, because its stack is small. What a
+/// policy says is the same on every engine.
 pub fn policy_engine(policy: &str) -> Named {
     let (name, start) = STARTS.last().expect("there is one");
     (name, start(&module_with(policy), TIGHT))
