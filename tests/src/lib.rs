@@ -50,8 +50,8 @@ pub fn wasmtime(module: &[u8]) -> Box<dyn Engine> {
     wasmtime_with(module, Options::default())
 }
 
-/// The engine on which a policy given as TOML is tried: the interpreter, if this was built with it. A policy has the same effect
-/// on every engine, and wasmtime would compile the whole module once more for each policy.
+/// The engine on which a policy given as TOML is tried: the interpreter, if this was built with it, because its stack is small. A
+/// policy has the same effect on every engine.
 pub fn policy_engine(policy: &str) -> Named {
     let (name, start) = STARTS.last().expect("an engine");
     (name, start(&module_with(policy), TIGHT))
