@@ -16,8 +16,8 @@ pub fn asks_for_source(policy: &Policy) -> bool {
     policy.allow.iter().any(|entry| !entry.source.is_empty())
 }
 
-/// Whether every field that the entry gives matches. By source only if every candidate is in its ranges, or something beside the
-/// time identifies the one that is.
+/// Whether every field that the entry gives matches. A source matches if all candidates are in the ranges, or if a logon identifies
+/// the one that is.
 fn covers(entry: &AllowEntry, finding: &Finding, host: &str, policy: &Policy) -> bool {
     let source = &finding.source;
     let in_ranges = |ip: &IpAddr| entry.source.iter().any(|range| range.contains(*ip));

@@ -5,7 +5,7 @@
 
 use crate::alert;
 use crate::allow;
-use crate::chain::{CHILD, Join, Policy, Shared, Technique, Window};
+use crate::chain::{CHILD, Finding, Join, Policy, Shared, Technique, Window};
 use crate::counters::{Counters, add};
 use crate::event::Event;
 use crate::evidence::{Context, Evidence, EvidenceKind, Needs, Reading, TrackedProcesses};
@@ -23,7 +23,8 @@ pub struct Correlator {
     anchors: Vec<EvidenceKind>,
     /// The window around an anchor in which any technique looks for anything.
     window: Window,
-    /// For how long evidence can matter, in milliseconds: two pieces of one execution can be this far apart.
+    /// For how long evidence can matter, in milliseconds: two pieces of one execution can be logged this far apart, or be delivered
+    /// this far apart.
     join_window: i64,
     asks_for_source: bool,
 }
@@ -74,6 +75,8 @@ impl Correlator {
             window = window.or(*own);
             join_window = own.length().max(join_window);
         }
+        // While an alert is held, its evidence has to be there for a connection that is delivered late.
+        join_window = join_window.max(window.before.saturating_add(windows.grace.0));
         Correlator {
             techniques,
             shared,
@@ -232,7 +235,7 @@ impl Correlator {
         let joined = technique.join(&join)?;
         let level = table.level(joined.seen)?;
         let children = joined.children(join.all(&CHILD));
-        // A finding that the new evidence has nothing to do with is no news.
+        // A finding that the new evidence is not part of does not lead to an alert.
         let is_child = |child: &Rc<Evidence>| Rc::ptr_eq(child, arrived);
         if !joined.involves(arrived) && !children.iter().any(is_child) {
             return None;
@@ -251,7 +254,7 @@ impl Correlator {
         host: &mut Host,
         host_key: &str,
         technique: &dyn Technique,
-        finding: crate::chain::Finding,
+        finding: Finding,
         work: &mut Work<'_>,
     ) -> Option<usize> {
         let (policy, counters) = (work.policy, &mut *work.counters);

@@ -37,7 +37,8 @@ counters! {
     below_min_severity,
     /// Revisions that were not emitted because the incident had reached `limits.revisions`.
     revisions_over_limit,
-    /// Evidence evicted because its host had no room (`limits.evidence_per_host`), or for the fifth that joins to the same.
+    /// Evidence evicted because its host had no room (`limits.evidence_per_host`), or because four that join to the
+    /// same evidence are kept.
     evicted_evidence,
     /// Evidence or incidents evicted because all hosts together held too much (`limits.state_bytes`).
     evicted_bytes,

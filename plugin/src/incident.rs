@@ -70,7 +70,7 @@ mod rule_by_id {
         deserializer: D,
     ) -> Result<&'static Rule, D::Error> {
         let id = String::deserialize(deserializer)?;
-        let mut rules = TABLES.into_iter().map(|table| &table.rule);
+        let mut rules = TABLES.iter().map(|table| &table.rule);
         rules
             .find(|rule| rule.id == id)
             .ok_or_else(|| D::Error::custom(format_args!("no technique has the rule `{id}`")))
@@ -87,7 +87,7 @@ impl std::fmt::Debug for Incident {
 }
 
 impl Incident {
-    /// Memory held, in bytes. Evidence that the store holds, too, is counted in both places, which is the safe side.
+    /// Memory held, in bytes. Evidence that the store holds, too, is counted in both places, so the figure is never too small.
     pub fn bytes(&self) -> usize {
         let finding = &self.finding;
         let evidence = finding.evidence.iter().chain(&finding.children);
@@ -255,7 +255,7 @@ impl Incident {
 fn merged(new: Finding, old: &Finding) -> Finding {
     let mut merged = new;
     let is_same = Rc::ptr_eq(&merged.anchor, &old.anchor);
-    // Who did it is known of one execution, not of those that it is grouped with.
+    // The source is that of one execution, not of those that it is grouped with.
     let is_taken = |evidence: &&Rc<Evidence>| {
         is_same || !matches!(evidence.fact, Fact::Connection(_) | Fact::Logon(_))
     };

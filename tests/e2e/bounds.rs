@@ -314,7 +314,9 @@ fn tracked_processes_beyond_the_limit_are_evicted() {
         call(&mut *module, &host.file(at, "System", &path));
         call(&mut *module, &host.start(at + 50, 100 + n, &path));
     }
-    expect(&mut *module, "evicted_tracked_processes", |count| count == 1);
+    expect(&mut *module, "evicted_tracked_processes", |count| {
+        count == 1
+    });
 }
 
 /// An alert is added under the second key if the record has the first, however it is escaped.

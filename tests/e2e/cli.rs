@@ -29,8 +29,7 @@ fn without_input(lines: &[u8]) -> Vec<Value> {
 
 /// The lines of the built-in demo log.
 fn demo_log() -> Vec<Vec<u8>> {
-    DEMO
-        .strip_suffix(b"\n")
+    DEMO.strip_suffix(b"\n")
         .unwrap_or(DEMO)
         .split(|byte| *byte == b'\n')
         .map(<[u8]>::to_vec)

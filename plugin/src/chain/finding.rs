@@ -140,7 +140,7 @@ impl<'j> Joined<'j> {
     }
 
     /// Whether the evidence that just arrived is part of what was found, if only as one of several possible connections, or changed
-    /// it. Otherwise the finding is no news.
+    /// it. Otherwise the finding does not lead to an alert.
     pub fn involves(&self, arrived: &Rc<Evidence>) -> bool {
         let is_it = |evidence: &Rc<Evidence>| Rc::ptr_eq(evidence, arrived);
         let candidates = &self.source.candidates;

@@ -29,7 +29,7 @@ use serde::{Deserialize, Serialize};
 use std::rc::Rc;
 
 /// The tables of all techniques.
-pub const TABLES: [&Table; 6] = [
+pub const TABLES: &[&Table] = &[
     psexec::TABLE,
     distinct_codes::TABLE,
     smbexec::TABLE,
@@ -39,7 +39,7 @@ pub const TABLES: [&Table; 6] = [
 ];
 
 /// Everything that can be set. People write it as TOML (`configs/policy.toml` documents every key); `psexec-filter pack` checks it
-/// and puts it into the module as JSON. Both are read into these types, so what packs is what the module understands. Unknown keys
+/// and puts it into the module as JSON. Both are read into these types, so `pack` accepts exactly what the module accepts. Unknown keys
 /// are refused, missing ones have their defaults.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]

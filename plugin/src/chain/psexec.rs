@@ -48,7 +48,7 @@ pub enum Require {
 pub enum Match {
     /// By what they have in common: the file that was written is the one that was started.
     Joined,
-    /// Not at all: three different event codes on one host in the window (`distinct_codes.rs`).
+    /// Without a join: three different event codes on one host in the window (`distinct_codes.rs`).
     DistinctCodes,
 }
 
@@ -233,7 +233,7 @@ impl Psexec {
             Some(line) if is_interpreter => service::dropped_in(join, &FILE, line),
             _ => None,
         };
-        // A program that came over SMB stays one, whoever else wrote it as well.
+        // If several events wrote the file, the one over SMB counts.
         started_from(true)
             .or_else(run_by_command)
             .or_else(|| started_from(false))

@@ -109,7 +109,7 @@ fn as_pattern(command: &str) -> String {
 
 /// Whether a service's command is how Metasploit, Cobalt Strike and others become SYSTEM on a machine that they are already on: it
 /// does nothing but echo into a named pipe, or it runs a DLL that is named like the service and its argument. That is not lateral
-/// movement. The match is exact, because whatever else stands in such a command is run as well.
+/// movement. The match is exact, because a command that contains anything else runs that, too.
 pub fn is_local_getsystem(service: Option<&str>, command: &str) -> bool {
     let line = command::normalize(command, MAX_TEXT);
     if is_truncated(command) || line.contains(['&', '|', '<', ';']) {
@@ -141,7 +141,7 @@ const RUNNABLE: [&str; 13] = [
     "exe", "com", "scr", "pif", "bat", "cmd", "ps1", "vbs", "js", "wsf", "hta", "dll", "msi",
 ];
 
-/// A file that came over SMB and is named in a command: what `cmd /c <file>` as a service's program runs. `file` is the piece whose
+/// The file that came over SMB and that a command runs, such as `cmd /c <file>`. `file` is the piece whose
 /// evidence is looked through.
 pub fn dropped_in<'j>(join: &Join<'j>, file: &Piece, command: &str) -> Option<&'j Rc<Evidence>> {
     let over_smb = |evidence: &'j Rc<Evidence>| match &evidence.fact {

@@ -296,7 +296,7 @@ impl Technique for Smbexec {
         seen.add(&REPEATED, set.is_some() && self.is_shell(join));
         joined.group_by_source = true;
         if is_local {
-            // It stands beside the attack that it may be part of, not in it.
+            // A local getsystem is an incident of its own, even during an attack.
             joined.group = "local".to_owned();
         } else {
             joined.lateral = is_connected.then_some(true);

@@ -81,7 +81,8 @@ impl Window {
         }
     }
 
-    /// The window in which evidence can be that lies within `self` around evidence that lies within `outer`.
+    /// The window around the anchor for evidence that is looked for within `self` around other evidence, itself within `outer` around
+    /// the anchor.
     fn around(self, outer: Window) -> Window {
         Window {
             before: self.before.saturating_add(outer.before),
@@ -220,7 +221,7 @@ impl Row {
         }
     }
 
-    /// And with one of these.
+    /// Also asks for at least one of these pieces.
     pub const fn and_any(self, any: &[Piece]) -> Row {
         Row {
             any: Seen::of(any),
@@ -228,7 +229,7 @@ impl Row {
         }
     }
 
-    /// And without these.
+    /// Also asks that none of these pieces was seen.
     pub const fn without(self, none: &[Piece]) -> Row {
         Row {
             none: Seen::of(none),
@@ -311,7 +312,7 @@ mod tests {
 
     #[test]
     fn every_table_is_sound() {
-        for table in TABLES {
+        for table in TABLES.iter() {
             let chain = table.rule.chain;
             let mut listed = Seen::default();
             for piece in table.pieces {

@@ -27,7 +27,7 @@ pub struct Connection {
     pub process_guid: Option<Box<str>>,
 }
 
-/// Connections are many and worth little one by one: they have the largest share and go first.
+/// There are many connections, and each is worth little: they have the largest share and are evicted first.
 pub const KIND: KindInfo = KindInfo {
     share: 16,
     eviction_order: 0,

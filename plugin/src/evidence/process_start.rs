@@ -241,7 +241,7 @@ impl EventPrefilter for Prefilter {
 /// The service controller as Sysmon writes it.
 const CONTROLLER: &str = r"C:\Windows\System32\services.exe";
 
-/// The service controller as it stands in a JSON string.
+/// The service controller as JSON writes it.
 const CONTROLLER_JSON: &[u8] = br"C:\\Windows\\System32\\services.exe";
 
 /// The service controller as a [`PathKey`], on whatever drive.

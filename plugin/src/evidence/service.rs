@@ -202,7 +202,7 @@ impl EventPrefilter for Prefilter {
     }
 }
 
-/// Services stand under `HKLM\System\CurrentControlSet\Services\` or, in old Sysmon, `\REGISTRY\MACHINE\…\services\`.
+/// Services are under `HKLM\System\CurrentControlSet\Services\` or, in old Sysmon, `\REGISTRY\MACHINE\…\services\`.
 const SERVICES: &str = r"\services\";
 
 /// Reads a value of a service.

@@ -51,9 +51,9 @@ const ADDRESSES: &[&str] = &["10.9.9.9", "10.55.1.77", "127.0.0.1", "::1", "-", 
 proptest::proptest! {
     #![proptest_config(proptest::prelude::ProptestConfig::with_cases(4000))]
 
-    /// An event that is rejected early would have been of no use, and would have taught nothing about the host.
+    /// An event that is rejected early holds neither evidence nor a new address of the host.
     #[test]
-    fn nothing_of_use_is_rejected_early(
+    fn an_event_that_is_rejected_early_is_no_evidence(
         id in select(&[1, 3, 11, 13, 17, 18, 4624][..]),
         initiated in select(&["true", "false", ""][..]),
         protocol in select(&["tcp", "udp", "UDP", "-"][..]),
@@ -169,7 +169,7 @@ fn a_logon_session_is_read_in_every_form() {
 }
 
 #[test]
-fn a_service_stands_right_below_the_first_key_of_services() {
+fn a_service_is_a_key_directly_below_services() {
     for (target, service) in [
         (
             r"HKLM\System\CurrentControlSet\Services\PSEXESVC\Start",

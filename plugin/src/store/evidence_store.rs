@@ -66,7 +66,7 @@ pub enum Put {
     },
     /// Evidence that joins to the same was logged at the same time and is stored already.
     Duplicate,
-    /// All evidence in its place is worth more.
+    /// The kind's places are full of evidence that is worth more.
     NoRoom,
 }
 

@@ -46,7 +46,7 @@ fn put(store: &mut EvidenceStore, evidence: &Rc<Evidence>) -> Put {
 }
 
 #[test]
-fn a_flood_of_one_kind_leaves_the_others_and_what_joined() {
+fn a_flood_of_one_kind_evicts_neither_other_kinds_nor_evidence_of_incidents() {
     let mut store = EvidenceStore::default();
     let dropped = file(0, r"C:\Windows\a.exe", Writer::System);
     let joined = connection(0, 250);
@@ -100,7 +100,7 @@ fn worthless_files_go_before_programs_that_came_over_smb() {
 }
 
 #[test]
-fn what_joined_goes_after_all_that_did_not_whatever_it_is_worth() {
+fn evidence_of_incidents_is_evicted_last() {
     let mut store = EvidenceStore::default();
     let joined = file(0, r"C:\share\a.docx", Writer::System);
     put(&mut store, &joined);
@@ -123,7 +123,7 @@ fn what_joined_goes_after_all_that_did_not_whatever_it_is_worth() {
 }
 
 #[test]
-fn what_is_worth_less_than_all_there_is_does_not_push_it_out() {
+fn evidence_of_less_worth_does_not_evict_others() {
     let mut store = EvidenceStore::default();
     for n in 0..room(EvidenceKind::FileWrite, PLACES) as i64 {
         put(
@@ -153,9 +153,9 @@ fn what_is_worth_less_than_all_there_is_does_not_push_it_out() {
     );
 }
 
-/// A host that was silent for a while is on a new track of time; what its old one left must not hold the places.
+/// A host that was silent for a while has a new watermark. Evidence from before it must not hold the places.
 #[test]
-fn what_a_quiet_time_left_goes_first() {
+fn evidence_from_before_a_silence_is_evicted_first() {
     let (mut store, mut clock) = (EvidenceStore::default(), Clock::default());
     let mut put = |evidence: &Rc<Evidence>, join: bool| {
         clock.observe(evidence.time.ms);
@@ -180,7 +180,7 @@ fn what_a_quiet_time_left_goes_first() {
 }
 
 #[test]
-fn bytes_are_given_back() {
+fn evicted_bytes_are_no_longer_counted() {
     let mut store = EvidenceStore::default();
     for n in 0..100 {
         put(&mut store, &connection(n * 5_000, (n % 7) as u8));
@@ -195,7 +195,7 @@ fn bytes_are_given_back() {
 }
 
 #[test]
-fn the_same_thing_at_the_same_time_is_one_evidence() {
+fn evidence_logged_twice_is_stored_once() {
     let mut store = EvidenceStore::default();
     assert!(matches!(
         put(&mut store, &connection(0, 1)),
