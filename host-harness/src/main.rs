@@ -11,6 +11,7 @@ use psexec_filter::module::{self, Module};
 use psexec_filter::run::supervisor::{Loaded, Start};
 use psexec_filter::{replay, run};
 use psexec_filter_pack::{encode_policy, pack, unpack};
+use psexec_filter_plugin::chain::TABLES;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -156,9 +157,28 @@ fn show_policy(module: Option<&Path>) -> Result<bool, String> {
         .unwrap_or_default();
     let text = toml::to_string(&policy).map_err(|error| error.to_string())?;
     io::stdout()
-        .write_all(text.as_bytes())
+        .write_all((text + &severity_tables()).as_bytes())
         .map(|()| true)
         .or_else(accept_closed_output)
+}
+
+/// The severity tables of this program's techniques as TOML comments, so that the output is still a policy.
+fn severity_tables() -> String {
+    let mut text = String::from(
+        "\n# What makes each level, by technique: the first line that matches counts. `severity` in the section of the technique\n\
+         # maps these levels.\n",
+    );
+    for table in TABLES {
+        text.push_str(&format!(
+            "#\n# {} ({})\n",
+            table.rule.chain, table.rule.name
+        ));
+        for row in table.severity {
+            let level = row.level.name();
+            text.push_str(&format!("#   {level:<8}  {}\n", table.describe(row)));
+        }
+    }
+    text
 }
 
 /// A reader that closes standard output early, as `| head` does, is not an error.

@@ -741,6 +741,10 @@ fn policy_show_prints_the_policy_that_was_packed() {
         policy_from_toml(&shown, "shown"),
         policy_from_toml(POLICY, "p.toml")
     );
+    assert!(
+        shown.contains("#   critical  connection + file over SMB + (service or pipe)\n"),
+        "{shown}"
+    );
 
     // The policy that is shown packs to the same module; a policy replaces the one before it; without one the default is packed.
     place.put("shown.toml", &shown);

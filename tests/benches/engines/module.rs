@@ -26,7 +26,7 @@ pub fn measure(page: &mut Page<'_>, logs: &Logs) {
     );
     let first = Host::new("PC1").file(0, "System", r"C:\Windows\a.exe");
     let start = ThreadTime::now();
-    let compiled = Compiled::new(module()).expect("wasmtime takes the module");
+    let compiled = Compiled::compile(module()).expect("wasmtime takes the module");
     println!(
         "| Compiled by wasmtime in | {:.0} ms |",
         start.elapsed().as_secs_f64() * 1e3

@@ -6,10 +6,11 @@
 use psexec_filter_fixtures::{
     CMD, Host, SECURITY_PROVIDER, SMB_SERVER, SYSMON_PROVIDER, rfc3339, with_insertion,
 };
-use psexec_filter_plugin::filter::{Filter, SECOND_KEY};
+use psexec_filter_plugin::filter::Filter;
 use psexec_filter_plugin::normalize::path::{self, PathKey};
 use psexec_filter_plugin::normalize::{address, guid, host, time};
 use psexec_filter_plugin::policy::Policy;
+use psexec_filter_plugin::splice::SECOND_KEY;
 use serde_json::{Map, Value, json};
 use std::cell::{Cell, RefCell};
 

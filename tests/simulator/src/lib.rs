@@ -20,7 +20,8 @@ mod world;
 
 use check::Check;
 use psexec_filter_fixtures::with_insertion;
-use psexec_filter_plugin::filter::{Filter, SECOND_KEY, Splice};
+use psexec_filter_plugin::filter::Filter;
+use psexec_filter_plugin::splice::{SECOND_KEY, Splice};
 pub use report::{Recall, Report, Violation};
 use serde_json::{Map, Value};
 pub use world::{Host, Record, Scenario, Theme, World, Worth};
