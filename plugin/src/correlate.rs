@@ -5,7 +5,7 @@
 
 use crate::alert;
 use crate::allow;
-use crate::chain::{CHILD, Finding, Join, Policy, Shared, Technique, Window};
+use crate::chain::{CHILD, Finding, Join, Policy, Shared, Table, Technique, Window};
 use crate::counters::{Counters, add};
 use crate::event::Event;
 use crate::evidence::{Context, Evidence, EvidenceKind, Needs, Reading, TrackedProcesses};
@@ -211,49 +211,49 @@ impl Correlator {
             let near = stored.filter(is_near);
             let anchors = near.filter(|anchor| technique.wants(anchor)).cloned();
             for anchor in anchors.collect::<Vec<_>>() {
-                if let Some(index) =
-                    self.judge_anchor(&**technique, &anchor, evidence, host_key, host, work)
-                {
+                let found = self.find(&**technique, &anchor, evidence, host);
+                let to_alert =
+                    found.and_then(|finding| self.follow(host, host_key, table, finding, work));
+                if let Some(index) = to_alert {
                     queue(host, index, work);
                 }
             }
         }
     }
 
-    /// Looks at one anchor. Returns the index of the incident that is to be alerted (again).
-    fn judge_anchor(
+    /// Looks at one anchor. `None` if it is no execution of the technique, or if the evidence that arrived has no part in it.
+    ///
+    /// Not inlined, like the functions that it calls and [`Correlator::follow`]: so the locals of none of them lie below those of
+    /// another on Fluent Bit's stack of 8 KiB.
+    #[inline(never)]
+    fn find(
         &self,
         technique: &dyn Technique,
         anchor: &Rc<Evidence>,
         arrived: &Rc<Evidence>,
-        host_key: &str,
-        host: &mut Host,
-        work: &mut Work<'_>,
-    ) -> Option<usize> {
-        let (table, windows) = (technique.table(), &self.shared.windows);
-        let join = Join::new(anchor, arrived, table, &host.store, windows);
+        host: &Host,
+    ) -> Option<Finding> {
+        let table = technique.table();
+        let join = Join::new(anchor, arrived, table, &host.store, &self.shared.windows);
         let joined = technique.join(&join)?;
         let level = table.level(joined.seen)?;
-        let children = joined.children(join.all(&CHILD));
+        let children = joined.children(&join, &CHILD);
         // A finding that the new evidence is not part of does not lead to an alert.
         let is_child = |child: &Rc<Evidence>| Rc::ptr_eq(child, arrived);
         if !joined.involves(arrived) && !children.iter().any(is_child) {
             return None;
         }
         let severity = technique.levels().map(level);
-        let finding = joined.into_finding(anchor, table, severity, children);
-        self.follow(host, host_key, technique, finding, work)
+        Some(joined.into_finding(anchor, table, severity, children))
     }
 
     /// Takes a finding into the host's incidents. Returns the index of the incident if it is to be alerted (again).
-    ///
-    /// Not inlined into what lets the techniques join: its locals would lie below theirs on Fluent Bit's stack of 8 KiB.
     #[inline(never)]
     fn follow(
         &self,
         host: &mut Host,
         host_key: &str,
-        technique: &dyn Technique,
+        table: &'static Table,
         finding: Finding,
         work: &mut Work<'_>,
     ) -> Option<usize> {
@@ -268,7 +268,7 @@ impl Correlator {
         if process_guid.is_some_and(|guid| work.tracked.add(guid, limit)) {
             add(&mut counters.evicted_tracked_processes);
         }
-        let rule = &technique.table().rule;
+        let rule = &table.rule;
         let suppress = self.shared.windows.suppress.0;
         let allowed = allow::reason(&finding, host_key, policy);
         let incidents = &host.incidents;
@@ -313,7 +313,8 @@ impl Correlator {
     /// Removes the incidents of a host that nothing belongs to any more, then the least severe until there is room for another.
     fn make_room(&self, host: &mut Host, policy: &Policy, counters: &mut Counters) {
         let windows = &self.shared.windows;
-        let keep = windows.suppress.0.saturating_add(self.join_window);
+        let suppress = windows.suppress.0.saturating_add(self.window.before);
+        let keep = self.join_window.max(suppress);
         let clock = &host.clock;
         host.incidents.retain(|incident| {
             incident.held_until.is_some() || !clock.is_expired(incident.last_seen.ms, keep)

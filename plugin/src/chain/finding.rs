@@ -61,11 +61,8 @@ impl<'j> Join<'j> {
             piece.name
         );
         let (window, center) = (piece.window(self.windows), center.time.ms);
-        let stored = piece.kind().map(|kind| self.store.of(kind));
-        stored
-            .into_iter()
-            .flatten()
-            .filter(move |evidence| window.contains(center, evidence.time.ms))
+        let stored = self.store.of_some(piece.kind());
+        stored.filter(move |evidence| window.contains(center, evidence.time.ms))
     }
 
     /// Of the stored evidence that can be this piece and fits, the one that was logged nearest to the anchor.
@@ -159,11 +156,9 @@ impl<'j> Joined<'j> {
         })
     }
 
-    /// The children of the process that was started, among these.
-    pub fn children<'a>(
-        &self,
-        stored: impl Iterator<Item = &'a Rc<Evidence>>,
-    ) -> Vec<Rc<Evidence>> {
+    /// The stored children of the process that was started.
+    #[inline(never)]
+    pub fn children(&self, join: &Join<'_>, child: &Piece) -> Vec<Rc<Evidence>> {
         let process = self.process();
         let Some(parent) = process.and_then(|process| process.process_guid.as_ref()) else {
             return Vec::new();
@@ -172,7 +167,7 @@ impl<'j> Joined<'j> {
             Fact::ProcessStart(start) => start.parent_process_guid.as_ref() == Some(parent),
             _ => false,
         };
-        stored
+        join.all(child)
             .filter(is_child)
             .take(MAX_CHILDREN)
             .cloned()
@@ -180,6 +175,7 @@ impl<'j> Joined<'j> {
     }
 
     /// The finding, once its severity is known.
+    #[inline(never)]
     pub fn into_finding(
         self,
         anchor: &Rc<Evidence>,

@@ -219,6 +219,7 @@ impl Psexec {
     }
 
     /// The file that the process was started from, or that its command line runs.
+    #[inline(never)]
     fn file<'j>(&self, join: &Join<'j>, process: &ProcessStart) -> Option<&'j Rc<Evidence>> {
         let started_from = |over_smb: bool| {
             join.nearest(&FILE, |fact| match fact {
@@ -242,6 +243,7 @@ impl Psexec {
     /// The machine that a tool names in what it leaves behind, and the evidence that names it: PsExec in its pipes
     /// (`\PSEXESVC-<HOST>-<pid>-stdin`) and, since 2.30, in a key file (`PSEXEC-<HOST>-<8 hex>.key`); PAExec in its program
     /// (`PAExec-<pid>-<HOST>.exe`).
+    #[inline(never)]
     fn machine<'j>(
         join: &Join<'j>,
         process: &ProcessStart,

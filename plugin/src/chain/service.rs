@@ -38,6 +38,7 @@ pub fn is_deletion(evidence: &Evidence) -> bool {
 }
 
 /// The next command that the same service was given after `from`, among the evidence of the piece `restored`.
+#[inline(never)]
 pub fn restored<'j>(
     join: &Join<'j>,
     restored: &Piece,
@@ -56,6 +57,7 @@ pub fn restored<'j>(
 }
 
 /// Whether a process is what the service controller starts for a service's command: the same words, with variables resolved.
+#[inline(never)]
 pub fn runs(process: &ProcessStart, set: &ServiceSet) -> bool {
     let Some(line) = process.normalized_line() else {
         return set.program.matches(&process.key);
@@ -110,6 +112,7 @@ fn as_pattern(command: &str) -> String {
 /// Whether a service's command is how Metasploit, Cobalt Strike and others become SYSTEM on a machine that they are already on: it
 /// does nothing but echo into a named pipe, or it runs a DLL that is named like the service and its argument. That is not lateral
 /// movement. The match is exact, because a command that contains anything else runs that, too.
+#[inline(never)]
 pub fn is_local_getsystem(service: Option<&str>, command: &str) -> bool {
     let line = command::normalize(command, MAX_TEXT);
     if is_truncated(command) || line.contains(['&', '|', '<', ';']) {
@@ -143,6 +146,7 @@ const RUNNABLE: [&str; 13] = [
 
 /// The file that came over SMB and that a command runs, such as `cmd /c <file>`. `file` is the piece whose
 /// evidence is looked through.
+#[inline(never)]
 pub fn dropped_in<'j>(join: &Join<'j>, file: &Piece, command: &str) -> Option<&'j Rc<Evidence>> {
     let over_smb = |evidence: &'j Rc<Evidence>| match &evidence.fact {
         Fact::FileWrite(file) if file.is_over_smb() => Some((evidence, file)),

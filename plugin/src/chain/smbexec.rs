@@ -205,6 +205,7 @@ impl Smbexec {
     }
 
     /// Whether so many tool commands ran near by that they are a shell.
+    #[inline(never)]
     fn is_shell(&self, join: &Join<'_>) -> bool {
         let is_tool = |other: &&Rc<Evidence>| match &other.fact {
             Fact::ProcessStart(start) => self.is_tool_command(start),

@@ -70,6 +70,7 @@ pub fn is_smb_or_rpc(connection: &Connection, settings: &ConnectionSettings) -> 
 /// Sysmon writes event 3 about 1.5 s late (median), so of several connections the best is the one with the smallest
 /// |logged - 1.5 s - center|. A logon weighs more: the one whose session the process runs in or whose machine gave the name that is
 /// known, else the last one before from an address that connected.
+#[inline(never)]
 pub fn find(
     join: &Join<'_>,
     center: &Evidence,

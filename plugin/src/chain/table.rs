@@ -252,6 +252,7 @@ impl Row {
 
 impl Table {
     /// The level of an execution with these pieces; `None` if they make none.
+    #[inline(never)]
     pub fn level(&self, seen: Seen) -> Option<Severity> {
         let row = self.severity.iter().find(|row| row.matches(seen))?;
         Some(row.level)

@@ -76,6 +76,15 @@ impl EvidenceStore {
         self.slots(kind).iter().map(|slot| &slot.evidence)
     }
 
+    /// The evidence of a kind, in order of arrival; nothing for no kind.
+    pub fn of_some(
+        &self,
+        kind: Option<EvidenceKind>,
+    ) -> impl Iterator<Item = &Rc<Evidence>> + Clone {
+        let slots = kind.map_or(&[][..], |kind| self.slots(kind));
+        slots.iter().map(|slot| &slot.evidence)
+    }
+
     fn slots(&self, kind: EvidenceKind) -> &[Slot] {
         self.kinds.get(kind as usize).map_or(&[], Vec::as_slice)
     }
