@@ -113,25 +113,9 @@ pub(super) fn read(event: &Event<'_>, context: &Context<'_>) -> Found {
 
 /// A logon session as producers write it: in hexadecimal, or (Elastic and some others) in decimal.
 pub(super) fn session(event: &Event<'_>, field: Field) -> Option<u64> {
-    if let Some(raw) = event.fields.raw_string(field)
-        && let Some(id) = hexadecimal(raw)
-    {
-        return Some(id);
-    }
     let text = event.fields.text(field)?;
     match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
         Some(digits) => u64::from_str_radix(digits, 16).ok(),
         None => text.parse().ok(),
     }
-}
-
-/// Parses a number as Sysmon and the Security channel write it: `0x3e7`.
-fn hexadecimal(raw: &[u8]) -> Option<u64> {
-    let digits = raw.strip_prefix(b"0x")?;
-    if !(1..=16).contains(&digits.len()) {
-        return None;
-    }
-    digits.iter().try_fold(0u64, |id, digit| {
-        Some(id << 4 | u64::from(char::from(*digit).to_digit(16)?))
-    })
 }

@@ -5,7 +5,7 @@ use super::{
     KindInfo, Known, Needs, logon, optional, optional_bytes, process_guid, required, sum,
     text_bytes,
 };
-use crate::json::{bytes, text};
+use crate::json::text;
 use crate::normalize::path::PathKey;
 use crate::normalize::{command, guid};
 use crate::record::MAX_TEXT;
@@ -238,12 +238,6 @@ impl EventPrefilter for Prefilter {
     }
 }
 
-/// The service controller as Sysmon writes it.
-const CONTROLLER: &str = r"C:\Windows\System32\services.exe";
-
-/// The service controller as JSON writes it.
-const CONTROLLER_JSON: &[u8] = br"C:\\Windows\\System32\\services.exe";
-
 /// The service controller as a [`PathKey`], on whatever drive.
 const CONTROLLER_KEY: &str = r"?:\windows\system32\services.exe";
 
@@ -253,11 +247,6 @@ fn parent_of(
     process_guid: Option<&str>,
     context: &Context<'_>,
 ) -> (Parent, Option<Box<str>>) {
-    // Most processes that matter have this parent, written like this: comparing bytes is cheaper than working out a path.
-    let raw = event.fields.raw_string(Field::ParentImage);
-    if raw.is_some_and(|raw| bytes::equal(raw, CONTROLLER_JSON)) {
-        return (Parent::Services, Some(CONTROLLER.into()));
-    }
     let image = optional(event, Field::ParentImage).filter(|image| &**image != "?");
     let is_tracked = |guid: &str| context.tracked.contains(guid.as_bytes());
     let is_dcom_server = |name: &str| context.needs.dcom_servers.iter().any(|known| known == name);

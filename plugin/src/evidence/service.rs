@@ -7,7 +7,6 @@ use super::{
     Context, Event, EventPrefilter, EvidenceKind, Evident, Fact, Field, Fields, Found, KindInfo,
     Known, Missing, Needs, Related, optional_bytes, sum, text_bytes,
 };
-use crate::json::bytes;
 use crate::normalize::path::{self, PathKey};
 use crate::normalize::{command, lower_ascii};
 use crate::record::MAX_TEXT;
@@ -218,9 +217,11 @@ pub(super) fn read(event: &Event<'_>, _: &Context<'_>) -> Found {
     };
     let above = key.get(..path::name_start(key)).unwrap_or_default();
     // Keys below a service may have one of these values, too; they are not services.
-    let mut places = above.as_bytes().windows(SERVICES.len()).enumerate();
-    let first = places.find(|(_, place)| bytes::equal(place, SERVICES.as_bytes()));
-    if first.is_none_or(|(at, _)| at.saturating_add(SERVICES.len()) != above.len()) {
+    if above
+        .find(SERVICES)
+        .map(|at| at.saturating_add(SERVICES.len()))
+        != Some(above.len())
+    {
         return Ok(None);
     }
     let service = target.get(above.len()..key.len()).unwrap_or_default();

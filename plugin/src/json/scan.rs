@@ -2,9 +2,7 @@
 //!
 //! A string is skipped in steps of 64 bytes, and only the step that has a quote is looked at more closely.
 
-use super::bytes::{
-    BACKSLASHES, HIGH, LOW, SPACES, first_byte, likely_quotes, likely_zero_bytes, word,
-};
+use super::bytes::{HIGH, LOW, SPACES, first_byte, likely_quotes, likely_zero_bytes, word};
 
 /// Why bytes are not a record that can be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,7 +122,7 @@ fn bare_quote(bytes: &[u8], start: usize, part: &[u8], at: usize) -> Option<usiz
     for word in words {
         let word = u64::from_le_bytes(*word);
         let mut found = likely_quotes(word);
-        while found != 0 && !are_escaped(word, found) {
+        while found != 0 {
             let quote = at.wrapping_add(first_byte(found));
             if is_bare(quote) {
                 return Some(quote);
@@ -134,18 +132,6 @@ fn bare_quote(bytes: &[u8], start: usize, part: &[u8], at: usize) -> Option<usiz
         at = at.wrapping_add(8);
     }
     (at..at.wrapping_add(rest.len())).find(|quote| is_bare(*quote))
-}
-
-/// Whether a single backslash of `word` comes before each byte that has its high bit in `found`. `false` may be wrong: the backslash
-/// may be in the previous word.
-#[inline(always)]
-fn are_escaped(word: u64, found: u64) -> bool {
-    let other = word ^ BACKSLASHES;
-    // Exact, because a byte mistaken for a backslash would make the next quote an escaped one.
-    let backslashes = !((other & !HIGH).wrapping_add(!HIGH) | other) & HIGH;
-    // The second of two in a row escapes nothing, and the byte before the first is not known.
-    let lone = backslashes & !(backslashes << 8) & !0xff;
-    found & !(lone << 8) == 0
 }
 
 /// Whether the byte at `at` has an odd number of backslashes right before it, counted back to `start` at most.
