@@ -8,6 +8,7 @@
 pub mod dcomexec;
 pub mod distinct_codes;
 mod finding;
+mod join;
 pub mod psexec;
 pub mod scshell;
 mod service;
@@ -16,7 +17,8 @@ mod source;
 pub mod table;
 pub mod wmiexec;
 
-pub use finding::{Finding, Join, Joined, MAX_CHILDREN};
+pub use finding::{Finding, Joined, MAX_CHILDREN};
+pub use join::Join;
 pub use source::Source;
 pub use table::{Piece, Row, Rule, Seen, Table, Window};
 

@@ -1,6 +1,6 @@
 //! What was done to a service, and what its command runs: shared by the techniques that go through the service controller.
 
-use super::finding::Join;
+use super::join::Join;
 use super::table::{Piece, Window};
 use crate::evidence::{Evidence, EvidenceKind, Fact, FileWrite, Mark, ProcessStart, ServiceSet};
 use crate::normalize::command;

@@ -1,6 +1,6 @@
 //! Where an execution came from: the connections and logons around it, and which of several sources is the likeliest.
 
-use super::finding::Join;
+use super::join::Join;
 use super::table::{Piece, Window};
 use crate::evidence::{Connection, Evidence, EvidenceKind, Fact, Logon};
 use crate::settings::{ConnectionSettings, Windows};

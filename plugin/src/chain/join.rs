@@ -1,0 +1,77 @@
+//! What a technique sees of a host: an anchor, and the stored evidence within the windows that the technique's table declares.
+
+use super::table::{Piece, Table, Window};
+use crate::evidence::{Evidence, Fact};
+use crate::settings::Windows;
+use crate::store::EvidenceStore;
+use std::rc::Rc;
+
+/// An anchor with what is stored around it.
+#[derive(Clone, Copy)]
+pub struct Join<'j> {
+    /// The anchor.
+    pub anchor: &'j Rc<Evidence>,
+    /// The evidence that just arrived, because of which the anchor is looked at.
+    pub arrived: &'j Rc<Evidence>,
+    table: &'static Table,
+    store: &'j EvidenceStore,
+    windows: &'j Windows,
+}
+
+impl<'j> Join<'j> {
+    /// An anchor of the technique with this table, on the host with this store.
+    pub fn new(
+        anchor: &'j Rc<Evidence>,
+        arrived: &'j Rc<Evidence>,
+        table: &'static Table,
+        store: &'j EvidenceStore,
+        windows: &'j Windows,
+    ) -> Join<'j> {
+        Join {
+            anchor,
+            arrived,
+            table,
+            store,
+            windows,
+        }
+    }
+
+    /// The stored evidence that can be this piece: of its kind, and within its window around the anchor.
+    pub fn all(&self, piece: &Piece) -> impl Iterator<Item = &'j Rc<Evidence>> + use<'j> {
+        self.all_around(piece, self.anchor)
+    }
+
+    /// The stored evidence that can be this piece, around other evidence than the anchor.
+    ///
+    /// This is the only way to stored evidence, so that nothing is looked for outside the windows that the table declares.
+    pub fn all_around(
+        &self,
+        piece: &Piece,
+        center: &Evidence,
+    ) -> impl Iterator<Item = &'j Rc<Evidence>> + use<'j> {
+        debug_assert!(
+            self.table
+                .pieces
+                .iter()
+                .any(|listed| listed.name == piece.name),
+            "the table does not list `{}`",
+            piece.name
+        );
+        let (window, center) = (piece.window(self.windows), center.time.ms);
+        let stored = self.store.of_some(piece.kind());
+        stored.filter(move |evidence| window.contains(center, evidence.time.ms))
+    }
+
+    /// Of the stored evidence that can be this piece and fits, the one that was logged nearest to the anchor.
+    pub fn nearest(&self, piece: &Piece, fits: impl Fn(&Fact) -> bool) -> Option<&'j Rc<Evidence>> {
+        let anchor = self.anchor.time.ms;
+        self.all(piece)
+            .filter(|evidence| fits(&evidence.fact))
+            .min_by_key(|evidence| evidence.time.ms.abs_diff(anchor))
+    }
+
+    /// Whether evidence lies within a window around the anchor.
+    pub fn is_within(&self, evidence: &Evidence, window: Window) -> bool {
+        window.contains(self.anchor.time.ms, evidence.time.ms)
+    }
+}
