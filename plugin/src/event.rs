@@ -103,8 +103,8 @@ pub enum Reject {
     NoTime,
 }
 
-/// Sysmon's event 3, whose `UtcTime` cannot be used.
-const NETWORK_CONNECT: u32 = 3;
+/// Sysmon's event id of a connection. The `UtcTime` of these events cannot be used.
+pub const NETWORK_CONNECT: u32 = 3;
 
 impl<'a> Event<'a> {
     /// Builds the view of an event of `provider`. `shipper_time` is the time that the shipper passed with the record, if any.

@@ -6,9 +6,7 @@
 
 use super::source::{self, Hints, LOGON, Source, is_smb_or_rpc};
 use super::{CHILD, Join, Joined, Piece, Row, Rule, Shared, Table, Technique, Window, service};
-use crate::evidence::{
-    Change, Evidence, EvidenceKind, Fact, Needs, Parent, ProcessStart, ServiceSet, Writer,
-};
+use crate::evidence::{Change, Evidence, EvidenceKind, Fact, Needs, Parent, ProcessStart, Writer};
 use crate::settings::wildcard::wildcard;
 use crate::settings::{Levels, Severity};
 use serde::{Deserialize, Serialize};
@@ -84,10 +82,7 @@ const FILE: Piece = Piece::evidence(
     1,
     "file",
     EvidenceKind::FileWrite,
-    |windows| Window {
-        before: windows.file_to_process.0,
-        after: windows.clock_tolerance.0,
-    },
+    service::file_window,
     "the program was written as a file",
 );
 const PROCESS: Piece = Piece::evidence(
@@ -101,10 +96,7 @@ const SERVICE: Piece = Piece::evidence(
     3,
     "service",
     EvidenceKind::ServiceSet,
-    |windows| Window {
-        before: windows.service_to_process.0,
-        after: windows.clock_tolerance.0,
-    },
+    service::command_window,
     "a service was given the program",
 );
 const PIPE: Piece = Piece::evidence(
@@ -357,7 +349,7 @@ impl Technique for Psexec {
             (source, naming.flatten())
         };
         let is_connected = source.is_connected();
-        let set = service.and_then(service_set);
+        let set = service.and_then(|evidence| service::set_of(evidence));
         let mut joined = Joined::new(source);
         joined.seen.add(&CONNECTION, is_connected);
         joined.list(&FILE, file);
@@ -393,13 +385,6 @@ impl Technique for Psexec {
             Some(Writer::Unknown) | None => is_connected.then_some(true),
         };
         Some(joined)
-    }
-}
-
-fn service_set(evidence: &Rc<Evidence>) -> Option<&ServiceSet> {
-    match &evidence.fact {
-        Fact::ServiceSet(set) => Some(set),
-        _ => None,
     }
 }
 

@@ -87,10 +87,7 @@ const FILE: Piece = Piece::evidence(
     5,
     "file just written",
     EvidenceKind::FileWrite,
-    |windows| Window {
-        before: windows.file_to_process.0,
-        after: windows.clock_tolerance.0,
-    },
+    service::file_window,
     "the program's file was written shortly before, as an installation does",
 )
 .optional();

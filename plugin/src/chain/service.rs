@@ -6,8 +6,33 @@ use crate::evidence::{Evidence, EvidenceKind, Fact, FileWrite, Mark, ProcessStar
 use crate::normalize::command;
 use crate::normalize::path::PathKey;
 use crate::record::MAX_TEXT;
+use crate::settings::Windows;
 use crate::settings::wildcard::{FEW, wildcard, wildcard_begins};
 use std::rc::Rc;
+
+/// The window of a service's command around the start of its process.
+pub fn command_window(windows: &Windows) -> Window {
+    Window {
+        before: windows.service_to_process.0,
+        after: windows.clock_tolerance.0,
+    }
+}
+
+/// The window of a file's write around the start, or the setting, of the program in it.
+pub fn file_window(windows: &Windows) -> Window {
+    Window {
+        before: windows.file_to_process.0,
+        after: windows.clock_tolerance.0,
+    }
+}
+
+/// The service change that evidence is, if it is one.
+pub fn set_of(evidence: &Evidence) -> Option<&ServiceSet> {
+    match &evidence.fact {
+        Fact::ServiceSet(set) => Some(set),
+        _ => None,
+    }
+}
 
 /// Marks logged beside a service's command, which show whether the service is new.
 pub const CREATION_MARKS: Piece = Piece::evidence(

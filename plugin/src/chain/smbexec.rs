@@ -61,10 +61,7 @@ const SERVICE: Piece = Piece::evidence(
     1,
     "service",
     EvidenceKind::ServiceSet,
-    |windows| Window {
-        before: windows.service_to_process.0,
-        after: windows.clock_tolerance.0,
-    },
+    service::command_window,
     "a new service was given the command",
 );
 const PROCESS: Piece = Piece::evidence(
@@ -129,10 +126,7 @@ const FILE: Piece = Piece::evidence(
     9,
     "file",
     EvidenceKind::FileWrite,
-    |windows| Window {
-        before: windows.file_to_process.0,
-        after: windows.clock_tolerance.0,
-    },
+    service::file_window,
     "the command runs a file that came over SMB",
 )
 .optional();
@@ -255,10 +249,7 @@ impl Technique for Smbexec {
             Fact::ServiceSet(set) => service::runs(process, set),
             _ => false,
         });
-        let set = service.and_then(|evidence| match &evidence.fact {
-            Fact::ServiceSet(set) => Some((evidence, set)),
-            _ => None,
-        });
+        let set = service.and_then(|evidence| Some((evidence, service::set_of(evidence)?)));
         if set.is_some_and(|(evidence, set)| Smbexec::is_others(join, evidence, set)) {
             return None;
         }

@@ -9,9 +9,6 @@ use crate::normalize::path::PathKey;
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 
-/// Sysmon's event id of a connection.
-pub const NETWORK_CONNECT: u32 = 3;
-
 /// A connection. Its sides are normalized, whichever way round Sysmon wrote them.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub struct Connection {

@@ -1,6 +1,6 @@
 //! The addresses that a host is known to have.
 
-use crate::event::Event;
+use crate::event::{Event, NETWORK_CONNECT};
 use crate::normalize::address;
 use crate::record::Field;
 use serde::{Deserialize, Serialize};
@@ -22,9 +22,7 @@ impl OwnAddresses {
     /// Learns the host's address from an outbound connection (event 3 with `Initiated` true), whose source it is. Returns
     /// whether an older address was forgotten for it.
     pub fn learn(&mut self, event: &Event<'_>) -> bool {
-        if event.id != super::connection::NETWORK_CONNECT
-            || event.fields.truth(Field::Initiated) != Some(true)
-        {
+        if event.id != NETWORK_CONNECT || event.fields.truth(Field::Initiated) != Some(true) {
             return false;
         }
         let source = event.fields.address(Field::SourceIp);
