@@ -89,9 +89,6 @@ pub struct RunArgs {
     /// Milliseconds that the module may take for a record (only with wasmtime).
     #[arg(long, value_name = "MILLISECONDS", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(10..=60_000))]
     call_deadline: u64,
-    /// Seconds without any record after which alerts that wait for a record are written without one.
-    #[arg(long, value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..=3600))]
-    idle: u64,
     /// Seconds that writing the queued lines may take after SIGTERM.
     #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3600))]
     drain: u64,
@@ -127,7 +124,6 @@ impl RunArgs {
             emit: self.emit.into(),
             state: self.state.clone(),
             state_interval: Duration::from_secs(self.state_interval),
-            idle: Duration::from_secs(self.idle),
             drain: Duration::from_secs(self.drain),
             metrics: self.metrics,
         }

@@ -3,6 +3,7 @@
 use crate::engine::{Answer, Engine, added};
 use crate::input::{self, Item};
 use crate::report;
+use psexec_filter_plugin::tick;
 use serde_json::{Map, Value};
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -118,8 +119,12 @@ impl Replay<'_> {
 
     fn record(&mut self, name: &str, line: u64, record: &[u8]) {
         self.record_count += 1;
+        // A tick of somebody else is part of the log, not a tick.
+        if tick::kind(record) == tick::Kind::Tick {
+            return;
+        }
         match self.engine.call("replay", 0, 0, record) {
-            Ok(Answer::Unchanged) => {}
+            Ok(Answer::Unchanged | Answer::Dropped) => {}
             Ok(Answer::Changed(changed)) => match added(record, &changed) {
                 Some(object) => self.alert(name, line, object),
                 None => self.fault(&format!(

@@ -13,7 +13,7 @@
 //! wasm32 has one thread, so the cells below are never used twice at once.
 
 use crate::filter::Filter;
-use crate::splice::Splice;
+use crate::splice::{Answer, Splice};
 use dlmalloc::Dlmalloc;
 use once_cell::unsync::OnceCell;
 use std::alloc::{GlobalAlloc, Layout};
@@ -30,6 +30,9 @@ const ROOM: usize = 32 * 1024;
 
 /// The largest copy that there is memory for, in bytes: the longest record that a policy allows, its NUL, and a tag.
 const LARGE: usize = 4 * 1024 * 1024 + 64 * 1024;
+
+/// The answer that drops a record. Not a constant: its address must lie in memory.
+static EMPTY: [u8; 1] = [0];
 
 /// A page of WebAssembly memory, in bytes.
 const PAGE: usize = 64 * 1024;
@@ -128,7 +131,8 @@ pub extern "C" fn malloc(size: usize) -> usize {
 #[unsafe(no_mangle)]
 pub extern "C" fn free(_address: usize) {}
 
-/// The filter. Returns the record's own address to leave it as it is, or that of a NUL-terminated JSON object.
+/// The filter. Returns the record's own address to leave it as it is, or that of a NUL-terminated text: a JSON object that takes the
+/// record's place, or nothing, which drops it.
 #[unsafe(no_mangle)]
 pub extern "C" fn psexec_filter(
     _tag: usize,
@@ -152,8 +156,11 @@ pub extern "C" fn psexec_filter(
     // SAFETY: the bytes lie inside this memory (checked above) and nobody writes them while the slice lives.
     let bytes = unsafe { core::slice::from_raw_parts(record as *const u8, record_len) };
     let answer = match filter.process(bytes, seconds, nanoseconds) {
-        Some(splice) => module.insert(record, record_len, &splice),
-        None => record,
+        Answer::Unchanged => record,
+        Answer::Add(splice) => module.insert(record, record_len, &splice),
+        Answer::Replace(text) => module.answer(text).unwrap_or(record),
+        // The host reads an empty string, and drops the record.
+        Answer::Drop => EMPTY.as_ptr() as usize,
     };
     // Not before: a call that traps while it writes its answer may leave the heap half changed, too.
     module.busy.set(false);
@@ -207,19 +214,9 @@ fn answer(call: impl FnOnce(&mut Filter) -> Option<String>) -> usize {
     let Some(filter) = module.filter_for_call() else {
         return 0;
     };
-    let text = call(filter).and_then(|text| {
-        // Not copied, because a piece of a snapshot may be long.
-        let mut text = text.into_bytes();
-        text.try_reserve_exact(1).ok()?;
-        text.push(0);
-        Some(text)
-    });
-    let answer = text.map_or(0, |text| {
-        module.out = text;
-        module.out.as_ptr() as usize
-    });
+    let answer = call(filter).and_then(|text| module.answer(text));
     module.busy.set(false);
-    answer
+    answer.unwrap_or(0)
 }
 
 impl Module {
@@ -267,6 +264,17 @@ impl Module {
             self.out.extend_from_slice(part);
         }
         self.out.as_ptr() as usize
+    }
+
+    /// Keeps a text until the next call, NUL-terminated, and returns its address. `None` if there is no memory for the NUL.
+    #[inline(never)]
+    fn answer(&mut self, text: String) -> Option<usize> {
+        // Not copied, because a piece of a snapshot may be long.
+        let mut text = text.into_bytes();
+        text.try_reserve_exact(1).ok()?;
+        text.push(0);
+        self.out = text;
+        Some(self.out.as_ptr() as usize)
     }
 
     /// Creates the filter. Not inlined, like everything that happens seldom: Fluent Bit's interpreter copies a function's constants

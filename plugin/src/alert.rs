@@ -4,6 +4,7 @@ use crate::counters::Counters;
 use crate::evidence::{Evidence, Fact};
 use crate::hosts::Hosts;
 use crate::incident::Incident;
+use crate::normalize::time::Timestamp;
 use crate::settings::Severity;
 use serde::Serialize;
 use std::borrow::Cow;
@@ -238,6 +239,51 @@ pub fn write_stats(counters: &Counters, hosts: &Hosts) -> String {
         counters,
     };
     serde_json::to_string(&stats).unwrap_or_default()
+}
+
+/// A record of its own for an alert or the counters, without them: they are added to it as to any record.
+#[derive(Serialize)]
+struct OwnRecord<'a> {
+    psexec_filter: &'static str,
+    #[serde(rename = "@timestamp", skip_serializing_if = "Option::is_none")]
+    timestamp: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    event: Option<Created>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    host: Option<HostName<'a>>,
+}
+
+#[derive(Serialize)]
+struct Created {
+    created: String,
+}
+
+/// A record for an alert about the host of that name. `last_seen` is the time of its latest evidence, `now` the time of the tick.
+pub fn write_record(
+    computer: &str,
+    last_seen: Option<Timestamp>,
+    now: Option<Timestamp>,
+) -> String {
+    let record = OwnRecord {
+        psexec_filter: "alert",
+        timestamp: last_seen.map(|time| time.to_string()),
+        event: now.map(|time| Created {
+            created: time.to_string(),
+        }),
+        host: Some(HostName { name: computer }),
+    };
+    serde_json::to_string(&record).unwrap_or_default()
+}
+
+/// A record for the counters. `now` is the time of the tick.
+pub fn write_stats_record(now: Option<Timestamp>) -> String {
+    let record = OwnRecord {
+        psexec_filter: "stats",
+        timestamp: now.map(|time| time.to_string()),
+        event: None,
+        host: None,
+    };
+    serde_json::to_string(&record).unwrap_or_default()
 }
 
 /// `domain\name`, or a name alone.

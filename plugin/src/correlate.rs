@@ -11,7 +11,9 @@ use crate::event::Event;
 use crate::evidence::{Context, Evidence, EvidenceKind, Needs, Reading, TrackedProcesses};
 use crate::hosts::{Host, Pending};
 use crate::incident::Incident;
+use crate::settings::{Pass, Severity};
 use crate::store::Put;
+use crate::tick::Ticks;
 use std::rc::Rc;
 
 /// The techniques in use, with everything about them that is worked out once.
@@ -29,6 +31,25 @@ pub struct Correlator {
     asks_for_source: bool,
 }
 
+/// What an event was found to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// A technique wants it, even if it was not stored because it is a duplicate or there is no room for it.
+    Evidence,
+    /// It could not be read or used in full.
+    Incomplete,
+    /// No technique wants it.
+    Unwanted,
+}
+
+/// What became of an event.
+enum Stored {
+    /// It is new evidence.
+    New(Rc<Evidence>),
+    /// It was not stored.
+    Nothing(Taken),
+}
+
 struct Correlated {
     technique: Box<dyn Technique>,
     /// The window around an anchor in which this technique looks for anything.
@@ -41,9 +62,25 @@ pub struct Work<'w> {
     pub policy: &'w Policy,
     /// The processes whose children are wanted.
     pub tracked: &'w mut TrackedProcesses,
+    /// The time that passes by ticks.
+    pub ticks: &'w mut Ticks,
     /// The counters.
     pub counters: &'w mut Counters,
 }
+
+/// Which of the alerts that are held for a late connection are released.
+#[derive(Clone, Copy, Debug)]
+pub enum Release {
+    /// Those that are due by the host's clock, at an event that was logged then (milliseconds), or by ticks.
+    DueAt(i64),
+    /// Those that are due by ticks.
+    DueByTicks,
+    /// All, because nothing more will come.
+    All,
+}
+
+/// For how long all records of a host pass after an incident of medium or more, where `alert.pass` drops records, in milliseconds.
+const CONTEXT_MS: i64 = 600_000;
 
 impl Correlator {
     /// The techniques that a policy has in use.
@@ -108,21 +145,20 @@ impl Correlator {
     }
 
     /// Takes in an event of a host. Alerts that come of it wait on the host.
-    pub fn take(&self, event: &Event<'_>, host: &mut Host, work: &mut Work<'_>) {
-        if let Some(evidence) = self.store(event, host, work)
-            && self.is_near_anchor(&evidence, host)
-        {
-            self.judge(&evidence, &event.host.key, host, work);
+    pub fn take(&self, event: &Event<'_>, host: &mut Host, work: &mut Work<'_>) -> Taken {
+        match self.store(event, host, work) {
+            Stored::New(evidence) => {
+                if self.is_near_anchor(&evidence, host) {
+                    self.judge(&evidence, &event.host.key, host, work);
+                }
+                Taken::Evidence
+            }
+            Stored::Nothing(taken) => taken,
         }
     }
 
-    /// Reads the evidence out of an event and stores it. `None` if that is nothing new.
-    fn store(
-        &self,
-        event: &Event<'_>,
-        host: &mut Host,
-        work: &mut Work<'_>,
-    ) -> Option<Rc<Evidence>> {
+    /// Reads the evidence out of an event and stores it.
+    fn store(&self, event: &Event<'_>, host: &mut Host, work: &mut Work<'_>) -> Stored {
         let counters = &mut *work.counters;
         if host.clock.observe(event.time.ms) {
             add(&mut counters.clock_jumps);
@@ -137,15 +173,15 @@ impl Correlator {
         };
         let evidence = match Evidence::read(event, &context) {
             Reading::Evidence(evidence) => evidence,
-            Reading::Irrelevant => return None,
+            Reading::Irrelevant => return Stored::Nothing(Taken::Unwanted),
             Reading::Incomplete => {
                 add(&mut counters.incomplete);
-                return None;
+                return Stored::Nothing(Taken::Incomplete);
             }
         };
         let mut techniques = self.techniques.iter();
         if !techniques.any(|correlated| correlated.technique.wants(&evidence)) {
-            return None;
+            return Stored::Nothing(Taken::Unwanted);
         }
         let evidence = Rc::new(evidence);
         let places = work.policy.limits.evidence_per_host.get();
@@ -156,11 +192,11 @@ impl Correlator {
         match put {
             Put::Duplicate => {
                 add(&mut counters.evidence_duplicate);
-                return None;
+                return Stored::Nothing(Taken::Evidence);
             }
             Put::NoRoom => {
                 add(&mut counters.evicted_evidence);
-                return None;
+                return Stored::Nothing(Taken::Evidence);
             }
             Put::Stored { evicted } => {
                 add(&mut counters.evidence);
@@ -169,7 +205,7 @@ impl Correlator {
             }
         }
         self.relate(&evidence, host);
-        Some(evidence)
+        Stored::New(evidence)
     }
 
     /// Shows new evidence to stored evidence of the related kind that was logged near it.
@@ -296,6 +332,10 @@ impl Correlator {
             }
         };
         let incident = host.incidents.get_mut(index)?;
+        if policy.alert.pass == Pass::Evidence && incident.severity >= Severity::Medium {
+            let until = host.clock.now().map(|now| now.saturating_add(CONTEXT_MS));
+            host.passes_until = host.passes_until.max(until);
+        }
         // The source may be about to be logged; an alert about what turns out to be allowed helps nobody.
         let finding = &incident.finding;
         let is_source_unknown = finding.source.ip.is_none() && finding.lateral != Some(false);
@@ -304,6 +344,8 @@ impl Correlator {
                 add(&mut counters.held);
                 let grace = self.shared.windows.grace.0;
                 incident.held_until = Some(finding.anchor.time.ms.saturating_add(grace));
+                incident.held_at = work.ticks.elapsed();
+                work.ticks.expect(incident.held_at.saturating_add(grace));
             }
             return None;
         }
@@ -330,12 +372,16 @@ impl Correlator {
     }
 }
 
-/// Queues the alerts of all incidents of a host that were held for a late connection long enough by the host's clock: until `now`, in
-/// milliseconds. `None`: all that are held, because nothing more will come.
-pub fn release_held(host: &mut Host, now: Option<i64>, work: &mut Work<'_>) {
-    let is_expired = |incident: &Incident| {
-        let until = incident.held_until;
-        until.is_some_and(|until| now.is_none_or(|now| now > until))
+/// Queues the alerts of a host that were held for a late connection long enough.
+pub fn release_held(host: &mut Host, release: Release, work: &mut Work<'_>) {
+    let grace = work.policy.windows.grace.0;
+    let elapsed = work.ticks.elapsed();
+    let is_due = |held_at: i64| held_at.saturating_add(grace) <= elapsed;
+    let is_expired = |incident: &Incident| match (incident.held_until, release) {
+        (None, _) => false,
+        (Some(until), Release::DueAt(now)) => now > until || is_due(incident.held_at),
+        (Some(_), Release::DueByTicks) => is_due(incident.held_at),
+        (Some(_), Release::All) => true,
     };
     while let Some(index) = host.incidents.iter().position(is_expired) {
         let incident = host.incidents.get_mut(index);
@@ -353,6 +399,7 @@ fn queue(host: &mut Host, index: usize, work: &mut Work<'_>) {
     let pending = Pending {
         severity: incident.severity,
         alert: alert::write(incident, &host.computer),
+        last_seen: Some(incident.last_seen),
     };
     host.pending.push_back(pending);
     let limit = work.policy.limits.pending_per_host.get();

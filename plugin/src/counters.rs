@@ -17,6 +17,12 @@ macro_rules! counters {
 counters! {
     /// Calls with a record.
     records,
+    /// Calls with a tick.
+    ticks,
+    /// Records that begin with the key of ticks and are none; they are examined like any other record.
+    bad_ticks,
+    /// Records that were dropped because `alert.pass` does not let them pass.
+    dropped,
     /// Events that may be evidence for a technique in use.
     events,
     /// Evidence stored.
@@ -54,6 +60,8 @@ counters! {
     evicted_incidents,
     /// Alerts that waited for a record and were dropped (`limits.pending_per_host`).
     evicted_pending,
+    /// Alerts added to a record although `alert.emit` asks for records of their own, because 64 alerts waited for a tick.
+    tagged_queue_full,
     /// Alerts written under the second key because the record already had the first.
     key_taken,
     /// Times an alert was put off to the host's next record because no object could be added to this one.

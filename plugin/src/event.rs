@@ -34,12 +34,34 @@ pub struct HostName {
 pub struct HostNames {
     /// Each at the place that a hash of its name selects.
     met: [Cell<Option<Rc<HostName>>>; PLACES],
+    /// The host of records that name none.
+    default: Option<Rc<HostName>>,
 }
 
 /// How many hosts are remembered. A prime, because hashes of similar names differ in few of their bits.
 const PLACES: usize = 17;
 
 impl HostNames {
+    /// Knows no host yet. `default` is the name of the host of records that name none; empty if there is no such host.
+    pub fn new(default: &str) -> HostNames {
+        let default = host::key(default).map(|key| {
+            Rc::new(HostName {
+                key: key.into(),
+                computer: default.into(),
+                raw: None,
+            })
+        });
+        HostNames {
+            default,
+            ..HostNames::default()
+        }
+    }
+
+    /// The host of a record that was read to its end: the one that it names, else the default.
+    pub fn of_whole(&self, fields: &Fields<'_>) -> Option<Rc<HostName>> {
+        self.of(fields).or_else(|| self.default.clone())
+    }
+
     /// The host that the fields name; `None` if they name none.
     pub fn of(&self, fields: &Fields<'_>) -> Option<Rc<HostName>> {
         let raw = fields
@@ -108,9 +130,6 @@ pub const NETWORK_CONNECT: u32 = 3;
 
 impl<'a> Event<'a> {
     /// Builds the view of an event of `provider`. `shipper_time` is the time that the shipper passed with the record, if any.
-    ///
-    /// The event's time is the logged time, else the shipper's, else `UtcTime`; but never the `UtcTime` of event 3, which on
-    /// some hosts is hours off (measured on the OTRF LSASS campaign logs: up to 5.8 days).
     pub fn new(
         fields: &'a Fields<'a>,
         id: u32,
@@ -121,30 +140,36 @@ impl<'a> Event<'a> {
         if !is_of(provider, fields) {
             return Err(Reject::WrongProvider);
         }
-        let host = hosts.of(fields).ok_or(Reject::NoHost)?;
-        // Most times need no decoding.
-        let logged = fields
-            .raw_string(Field::LoggedTime)
-            .and_then(time::parse)
-            .or_else(|| time::parse(fields.text(Field::LoggedTime)?.trim().as_bytes()));
-        let utc = || {
-            let text = fields
-                .text(Field::UtcTime)
-                .filter(|_| id != NETWORK_CONNECT)?;
-            let time = time::parse(text.trim().as_bytes())?;
-            Some(Timestamp {
-                zoned: true,
-                ..time
-            })
-        };
+        let host = hosts.of_whole(fields).ok_or(Reject::NoHost)?;
         Ok(Event {
             id,
             host,
-            time: logged.or(shipper_time).or_else(utc).ok_or(Reject::NoTime)?,
+            time: time_of(fields, id, shipper_time).ok_or(Reject::NoTime)?,
             record_id: fields.number64(Field::RecordId),
             fields,
         })
     }
+}
+
+/// When an event was logged: the logged time, else the shipper's, else `UtcTime`; but never the `UtcTime` of event 3, which on some
+/// hosts is hours off (measured on the OTRF LSASS campaign logs: up to 5.8 days).
+pub fn time_of(fields: &Fields<'_>, id: u32, shipper_time: Option<Timestamp>) -> Option<Timestamp> {
+    // Most times need no decoding.
+    let logged = fields
+        .raw_string(Field::LoggedTime)
+        .and_then(time::parse)
+        .or_else(|| time::parse(fields.text(Field::LoggedTime)?.trim().as_bytes()));
+    let utc = || {
+        let text = fields
+            .text(Field::UtcTime)
+            .filter(|_| id != NETWORK_CONNECT)?;
+        let time = time::parse(text.trim().as_bytes())?;
+        Some(Timestamp {
+            zoned: true,
+            ..time
+        })
+    };
+    logged.or(shipper_time).or_else(utc)
 }
 
 /// The name of Sysmon's provider, and how the name of its channel begins.

@@ -2,15 +2,18 @@
 
 use crate::alert;
 use crate::chain::Policy;
-use crate::correlate::{Correlator, Work, release_held};
+use crate::correlate::{Correlator, Release, Taken, Work, release_held};
 use crate::counters::{Counters, add};
+use crate::edge;
 use crate::event::{Event, HostNames, Reject};
 use crate::evidence::{self, EVENT_IDS, Known, Prefilters, TrackedProcesses};
 use crate::hosts::Hosts;
 use crate::normalize::time;
 use crate::record::{self, Fault, Fields, Prefilter, Reader};
+use crate::settings::{Emit, Pass};
 use crate::snapshot::{self, Progress, Remembered};
-use crate::splice::Splice;
+use crate::splice::{Answer, Splice};
+use crate::tick::{self, Ticks};
 use std::rc::Rc;
 
 /// The whole filter, with its state. Knows nothing of pointers; the module's ABI and the tests both use it.
@@ -23,11 +26,15 @@ pub struct Filter {
     tracked: TrackedProcesses,
     names: HostNames,
     hosts: Hosts,
+    ticks: Ticks,
     counters: Counters,
     /// When the counters were last added to a record, in milliseconds.
     stats_at: Option<i64>,
     saving: Progress,
 }
+
+/// How many alerts may wait for a tick where `alert.emit` asks for records of their own. Beyond it alerts are added to log records.
+const MAX_FOR_TICKS: usize = 64;
 
 /// The ids of the events that the techniques in use want.
 #[derive(Default)]
@@ -108,17 +115,18 @@ impl Filter {
     pub fn new(policy: Policy) -> Filter {
         let correlator = Correlator::new(&policy);
         Filter {
-            policy,
             reader: Reader::default(),
             wanted: WantedIds::new(&correlator),
             prefilters: Prefilters::new(correlator.needs()),
             tracked: TrackedProcesses::default(),
-            names: HostNames::default(),
+            names: HostNames::new(policy.host.default.as_str()),
             hosts: Hosts::new(correlator.join_window()),
             correlator,
+            ticks: Ticks::default(),
             counters: Counters::default(),
             stats_at: None,
             saving: Progress::default(),
+            policy,
         }
     }
 
@@ -134,14 +142,19 @@ impl Filter {
         }
     }
 
-    /// Takes a record. `None` leaves it as it is.
+    /// Takes a record or a tick, and returns what leaves in its place.
     ///
     /// `seconds` and `nanoseconds` are the time that the shipper passes with the record, 0 if it passes none.
-    pub fn process(&mut self, record: &[u8], seconds: u32, nanoseconds: u32) -> Option<Splice> {
+    pub fn process(&mut self, record: &[u8], seconds: u32, nanoseconds: u32) -> Answer {
+        match tick::kind(record) {
+            tick::Kind::Record => {}
+            tick::Kind::Tick => return self.tick(time::from_shipper(seconds, nanoseconds)),
+            tick::Kind::Other => add(&mut self.counters.bad_ticks),
+        }
         add(&mut self.counters.records);
         if record.len() > self.policy.limits.max_record_bytes.get() {
             self.counters.fault(Fault::TooLarge);
-            return None;
+            return Answer::Unchanged;
         }
         let early_end = EarlyEnd {
             wanted: &self.wanted,
@@ -153,10 +166,11 @@ impl Filter {
         };
         let fields = match record::read(record, &mut self.reader, &early_end) {
             Ok(Some(fields)) => fields,
-            Ok(None) => return None,
+            Ok(None) if self.policy.alert.pass == Pass::All => return Answer::Unchanged,
+            Ok(None) => return self.unwanted(record, time::from_shipper(seconds, nanoseconds)),
             Err(fault) => {
                 self.counters.fault(fault);
-                return None;
+                return Answer::Unchanged;
             }
         };
         self.process_event(record, &fields, time::from_shipper(seconds, nanoseconds))
@@ -169,7 +183,7 @@ impl Filter {
         record: &[u8],
         fields: &Fields<'_>,
         shipper_time: Option<time::Timestamp>,
-    ) -> Option<Splice> {
+    ) -> Answer {
         let id = fields.event_id();
         let provider = id.and_then(evidence::provider_of);
         let event = match id.zip(provider) {
@@ -180,7 +194,11 @@ impl Filter {
             Ok(event) => event,
             Err(reject) => {
                 self.counters.reject(reject);
-                return None;
+                return match reject {
+                    Reject::WrongProvider => self.without_alert(fields, shipper_time),
+                    // It could not be read in full.
+                    Reject::NoHost | Reject::NoTime => Answer::Unchanged,
+                };
             }
         };
         add(&mut self.counters.events);
@@ -192,37 +210,136 @@ impl Filter {
         }
         let (policy, correlator, tracked) = (&self.policy, &self.correlator, &mut self.tracked);
         let (key, limits) = (&event.host.key, &policy.limits);
-        let splice = self
+        let is_queued =
+            policy.alert.emit == Emit::Record && self.ticks.are_coming(self.counters.records);
+        let (ticks, pending) = (&mut self.ticks, self.hosts.pending());
+        let (taken, splice) = self
             .hosts
             .with(key, limits, &mut self.counters, |host, counters| {
                 host.computer = Rc::clone(&event.host.computer);
+                let of_others = pending.saturating_sub(host.pending.len());
                 let mut work = Work {
                     policy,
                     tracked,
+                    ticks,
                     counters,
                 };
-                correlator.take(&event, host, &mut work);
-                release_held(host, Some(event.time.ms), &mut work);
+                let mut taken = correlator.take(&event, host, &mut work);
+                release_held(host, Release::DueAt(event.time.ms), &mut work);
+                if is_queued {
+                    if of_others.saturating_add(host.pending.len()) <= MAX_FOR_TICKS {
+                        return (taken, None);
+                    }
+                    add(&mut counters.tagged_queue_full);
+                }
                 // The oldest alert that waits on this host is added to this record, whatever the record is.
-                let oldest = host.pending.pop_front()?;
-                let splice =
-                    Splice::new(record, policy.alert.key.as_str(), &oldest.alert, counters);
+                let Some(oldest) = host.pending.pop_front() else {
+                    return (taken, None);
+                };
+                let key = policy.alert.key.as_str();
+                let splice = Splice::new(record, key, &oldest.alert, counters);
                 if splice.is_none() {
                     add(&mut counters.put_off);
                     host.pending.push_front(oldest);
+                    taken = Taken::Incomplete;
                 }
-                splice
+                (taken, splice)
             });
         if fields.invalid_utf8.get() {
             add(&mut self.counters.invalid_utf8);
         }
-        splice.or_else(|| self.stats_due(record, event.time.ms))
+        if let Some(splice) = splice.or_else(|| self.stats_due(record, event.time.ms)) {
+            return Answer::Add(splice);
+        }
+        match taken {
+            Taken::Incomplete => Answer::Unchanged,
+            Taken::Evidence if self.policy.alert.pass == Pass::Evidence => Answer::Unchanged,
+            Taken::Evidence | Taken::Unwanted => self.without_alert(fields, shipper_time),
+        }
+    }
+
+    /// What becomes of a record that no technique wants, where not all records leave.
+    #[cold]
+    #[inline(never)]
+    fn unwanted(&mut self, record: &[u8], shipper_time: Option<time::Timestamp>) -> Answer {
+        match record::read(record, &mut self.reader, &edge::Everything) {
+            Ok(Some(fields)) => self.without_alert(&fields, shipper_time),
+            Ok(None) | Err(_) => Answer::Unchanged,
+        }
+    }
+
+    /// What becomes of a record that has no alert and is not evidence, or is not to leave as evidence.
+    fn without_alert(
+        &mut self,
+        fields: &Fields<'_>,
+        shipper_time: Option<time::Timestamp>,
+    ) -> Answer {
+        let pass = self.policy.alert.pass;
+        let host = |key: &str| self.hosts.get(key);
+        if pass == Pass::All || edge::leaves(pass, fields, shipper_time, &self.names, host) {
+            return Answer::Unchanged;
+        }
+        add(&mut self.counters.dropped);
+        Answer::Drop
+    }
+
+    /// Takes a tick: releases what is due, and sends one alert or the counters as a record of its own.
+    #[inline(never)]
+    fn tick(&mut self, now: Option<time::Timestamp>) -> Answer {
+        add(&mut self.counters.ticks);
+        let now_ms = now.map(|now| now.ms);
+        self.ticks.advance(now_ms, self.counters.records);
+        if self.ticks.take_due() {
+            self.release(Release::DueByTicks);
+        }
+        let key = self.policy.alert.key.as_str();
+        let (own, object) = if let Some((pending, computer)) = self.hosts.pop_pending() {
+            let own = alert::write_record(&computer, pending.last_seen, now);
+            (own, pending.alert)
+        } else if self
+            .ticks
+            .take_stats_due(self.policy.alert.stats_interval.0)
+        {
+            (alert::write_stats_record(now), self.stats())
+        } else {
+            return Answer::Drop;
+        };
+        let splice = Splice::new(own.as_bytes(), key, &object, &mut self.counters);
+        match splice.and_then(|splice| splice.apply(&own)) {
+            Some(whole) => Answer::Replace(whole),
+            None => Answer::Drop,
+        }
+    }
+
+    /// Releases held alerts of all hosts; they then wait for a record or a tick.
+    fn release(&mut self, release: Release) {
+        let (policy, tracked, ticks) = (&self.policy, &mut self.tracked, &mut self.ticks);
+        let mut last = Box::default();
+        while let Some(name) = self.hosts.next_held(&last) {
+            let counters = &mut self.counters;
+            self.hosts
+                .with(&name, &policy.limits, counters, |host, counters| {
+                    let mut work = Work {
+                        policy,
+                        tracked: &mut *tracked,
+                        ticks: &mut *ticks,
+                        counters,
+                    };
+                    release_held(host, release, &mut work);
+                    let held = host.incidents.iter();
+                    let held = held.filter(|incident| incident.held_until.is_some());
+                    if let Some(at) = held.map(|incident| incident.held_at).min() {
+                        ticks.expect(at.saturating_add(policy.windows.grace.0));
+                    }
+                });
+            last = name;
+        }
     }
 
     /// The counters as text to add to the record, if the policy's interval has passed. `now` in milliseconds.
     fn stats_due(&mut self, record: &[u8], now: i64) -> Option<Splice> {
         let interval = self.policy.alert.stats_interval.0.unsigned_abs();
-        if interval == 0 {
+        if interval == 0 || self.ticks.are_coming(self.counters.records) {
             return None;
         }
         let last = self.stats_at;
@@ -238,20 +355,8 @@ impl Filter {
 
     /// The next alert that waits for a record or for a late connection, for callers that can take one without a record.
     pub fn flush(&mut self) -> Option<String> {
-        let (policy, tracked) = (&self.policy, &mut self.tracked);
-        while let Some(name) = self.hosts.next_held() {
-            let counters = &mut self.counters;
-            self.hosts
-                .with(&name, &policy.limits, counters, |host, counters| {
-                    let mut work = Work {
-                        policy,
-                        tracked: &mut *tracked,
-                        counters,
-                    };
-                    release_held(host, None, &mut work);
-                });
-        }
-        self.hosts.pop_pending()
+        self.release(Release::All);
+        self.hosts.pop_pending().map(|(pending, _)| pending.alert)
     }
 
     /// The next piece of a snapshot of everything that is remembered, as JSON for [`Filter::restore`]; `None` after the last one,
@@ -272,6 +377,8 @@ impl Filter {
             stats_at: &mut self.stats_at,
             hosts: &mut self.hosts,
         };
+        // Which alerts are held, and how long, is found at the next tick.
+        self.ticks.expect(0);
         snapshot::restore(piece, remembered, &self.policy.limits, &mut self.counters)
     }
 

@@ -36,6 +36,10 @@ pub struct Incident {
     pub revision: u32,
     /// Until when the first alert is held for a late connection, in milliseconds of the host's clock.
     pub held_until: Option<i64>,
+    /// How much time had passed by ticks when it was held first, in milliseconds. Not saved: a new instance counts from 0, so after a
+    /// restart it is held for its whole time again.
+    #[serde(skip)]
+    pub held_at: i64,
     /// Hashes of the anchors' identities, the latest last.
     anchors: Vec<u64>,
     reported: Option<Report>,
@@ -130,6 +134,7 @@ impl Incident {
             repeat: 0,
             revision: 0,
             held_until: None,
+            held_at: 0,
             anchors: vec![hash(&anchor)],
             reported: None,
         }

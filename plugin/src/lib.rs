@@ -22,6 +22,8 @@
 //! | [`alert`] | the JSON object that is added to a record |
 //! | [`correlate`] | stores evidence, asks the techniques, follows incidents |
 //! | [`splice`] | adds an object to a record |
+//! | [`tick`] | calls without a record, by which time passes while hosts are silent |
+//! | [`edge`] | which records do not leave |
 //! | [`snapshot`] | everything that is remembered as JSON, and back |
 //! | [`filter`] | wires all of it together |
 //! | `abi` | the contract with Fluent Bit: bytes in, pointer out (wasm32 only) |
@@ -30,14 +32,16 @@
 //!
 //! ```
 //! use psexec_filter_plugin::filter::Filter;
+//! use psexec_filter_plugin::splice::Answer;
 //!
 //! let mut filter = Filter::new(Default::default());
 //! let file = r#"{"EventID":11,"ProviderName":"Microsoft-Windows-Sysmon","Computer":"WS01","TimeCreated":"2024-09-14T09:52:31Z",
 //!     "EventData":{"Image":"System","TargetFilename":"C:\\Windows\\PSEXESVC.exe"}}"#;
 //! let start = r#"{"EventID":1,"ProviderName":"Microsoft-Windows-Sysmon","Computer":"WS01","TimeCreated":"2024-09-14T09:52:32Z",
 //!     "EventData":{"Image":"C:\\Windows\\PSEXESVC.exe","ParentImage":"C:\\Windows\\System32\\services.exe"}}"#;
-//! assert_eq!(filter.process(file.as_bytes(), 0, 0), None);
-//! let splice = filter.process(start.as_bytes(), 0, 0).expect("the execution is complete");
+//! assert_eq!(filter.process(file.as_bytes(), 0, 0), Answer::Unchanged);
+//! let answer = filter.process(start.as_bytes(), 0, 0);
+//! let splice = answer.into_splice().expect("the execution is complete");
 //! assert!(splice.text.starts_with(r#","detection":{"kind":"alert","#));
 //! ```
 
@@ -61,6 +65,7 @@ pub mod allow;
 pub mod chain;
 pub mod correlate;
 pub mod counters;
+pub mod edge;
 pub mod event;
 pub mod evidence;
 pub mod filter;
@@ -74,3 +79,4 @@ pub mod settings;
 pub mod snapshot;
 pub mod splice;
 pub mod store;
+pub mod tick;

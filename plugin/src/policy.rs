@@ -2,8 +2,8 @@
 
 pub use crate::chain::Policy;
 pub use crate::settings::{
-    AllowEntry, Allowed, Bounded, Key, Levels, Limits, Millis, OnUnknown, Patterns, Severity,
-    Until, Windows,
+    AllowEntry, Allowed, Bounded, Emit, Key, Levels, Limits, Millis, OnUnknown, Pass, Patterns,
+    Severity, Until, Windows,
 };
 
 #[cfg(test)]

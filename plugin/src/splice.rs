@@ -3,6 +3,29 @@
 use crate::counters::{Counters, add};
 use crate::json::object;
 
+/// What leaves in the place of a record.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The record as it came.
+    Unchanged,
+    /// The record with this added.
+    Add(Splice),
+    /// This record.
+    Replace(String),
+    /// Nothing.
+    Drop,
+}
+
+impl Answer {
+    /// What is added to the record, if the record leaves with something added.
+    pub fn into_splice(self) -> Option<Splice> {
+        match self {
+            Answer::Add(splice) => Some(splice),
+            Answer::Unchanged | Answer::Replace(_) | Answer::Drop => None,
+        }
+    }
+}
+
 /// Text to add to a record.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Splice {
@@ -33,5 +56,11 @@ impl Splice {
             at: found.last_brace,
             text: format!("{comma}\"{key}\":{object}"),
         })
+    }
+
+    /// The record with the text in it; `None` if the place lies outside the record.
+    pub fn apply(&self, record: &str) -> Option<String> {
+        let (head, tail) = record.split_at_checked(self.at)?;
+        Some([head, &self.text, tail].concat())
     }
 }

@@ -7,6 +7,7 @@ use psexec_filter_fixtures::shapes;
 use psexec_filter_fuzz::{mutate, stream};
 use psexec_filter_plugin::filter::Filter;
 use psexec_filter_plugin::policy::Policy;
+use psexec_filter_plugin::splice;
 use psexec_filter_simulator::World;
 use psexec_filter_tests::{Host, engines};
 use serde_json::Value;
@@ -47,13 +48,15 @@ pub fn same(what: &str, policy: &Policy, native: bool, records: &[&[u8]]) -> Sam
             "{what}, record {number}: the engines differ"
         );
         if native {
-            let alone =
-                filter
-                    .process(record, 1_726_304_400, 5)
-                    .map_or(Answer::Unchanged, |splice| {
-                        let (head, tail) = record.split_at(splice.at);
-                        Answer::Changed([head, splice.text.as_bytes(), tail].concat())
-                    });
+            let alone = match filter.process(record, 1_726_304_400, 5) {
+                splice::Answer::Unchanged => Answer::Unchanged,
+                splice::Answer::Drop => Answer::Dropped,
+                splice::Answer::Replace(record) => Answer::Changed(record.into_bytes()),
+                splice::Answer::Add(splice) => {
+                    let (head, tail) = record.split_at(splice.at);
+                    Answer::Changed([head, splice.text.as_bytes(), tail].concat())
+                }
+            };
             assert_eq!(alone, first, "{what}, record {number}: natively it differs");
         }
         first

@@ -22,4 +22,5 @@ mod shapes;
 mod shards;
 mod state;
 mod techniques;
+mod ticks;
 mod vector;

@@ -103,6 +103,7 @@ fn a_million_records_take_no_more_memory_than_the_first_100_thousand() {
                     {
                         Answer::Changed(_) => alerts += 1,
                         Answer::Unchanged => {}
+                        Answer::Dropped => panic!("a record was dropped"),
                     }
                 }
                 if number + 1 == WARM_UP {

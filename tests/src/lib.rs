@@ -142,8 +142,10 @@ pub fn call(engine: &mut dyn Engine, record: &str) -> Option<Value> {
 ///
 /// If the answer does anything else to the record.
 pub fn added(record: &[u8], answer: &Answer) -> Option<Added> {
-    let Answer::Changed(changed) = answer else {
-        return None;
+    let changed = match answer {
+        Answer::Unchanged => return None,
+        Answer::Changed(changed) => changed,
+        Answer::Dropped => panic!("the record was dropped"),
     };
     match added_object(record, changed) {
         Ok(Some(added)) => Some(added),

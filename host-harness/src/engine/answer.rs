@@ -10,6 +10,8 @@ pub enum Answer {
     Unchanged,
     /// Another record to use instead.
     Changed(Vec<u8>),
+    /// Nothing: the record is to be dropped. The module returned an empty string, which Fluent Bit takes so, too.
+    Dropped,
 }
 
 /// Why a call returned nothing. Fluent Bit loses the record then; this program passes it on unchanged.
@@ -65,7 +67,10 @@ pub fn read_answer(
     if returned == copied_to && from.starts_with(record) && from.get(record.len()) == Some(&0) {
         return Ok(Answer::Unchanged);
     }
-    Ok(Answer::Changed(terminated(from, returned)?.to_vec()))
+    match terminated(from, returned)? {
+        [] => Ok(Answer::Dropped),
+        text => Ok(Answer::Changed(text.to_vec())),
+    }
 }
 
 /// Reads the NUL-terminated string at `address`; `None` for address 0.

@@ -20,8 +20,6 @@ pub struct Options {
     pub state: Option<PathBuf>,
     /// Time between two snapshots. Without a file they only serve to restart a module that trapped.
     pub state_interval: Duration,
-    /// Time without a record after which alerts that wait for one are written without.
-    pub idle: Duration,
     /// Time that queued lines may take to be written after the program was asked to end.
     pub drain: Duration,
     /// Address that metrics are served on.

@@ -2,6 +2,7 @@
 
 use super::metrics::Metrics;
 use crate::engine::{Answer, CallError, Engine, added};
+use psexec_filter_plugin::tick;
 use serde_json::{Map, Value};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -28,6 +29,8 @@ pub enum Verdict {
     Unchanged,
     /// It returned this record, to which it added this object.
     Changed(Vec<u8>, Map<String, Value>),
+    /// It dropped the record, because its policy does not let it pass.
+    Dropped,
     /// It did not examine the record: the reason, for the operator.
     Unexamined(String),
 }
@@ -62,20 +65,19 @@ impl Supervisor {
 
     /// Passes a record to the module, with the current time.
     pub fn examine(&mut self, record: &[u8]) -> Verdict {
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
-        let seconds = u32::try_from(now.as_secs()).unwrap_or(u32::MAX);
+        // The program makes the module's ticks itself. One among the records is somebody's record.
+        if tick::kind(record) == tick::Kind::Tick {
+            return Verdict::Unchanged;
+        }
+        let (seconds, nanoseconds) = now();
         let start = Instant::now();
-        let answer = self
-            .loaded
-            .engine
-            .call("run", seconds, now.subsec_nanos(), record);
+        let answer = self.loaded.engine.call("run", seconds, nanoseconds, record);
         self.metrics
             .call_seconds
             .observe(start.elapsed().as_secs_f64());
         match answer {
             Ok(Answer::Unchanged) => Verdict::Unchanged,
+            Ok(Answer::Dropped) => Verdict::Dropped,
             Ok(Answer::Changed(changed)) => match added(record, &changed) {
                 Some(object) => Verdict::Changed(changed, object),
                 None => Verdict::Unexamined(
@@ -88,6 +90,21 @@ impl Supervisor {
                 Verdict::Unexamined(error.to_string())
             }
         }
+    }
+
+    /// Sends the module a tick with the current time. Returns the record that it answers with, if any: an alert that was due, or its
+    /// counters.
+    pub fn tick(&mut self) -> Result<Option<Map<String, Value>>, CallError> {
+        let (seconds, nanoseconds) = now();
+        let answer = self
+            .loaded
+            .engine
+            .call("tick", seconds, nanoseconds, tick::TICK)
+            .inspect_err(|error| self.recover(error))?;
+        Ok(match answer {
+            Answer::Changed(record) => serde_json::from_slice(&record).ok(),
+            Answer::Unchanged | Answer::Dropped => None,
+        })
     }
 
     /// Takes all alerts that still wait for a record of their host.
@@ -189,6 +206,15 @@ impl Supervisor {
             }
         }
     }
+}
+
+/// The current time as Fluent Bit passes it to a module: seconds since 1970, and nanoseconds.
+fn now() -> (u32, u32) {
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    let seconds = u32::try_from(now.as_secs()).unwrap_or(u32::MAX);
+    (seconds, now.subsec_nanos())
 }
 
 /// Whether a snapshot begins with its head. A module that is short of memory may return less than all of its state.

@@ -24,6 +24,12 @@ const LEAST_RATE: u64 = 1024 * 1024;
 /// How often the module's counters are read.
 const STATS_INTERVAL: Duration = Duration::from_secs(1);
 
+/// How often the module gets ticks, by which it releases alerts of hosts that are silent.
+const TICK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How many alerts are written at a tick at most, so that records never wait long. The rest follows at the next.
+const MAX_TICKS: usize = 10_000;
+
 const TOO_LONG: &str = "the line is longer than --max-line";
 
 /// The worker.
@@ -38,15 +44,12 @@ pub struct Worker {
     /// The lock of that file.
     _lock: Option<File>,
     state_interval: Duration,
-    idle: Duration,
     /// Longest line that is examined, in bytes.
     longest: usize,
     /// Whether an input has no end of its own.
     listens: bool,
     /// Lines that were passed on unexamined.
     unexamined: u64,
-    /// When the last line arrived, while alerts may be waiting for a record.
-    last_line: Option<Instant>,
     /// Whether the state may have changed since the last snapshot.
     unsaved: bool,
 }
@@ -75,11 +78,9 @@ impl Worker {
             state: options.state.clone(),
             _lock: lock,
             state_interval: options.state_interval,
-            idle: options.idle,
             longest: options.limits.line,
             listens: options.listens(),
             unexamined: 0,
-            last_line: None,
             unsaved: false,
         })
     }
@@ -106,6 +107,9 @@ impl Worker {
 
     fn handle_messages(&mut self, runtime: &Handle) -> Result<(), Closed> {
         let (mut stats_at, mut save_at) = (Instant::now(), Instant::now() + self.state_interval);
+        // Before the first record: the module knows then that ticks come.
+        self.tick()?;
+        let mut tick_at = Instant::now() + TICK_INTERVAL;
         let mut end = End::Input;
         loop {
             let message = runtime
@@ -130,9 +134,13 @@ impl Worker {
                 })) => {
                     self.long_line(runtime, &from, line, first, rest, may_be_open)?;
                 }
-                Err(_) => self.idle()?,
+                Err(_) => self.log.end_minute(),
             }
             let now = Instant::now();
+            if now >= tick_at {
+                self.tick()?;
+                tick_at = now + TICK_INTERVAL;
+            }
             self.metrics.mark_progress();
             if now >= stats_at {
                 self.supervisor.update_metrics();
@@ -151,7 +159,6 @@ impl Worker {
     }
 
     fn lines(&mut self, from: &str, first: u64, lines: &[u8]) -> Result<(), Closed> {
-        self.last_line = Some(Instant::now());
         self.unsaved = true;
         self.metrics.line_bytes.inc_by(lines.len() as u64);
         let mut number = first;
@@ -234,17 +241,24 @@ impl Worker {
         self.writer.end_parts(last == Some(b'\n'), may_be_open)
     }
 
-    /// Called when no message arrived for [`STATS_INTERVAL`].
-    fn idle(&mut self) -> Result<(), Closed> {
-        self.log.end_minute();
-        if self
-            .last_line
-            .is_some_and(|last_line| last_line.elapsed() >= self.idle)
-        {
-            self.last_line = None;
-            self.flush_alerts()?;
+    /// Sends the module ticks until it has nothing more to say, and writes what it answers.
+    fn tick(&mut self) -> Result<(), Closed> {
+        for _ in 0..MAX_TICKS {
+            match self.supervisor.tick() {
+                Ok(None) => break,
+                Ok(Some(record)) => {
+                    // Without a snapshot it would be written again after a restart.
+                    self.unsaved = true;
+                    self.writer.of_tick(self.supervisor.alert_key(), &record);
+                }
+                Err(error) => {
+                    self.log
+                        .warn(format_args!("a tick of the module failed: {error}"));
+                    break;
+                }
+            }
         }
-        Ok(())
+        self.writer.flush()
     }
 
     /// Writes the alerts that wait for a record as lines of their own.

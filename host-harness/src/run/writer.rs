@@ -4,7 +4,8 @@ use super::metrics::Metrics;
 use super::options::Emit;
 use super::output::{Closed, Sink};
 use super::supervisor::Verdict;
-use serde_json::Value;
+use psexec_filter_plugin::splice::SECOND_KEY;
+use serde_json::{Map, Value};
 use std::fmt;
 use std::io::Write;
 use std::sync::Arc;
@@ -40,6 +41,7 @@ impl Writer {
         let (text, object) = match verdict {
             Verdict::Changed(changed, object) => (Some(changed), Some(object)),
             Verdict::Unchanged | Verdict::Unexamined(_) => (None, None),
+            Verdict::Dropped => return Ok(()),
         };
         if self.emit != Emit::Alerts {
             self.close_line();
@@ -61,6 +63,29 @@ impl Writer {
             self.flush()
         } else {
             Ok(())
+        }
+    }
+
+    /// Writes a record with which the module answered a tick. `key` is the policy's `alert.key`.
+    pub fn of_tick(&mut self, key: &str, record: &Map<String, Value>) {
+        let of_kind = |object: &&Value, kind: &str| object["kind"] == kind;
+        let objects = || {
+            [key, SECOND_KEY]
+                .into_iter()
+                .filter_map(|key| record.get(key))
+        };
+        let alert = objects().find(|object| of_kind(object, "alert"));
+        if alert.is_some() {
+            self.metrics.alerts_written.inc();
+        }
+        match (self.emit, alert) {
+            (Emit::Alerts | Emit::Both, Some(alert)) => self.own_line(format_args!("{alert}")),
+            // The module's counters are a record, not an alert.
+            (Emit::Alerts, None) => {}
+            (Emit::Records, _) | (Emit::Both, None) => match serde_json::to_string(record) {
+                Ok(text) => self.own_line(format_args!("{text}")),
+                Err(error) => tracing::error!("a record of the module is lost: {error}"),
+            },
         }
     }
 

@@ -24,8 +24,8 @@ pub use table::{Piece, Row, Rule, Seen, Table, Window};
 
 use crate::evidence::{Evidence, EvidenceKind, Needs, ProcessStart};
 use crate::settings::{
-    AlertSettings, AllowEntry, ConnectionSettings, Levels, Limits, Patterns, SuspiciousSettings,
-    Windows, compile_all_read,
+    AlertSettings, AllowEntry, ConnectionSettings, HostSettings, Levels, Limits, Patterns,
+    SuspiciousSettings, Windows, compile_all_read,
 };
 use serde::{Deserialize, Serialize};
 use std::rc::Rc;
@@ -48,6 +48,8 @@ pub const TABLES: &[&Table] = &[
 pub struct Policy {
     /// How alerts look.
     pub alert: AlertSettings,
+    /// Whose records these are.
+    pub host: HostSettings,
     /// How far apart the evidence of one execution may be.
     pub windows: Windows,
     /// Which connections count.

@@ -2,6 +2,7 @@
 
 use crate::evidence::{ALLOCATION, Evidence, OwnAddresses};
 use crate::incident::Incident;
+use crate::normalize::time::Timestamp;
 use crate::settings::{Limits, Severity};
 use crate::store::{Clock, EvidenceStore};
 use serde::{Deserialize, Serialize};
@@ -24,6 +25,9 @@ pub struct Host {
     pub incidents: Vec<Incident>,
     /// Alerts that wait for a record that can carry them, oldest first.
     pub pending: VecDeque<Pending>,
+    /// Until when all its records pass where `alert.pass` drops records, in milliseconds of its clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub passes_until: Option<i64>,
 }
 
 /// An alert that waits for a record.
@@ -33,6 +37,9 @@ pub struct Pending {
     pub severity: Severity,
     /// The alert, as JSON.
     pub alert: String,
+    /// The time of the incident's latest evidence.
+    #[serde(default)]
+    pub last_seen: Option<Timestamp>,
 }
 
 impl Host {

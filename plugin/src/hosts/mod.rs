@@ -8,6 +8,8 @@ use crate::counters::{Counters, add};
 use crate::evidence::ALLOCATION;
 use crate::settings::Limits;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+use std::rc::Rc;
 
 /// How many of the hosts that were silent longest are looked at for one without an open incident, when one must be forgotten.
 pub const LOOK_BACK: usize = 16;
@@ -29,8 +31,11 @@ pub struct Hosts {
     by_size: BTreeSet<(usize, u64)>,
     uses: u64,
     bytes: usize,
-    waiting: usize,
+    pending: usize,
+    held: usize,
     incidents: usize,
+    /// The host whose waiting alert was taken last.
+    popped: Box<str>,
     silent_ms: i64,
 }
 
@@ -58,8 +63,10 @@ impl Hosts {
             by_size: BTreeSet::new(),
             uses: 0,
             bytes: 0,
-            waiting: 0,
+            pending: 0,
+            held: 0,
             incidents: 0,
+            popped: Box::default(),
             silent_ms: SILENT_MS.max(join_window),
         }
     }
@@ -81,7 +88,12 @@ impl Hosts {
 
     /// How many alerts wait for a record, or are held for a late connection.
     pub fn waiting(&self) -> usize {
-        self.waiting
+        self.pending.saturating_add(self.held)
+    }
+
+    /// How many alerts wait for a record or a tick.
+    pub fn pending(&self) -> usize {
+        self.pending
     }
 
     /// How many incidents are followed.
@@ -89,10 +101,15 @@ impl Hosts {
         self.incidents
     }
 
-    /// A host with an alert that is held for a late connection.
-    pub fn next_held(&self) -> Option<Box<str>> {
+    /// The name of the first host after `after`, in the order of names, that has an alert which is held for a late connection.
+    /// `after` is empty for the very first.
+    pub fn next_held(&self, after: &str) -> Option<Box<str>> {
+        if self.held == 0 {
+            return None;
+        }
+        let later = (Bound::Excluded(after), Bound::Unbounded);
         self.by_name
-            .iter()
+            .range::<str, _>(later)
             .find(|(_, entry)| entry.host.held() > 0)
             .map(|(name, _)| name.clone())
     }
@@ -121,13 +138,18 @@ impl Hosts {
             }
         };
         // In place: moving a host in and out of three maps costs more than most work.
-        let (waiting, incidents) = (entry.host.waiting(), entry.host.incidents.len());
+        let (pending, held) = (entry.host.pending.len(), entry.host.held());
+        let incidents = entry.host.incidents.len();
         let result = work(&mut entry.host, counters);
         let now = entry.host.clock.now();
-        self.waiting = self
-            .waiting
-            .saturating_sub(waiting)
-            .saturating_add(entry.host.waiting());
+        self.pending = self
+            .pending
+            .saturating_sub(pending)
+            .saturating_add(entry.host.pending.len());
+        self.held = self
+            .held
+            .saturating_sub(held)
+            .saturating_add(entry.host.held());
         self.incidents = self
             .incidents
             .saturating_sub(incidents)
@@ -172,18 +194,22 @@ impl Hosts {
         self.with(name, limits, counters, |place, _| *place = host);
     }
 
-    /// Removes and returns the oldest waiting alert of the first host that has one.
-    pub fn pop_pending(&mut self) -> Option<String> {
-        let name = self
-            .by_name
-            .iter()
-            .find(|(_, entry)| !entry.host.pending.is_empty())?
-            .0
-            .clone();
+    /// Removes and returns the oldest waiting alert of a host, with the host's name as it was last logged. Hosts take turns in the
+    /// order of their names, each until none of its alerts waits.
+    pub fn pop_pending(&mut self) -> Option<(Pending, Rc<str>)> {
+        if self.pending == 0 {
+            return None;
+        }
+        let from_last = (Bound::Included(&*self.popped), Bound::Unbounded);
+        let waits = |(_, entry): &(&Box<str>, &Entry)| !entry.host.pending.is_empty();
+        let next = self.by_name.range::<str, _>(from_last).find(waits);
+        let name = next.or_else(|| self.by_name.iter().find(waits))?.0.clone();
         let mut host = self.take(&name)?;
-        let alert = host.pending.pop_front().map(|pending| pending.alert);
+        let pending = host.pending.pop_front();
+        let computer = Rc::clone(&host.computer);
         self.give(&name, host);
-        alert
+        self.popped = name;
+        pending.map(|pending| (pending, computer))
     }
 
     fn take(&mut self, name: &str) -> Option<Host> {
@@ -191,7 +217,8 @@ impl Hosts {
         self.by_use.remove(&entry.used);
         self.by_size.remove(&(entry.bytes, entry.used));
         self.bytes = self.bytes.saturating_sub(entry.bytes);
-        self.waiting = self.waiting.saturating_sub(entry.host.waiting());
+        self.pending = self.pending.saturating_sub(entry.host.pending.len());
+        self.held = self.held.saturating_sub(entry.host.held());
         self.incidents = self.incidents.saturating_sub(entry.host.incidents.len());
         Some(entry.host)
     }
@@ -204,7 +231,8 @@ impl Hosts {
     fn insert(&mut self, name: &str, host: Host, used: u64) {
         let bytes = host.bytes().saturating_add(beside(name));
         self.bytes = self.bytes.saturating_add(bytes);
-        self.waiting = self.waiting.saturating_add(host.waiting());
+        self.pending = self.pending.saturating_add(host.pending.len());
+        self.held = self.held.saturating_add(host.held());
         self.incidents = self.incidents.saturating_add(host.incidents.len());
         self.by_use.insert(used, name.into());
         self.by_size.insert((bytes, used));

@@ -12,6 +12,7 @@ pub mod wildcard;
 pub use allow::{AllowEntry, Until};
 pub use patterns::{Patterns, compile_all_read};
 pub use sections::{
-    AlertSettings, Allowed, ConnectionSettings, Limits, OnUnknown, SuspiciousSettings, Windows,
+    AlertSettings, Allowed, ConnectionSettings, Emit, HostSettings, Limits, OnUnknown, Pass,
+    SuspiciousSettings, Windows,
 };
-pub use values::{Bounded, Key, Levels, Millis, Severity};
+pub use values::{Bounded, HostLabel, Key, Levels, Millis, Severity};

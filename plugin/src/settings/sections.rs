@@ -1,7 +1,7 @@
 //! The sections of a policy that no single technique owns. `configs/policy.toml` explains every key to those who write one.
 
 use super::Patterns;
-use super::values::{Bounded, Key, Millis, Severity};
+use super::values::{Bounded, HostLabel, Key, Millis, Severity};
 use crate::normalize::path::PathKey;
 use serde::{Deserialize, Serialize};
 
@@ -13,7 +13,11 @@ pub struct AlertSettings {
     pub key: Key,
     /// Incidents below this severity are not alerted.
     pub min_severity: Severity,
-    /// How often the counters are added to a record; 0 is never.
+    /// How alerts leave.
+    pub emit: Emit,
+    /// Which records leave.
+    pub pass: Pass,
+    /// How often the counters leave, on a tick or added to a record; 0 is never.
     pub stats_interval: Millis,
     /// What happens to an incident that an `[[allow]]` entry covers.
     pub allowed: Allowed,
@@ -21,6 +25,28 @@ pub struct AlertSettings {
     pub on_unknown_user: OnUnknown,
     /// Whether an entry that names sources can cover an incident of an unknown source.
     pub on_unknown_source: OnUnknown,
+}
+
+/// `alert.emit`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Emit {
+    /// Added to the record that completes them; on a tick if there is no record that can carry them.
+    Tag,
+    /// As records of their own, on ticks. Every record leaves as it came. As with `Tag` while no ticks come.
+    Record,
+}
+
+/// `alert.pass`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Pass {
+    /// All records.
+    All,
+    /// Evidence, for ten minutes after an incident of medium or more everything of its host, and whatever is not a Windows event.
+    Evidence,
+    /// Records with an alert, and whatever is not a Windows event.
+    Alerts,
 }
 
 /// `alert.allowed`
@@ -41,6 +67,14 @@ pub enum OnUnknown {
     Alert,
     /// The entry's other fields decide.
     Allow,
+}
+
+/// `[host]`: whose records these are.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HostSettings {
+    /// The host of records that name none; empty if such records are not to be examined.
+    pub default: HostLabel,
 }
 
 /// `[windows]`: how far apart, by logged time, the evidence of one execution may be.
@@ -153,6 +187,8 @@ impl Default for AlertSettings {
         AlertSettings {
             key: Key::detection(),
             min_severity: Severity::Low,
+            emit: Emit::Tag,
+            pass: Pass::All,
             stats_interval: Millis(0),
             allowed: Allowed::Mark,
             on_unknown_user: OnUnknown::Alert,

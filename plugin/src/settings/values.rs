@@ -1,5 +1,6 @@
-//! Values of a policy that need checking: spans of time, numbers in a range, keys, severities.
+//! Values of a policy that need checking: spans of time, numbers in a range, keys, names of hosts, severities.
 
+use crate::normalize::host;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -156,6 +157,37 @@ impl Key {
     /// The key.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+/// The name of a host, or nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct HostLabel(String);
+
+/// The longest name of a host, in bytes: that of a full DNS name.
+const MAX_HOST: usize = 255;
+
+impl HostLabel {
+    /// The name; empty if there is none.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl<'de> Deserialize<'de> for HostLabel {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<HostLabel, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let is_name = text.len() <= MAX_HOST
+            && !text.chars().any(char::is_control)
+            && host::key(&text).is_some();
+        if text.is_empty() || is_name {
+            Ok(HostLabel(text))
+        } else {
+            Err(D::Error::custom(format_args!(
+                "`{text}` is not a usable name of a host; expected for example `WS01` or `ws01.corp.example`, or nothing"
+            )))
+        }
     }
 }
 

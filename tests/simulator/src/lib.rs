@@ -1,5 +1,5 @@
 //! Plays whole networks against the filter, by seed: hosts with what is benign on them, attacks of every chain, floods, and
-//! records that arrive late, in another order, twice, damaged or not at all, under short limits.
+//! records that arrive late, in another order, twice, damaged or not at all, under short limits, with ticks and without.
 //!
 //! After every record it holds the filter to what it promises:
 //!
@@ -21,7 +21,8 @@ mod world;
 use check::Check;
 use psexec_filter_fixtures::with_insertion;
 use psexec_filter_plugin::filter::Filter;
-use psexec_filter_plugin::splice::{SECOND_KEY, Splice};
+use psexec_filter_plugin::splice::{Answer, SECOND_KEY, Splice};
+use psexec_filter_plugin::tick::TICK;
 pub use report::{Recall, Report, Violation};
 use serde_json::{Map, Value};
 pub use world::{Host, Record, Scenario, Theme, World, Worth};
@@ -43,7 +44,7 @@ pub fn play(
     let mut check = Check::new(world);
     let limits = &world.policy.limits;
     for (step, record) in world.records.iter().enumerate() {
-        let splice = filter.process(record.text.as_bytes(), 0, 0);
+        let splice = filter.process(record.text.as_bytes(), 0, 0).into_splice();
         observe(record, splice.as_ref().map(|splice| splice.text.as_str()));
         check.delivered(record, filter.counters());
         let at_step = |what| (step, what);
@@ -53,6 +54,12 @@ pub fn play(
             let object = added(record, &splice, world).map_err(at_step)?;
             check.alert(&object, Some(record.host)).map_err(at_step)?;
         }
+        if let Some(tick) = step.checked_div(world.records_per_tick)
+            && step % world.records_per_tick == 0
+            && let Some(object) = tick_at(&mut filter, tick, world).map_err(at_step)?
+        {
+            check.alert(&object, None).map_err(at_step)?;
+        }
     }
     let end = |what| (world.records.len(), what);
     while let Some(alert) = filter.flush() {
@@ -61,6 +68,29 @@ pub fn play(
         check.alert(&object, None).map_err(end)?;
     }
     check.end()
+}
+
+/// Sends the tick of that number. Returns the alert that left on it, if any.
+fn tick_at(
+    filter: &mut Filter,
+    number: usize,
+    world: &World,
+) -> Result<Option<Map<String, Value>>, String> {
+    let milliseconds = number as u32 * 250;
+    let (seconds, rest) = (milliseconds / 1_000, milliseconds % 1_000);
+    let record = match filter.process(TICK, 1_900_000_000 + seconds, rest * 1_000_000) {
+        Answer::Drop => return Ok(None),
+        Answer::Replace(record) => record,
+        other => return Err(format!("a tick was answered with {other:?}")),
+    };
+    let mut record: Map<String, Value> =
+        serde_json::from_str(&record).map_err(|error| format!("{error}: {record}"))?;
+    let key = world.policy.alert.key.as_str();
+    match (record.remove(key), record["psexec_filter"].as_str()) {
+        (Some(Value::Object(alert)), Some("alert")) => Ok(Some(alert)),
+        (Some(Value::Object(_)), Some("stats")) => Ok(None),
+        _ => Err(format!("neither an alert nor statistics: {record:?}")),
+    }
 }
 
 /// The object that was added to a record, under the key that it must have.

@@ -113,6 +113,8 @@ pub struct World {
     pub theme: Theme,
     /// The filter's policy.
     pub policy: Policy,
+    /// How many records come between two ticks, one of which is a quarter of a second after the other; 0 if no ticks come.
+    pub records_per_tick: usize,
     /// All hosts, those of a flood of host names last.
     pub hosts: Vec<Host>,
     /// All scenarios.
@@ -147,13 +149,17 @@ impl World {
         } else {
             json!([])
         };
+        // Of its own, so that what else is in a run does not depend on it.
+        let mut ticks = fastrand::Rng::with_seed(!seed);
+        let records_per_tick = ticks.usize(0..4);
+        let emit = ["tag", "record"][ticks.usize(0..2)];
         let interval = if rng.u8(0..4) == 0 { "60s" } else { "0s" };
-        let policy =
-            json!({"limits": limits, "allow": allow, "alert": {"stats_interval": interval}});
+        let policy = json!({"limits": limits, "allow": allow, "alert": {"stats_interval": interval, "emit": emit}});
         let policy = serde_json::from_value(policy).expect("a valid policy");
         let mut world = World {
             theme,
             policy,
+            records_per_tick,
             hosts: Vec::new(),
             scenarios: Vec::new(),
             records: Vec::new(),
