@@ -8,6 +8,8 @@ use super::{
     CHILD, Join, Joined, Piece, Row, Rule, Shared, Table, Technique, Window, is_tool_command,
 };
 use crate::evidence::{Evidence, EvidenceKind, Fact, Needs, Parent};
+use crate::normalize::cmd::Shape;
+use crate::normalize::path::PathKey;
 use crate::settings::{Levels, Patterns, Severity};
 use serde::{Deserialize, Serialize};
 use std::rc::Rc;
@@ -175,7 +177,17 @@ impl Technique for Dcomexec {
         let mut joined = Joined::new(source);
         joined.seen.add(&CONNECTION, is_connected);
         joined.list(&PROCESS, Some(join.anchor));
-        let is_tool = is_tool_command(process, &self.commands);
+        // People run commands from Explorer and macros from Office. Nobody has mmc.exe run commands.
+        let is_by_console = process
+            .parent_image
+            .as_deref()
+            .is_some_and(|image| PathKey::new(image).file_name() == "mmc.exe");
+        let is_tool = is_tool_command(process, &self.commands, |shape| {
+            const QUIET_TO_FILE: Shape = Shape::QUIET.and(Shape::OUTPUT_TO_FILE);
+            shape.has(Shape::OUTPUT_TO_SHARE)
+                || shape.has(QUIET_TO_FILE)
+                || is_by_console && shape.has_any(QUIET_TO_FILE)
+        });
         joined.seen.add(&TOOL_COMMAND, is_tool);
         let parent = process.parent_process_guid.as_deref();
         joined.group = parent.unwrap_or_default().to_owned();

@@ -23,6 +23,7 @@ pub use source::Source;
 pub use table::{Piece, Row, Rule, Seen, Table, Window};
 
 use crate::evidence::{Evidence, EvidenceKind, Needs, ProcessStart};
+use crate::normalize::cmd::Shape;
 use crate::settings::{
     AlertSettings, AllowEntry, ConnectionSettings, HostSettings, Levels, Limits, Patterns,
     SuspiciousSettings, Windows, compile_all_read,
@@ -147,14 +148,17 @@ pub const CHILD: Piece = Piece::evidence(
 )
 .optional();
 
-/// Whether the command line of a process is one of a remote execution tool, by these patterns. Only one technique's patterns apply to
-/// a process, so the answer is kept with it.
-fn is_tool_command(process: &ProcessStart, commands: &Patterns) -> bool {
-    match &process.long {
+/// Whether the command line of a process is one of a remote execution tool: by its shape, or by these patterns of the policy. Only
+/// one technique's patterns apply to a process, so the answer is kept with it.
+fn is_tool_command(
+    process: &ProcessStart,
+    commands: &Patterns,
+    is_of_tool: impl FnOnce(Shape) -> bool,
+) -> bool {
+    let is_listed = || match &process.long {
         Some(long) => long.is_tool_command,
-        None => {
-            let answer = &process.is_tool_command;
-            *answer.get_or_init(|| commands.hit(process.command()))
-        }
-    }
+        None => commands.hit(process.command()),
+    };
+    let answer = &process.is_tool_command;
+    *answer.get_or_init(|| is_of_tool(process.shape()) || is_listed())
 }

@@ -318,8 +318,10 @@ impl Technique for Psexec {
         let is_interpreter = self.shared.suspicious.is_interpreter(&process.key);
         let file = self.file(join, process);
         let service = join.nearest(&SERVICE, |fact| match fact {
-            Fact::ServiceSet(set) if is_interpreter => service::runs(process, set),
-            Fact::ServiceSet(set) => set.program.matches(&process.key),
+            // The controller runs the command as it stands, so the line of the process is the command, whatever file that names.
+            Fact::ServiceSet(set) => {
+                !is_interpreter && set.program.matches(&process.key) || service::runs(process, set)
+            }
             _ => false,
         });
         let pipe = join.nearest(&PIPE, |fact| match fact {

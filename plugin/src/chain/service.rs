@@ -3,6 +3,7 @@
 use super::join::Join;
 use super::table::{Piece, Window};
 use crate::evidence::{Evidence, EvidenceKind, Fact, FileWrite, Mark, ProcessStart, ServiceSet};
+use crate::normalize::cmd::{self, Shape};
 use crate::normalize::command;
 use crate::normalize::path::PathKey;
 use crate::record::MAX_TEXT;
@@ -101,11 +102,10 @@ fn is_truncated(text: &str) -> bool {
     text.len() >= MAX_TEXT.saturating_sub(4)
 }
 
-/// A service's command as a pattern for the command line of its process: `%NAME%` becomes `*` (Sysmon writes the percent signs
-/// doubled), and a truncated command is open at its end. A command of nothing but variables becomes the empty pattern, which matches
+/// A service's command as a pattern for the command line of its process: `%NAME%` becomes `*`, and a truncated command is open at its end. A command of nothing but variables becomes the empty pattern, which matches
 /// no command line.
 fn as_pattern(command: &str) -> String {
-    let normalized = command::normalize(command, MAX_TEXT).replace("%%", "%");
+    let normalized = command::normalize(command, MAX_TEXT);
     let mut pattern = String::with_capacity(normalized.len());
     let mut rest = normalized.as_str();
     while let Some((before, after)) = rest.split_once('%') {
@@ -139,8 +139,14 @@ fn as_pattern(command: &str) -> String {
 /// movement. The match is exact, because a command that contains anything else runs that, too.
 #[inline(never)]
 pub fn is_local_getsystem(service: Option<&str>, command: &str) -> bool {
+    if is_truncated(command) {
+        return false;
+    }
+    if cmd::shape(command).has(Shape::ECHO_TO_PIPE) {
+        return true;
+    }
     let line = command::normalize(command, MAX_TEXT);
-    if is_truncated(command) || line.contains(['&', '|', '<', ';']) {
+    if line.contains(['&', '|', '<', '>', ';']) {
         return false;
     }
     let words: Vec<&str> = line.split(' ').collect();
@@ -149,9 +155,6 @@ pub fn is_local_getsystem(service: Option<&str>, command: &str) -> bool {
         names.contains(&file_name)
     };
     match words.as_slice() {
-        [program, "/c", "echo", _, ">", pipe] => {
-            is_named(program, &["cmd.exe", "cmd", "%comspec%"]) && pipe.starts_with(r"\\.\pipe\")
-        }
         [program, library, argument] if is_named(program, &["rundll32.exe", "rundll32"]) => {
             let path = library.split_once(".dll,").map(|(path, _)| path);
             let base = path.map(|path| path.rsplit(['\\', '/']).next().unwrap_or(path));
@@ -178,22 +181,59 @@ pub fn dropped_in<'j>(join: &Join<'j>, file: &Piece, command: &str) -> Option<&'
         _ => None,
     };
     let files = || join.all(file).filter_map(over_smb);
-    // Splitting the command is only worth it if there is a file that a word could name.
-    files().next()?;
-    let words = command
-        .split(['"', ' ', '\t', '&', '|', '>', '^'])
-        .filter(|word| word.contains('\\'));
-    // `rundll32` takes a function after a comma; but a file's name may hold a comma, too.
-    let words = words.flat_map(|word| [word, word.split(',').next().unwrap_or(word)]);
-    // A file that the command writes its output to is not run.
-    let words: Vec<PathKey> = words
-        .map(PathKey::new)
-        .filter(|word| RUNNABLE.contains(&word.extension()))
-        .collect();
-    let is_named = |file: &FileWrite| words.iter().any(|word| file.key.matches(word));
+    // Splitting the command is only worth it if there is a file that a word of it could name.
+    let line = command::normalize(command, MAX_TEXT);
+    let may_name = |file: &FileWrite| {
+        let name = file.key.file_name();
+        let stem = name.rsplit_once('.').map_or(name, |(stem, _)| stem);
+        line.contains('~') || line.contains(stem)
+    };
+    if !files().any(|(_, file)| may_name(file)) {
+        return None;
+    }
+    let mut words = Vec::new();
+    words_that_run(command, |word| {
+        // `rundll32` takes a function after a comma; but a file's name may hold a comma, too.
+        let (word, before_comma) = (PathKey::new(word), word.split_once(','));
+        words.push(word.or_anywhere());
+        words.extend(before_comma.map(|(path, _)| PathKey::new(path).or_anywhere()));
+    });
+    let is_named = |file: &FileWrite| {
+        let runnable = RUNNABLE.contains(&file.key.extension());
+        let stem = || file.key.as_str().rsplit_once('.').map(|(stem, _)| stem);
+        runnable
+            && words.iter().any(|word| {
+                file.key.matches(word)
+                    || word.extension().is_empty()
+                        && stem().is_some_and(|stem| word.matches_text(stem))
+            })
+    };
     let anchor = join.anchor.time.ms;
     files()
         .filter(|(_, file)| is_named(file))
         .map(|(evidence, _)| evidence)
         .min_by_key(|evidence| evidence.time.ms.abs_diff(anchor))
+}
+
+/// Passes on the words of a command that can name what it runs: for `cmd.exe` the first word of each command and every word with a
+/// folder in it, but not the files that it writes its output to; else every word with a folder.
+fn words_that_run(command: &str, mut take: impl FnMut(&str)) {
+    let Some(run) = cmd::run(command) else {
+        let words = command.split(['"', ' ', '\t', '&', '|', '>', '^']);
+        words.filter(|word| word.contains('\\')).for_each(take);
+        return;
+    };
+    let mut is_first = true;
+    for token in cmd::tokens(run.command) {
+        match token {
+            cmd::Token::Word(word) => {
+                if is_first || word.contains('\\') {
+                    take(&word);
+                }
+                is_first = false;
+            }
+            cmd::Token::End => is_first = true,
+            cmd::Token::Output(..) | cmd::Token::Input(_) | cmd::Token::Same(..) => {}
+        }
+    }
 }

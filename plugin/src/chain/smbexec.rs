@@ -12,6 +12,7 @@ use super::{
 use crate::evidence::{
     Change, Evidence, EvidenceKind, Fact, Needs, Parent, ProcessStart, ServiceSet,
 };
+use crate::normalize::cmd::Shape;
 use crate::settings::{Bounded, Levels, Patterns, Severity};
 use serde::{Deserialize, Serialize};
 use std::rc::Rc;
@@ -24,7 +25,7 @@ pub struct Section {
     pub enabled: bool,
     /// What its levels map to.
     pub severity: Levels,
-    /// Commands that only such a tool gives a service.
+    /// Commands that only such a tool gives a service, beside those that are known by their shape.
     pub commands: Patterns,
     /// This many tool commands within `windows.shell` are a shell.
     pub shell_commands: Bounded<2, 16>,
@@ -34,16 +35,10 @@ pub struct Section {
 
 impl Default for Section {
     fn default() -> Self {
-        let commands = [
-            r"*cmd* /c *echo *>*.bat*",
-            r"*cmd* /c *> \\*$\* 2*>*&1*",
-            r"*cmd* /c *start *powershell*",
-            r"*powershell* -e* *",
-        ];
         Section {
             enabled: true,
             severity: Levels::default(),
-            commands: Patterns::known(&commands),
+            commands: Patterns::default(),
             shell_commands: Bounded::constant::<3>(),
             ignore: Patterns::default(),
         }
@@ -168,6 +163,12 @@ pub const TABLE: &Table = &Table {
     ],
 };
 
+/// What only a remote execution tool gives a service: a batch file that is written to be run (impacket), PowerShell with a hidden
+/// command, or started in a window of its own (Metasploit, Empire, Cobalt Strike).
+const TOOL_SHAPES: Shape = Shape::WRITES_BATCH
+    .and(Shape::HIDDEN_POWERSHELL)
+    .and(Shape::STARTS_POWERSHELL);
+
 /// The technique; anchored in the process start.
 pub struct Smbexec {
     section: Section,
@@ -195,7 +196,10 @@ impl Smbexec {
     }
 
     fn is_tool_command(&self, start: &ProcessStart) -> bool {
-        is_tool_command(start, &self.section.commands)
+        is_tool_command(start, &self.section.commands, |shape| {
+            shape.has(Shape::OUTPUT_TO_SHARE.and(Shape::OUTPUT_TO_FILE))
+                || shape.has_any(TOOL_SHAPES)
+        })
     }
 
     /// Whether so many tool commands ran near by that they are a shell.

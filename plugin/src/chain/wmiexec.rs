@@ -9,6 +9,7 @@ use super::{
     CHILD, Join, Joined, Piece, Row, Rule, Shared, Table, Technique, Window, is_tool_command,
 };
 use crate::evidence::{Connection, Evidence, EvidenceKind, Fact, Needs, Parent, ProcessStart};
+use crate::normalize::cmd::Shape;
 use crate::settings::{Levels, Patterns, Severity};
 use serde::{Deserialize, Serialize};
 use std::rc::Rc;
@@ -21,7 +22,7 @@ pub struct Section {
     pub enabled: bool,
     /// What its levels map to.
     pub severity: Levels,
-    /// Command lines that only such a tool gives, whoever connected.
+    /// Command lines that only such a tool gives, whoever connected, beside those that are known by their shape.
     pub commands: Patterns,
     /// Programs that management tools start over WMI, by their path. One with a tool command is alerted all the same.
     pub ignore: Patterns,
@@ -29,7 +30,7 @@ pub struct Section {
 
 impl Default for Section {
     fn default() -> Self {
-        let commands = [r"*cmd* /c *>*2>&1*", r"*> \\127.0.0.1\*$\* 2>&1*"];
+        let commands = [r"*> \\127.0.0.1\*$\* 2>&1*"];
         let ignore = [
             r"*:\windows\ccm\*",
             r"*:\windows\ccmsetup\*",
@@ -142,7 +143,12 @@ impl Wmiexec {
     }
 
     fn is_tool_command(&self, start: &ProcessStart) -> bool {
-        is_tool_command(start, &self.section.commands)
+        is_tool_command(start, &self.section.commands, |shape| {
+            // The machine's own jobs run as a service account.
+            let is_by_person = !start.is_service_account();
+            shape.has(Shape::OUTPUT_TO_SHARE)
+                || is_by_person && shape.has_any(Shape::QUIET.and(Shape::OUTPUT_TO_FILE))
+        })
     }
 
     /// Whether a program that management tools do not start runs in the session of a person.

@@ -6,6 +6,7 @@ use super::{
     text_bytes,
 };
 use crate::json::text;
+use crate::normalize::cmd::{self, Shape};
 use crate::normalize::path::PathKey;
 use crate::normalize::{command, guid};
 use crate::record::MAX_TEXT;
@@ -47,6 +48,9 @@ pub struct ProcessStart {
     /// Whether its command line is one of a remote execution tool; worked out when first asked for.
     #[serde(skip)]
     pub is_tool_command: OnceCell<bool>,
+    /// The [shape](cmd::shape) of its command line; worked out when first asked for.
+    #[serde(skip)]
+    shape: OnceCell<Shape>,
 }
 
 /// A command line of more than 1 KiB.
@@ -54,8 +58,11 @@ pub struct ProcessStart {
 pub struct LongLine {
     /// [Normalized](command::normalize) before it was cut to 1 KiB, so that padding does not hide a command.
     pub normalized: Box<str>,
-    /// Whether the whole line is one of a remote execution tool.
+    /// Whether the whole line matches the policy's patterns for commands of remote execution tools.
     pub is_tool_command: bool,
+    /// The [shape](cmd::shape) of the whole line.
+    #[serde(default)]
+    pub shape: Shape,
 }
 
 /// What started a process.
@@ -105,6 +112,14 @@ impl ProcessStart {
         let line = self.command_line.as_deref()?;
         let normalize = || command::normalize(line, MAX_TEXT).into();
         Some(self.normalized_line.get_or_init(normalize))
+    }
+
+    /// The [shape](cmd::shape) of its command line.
+    pub fn shape(&self) -> Shape {
+        if let Some(long) = &self.long {
+            return long.shape;
+        }
+        *self.shape.get_or_init(|| cmd::shape(self.command()))
     }
 
     /// The command line to look for names in: as it was logged, or normalized where it was too long to be kept.
@@ -274,6 +289,7 @@ pub(super) fn read(event: &Event<'_>, context: &Context<'_>) -> Found {
         };
         Box::new(LongLine {
             is_tool_command: commands.hit(&whole),
+            shape: cmd::shape(&whole),
             normalized: command::normalize(&whole, MAX_TEXT).into(),
         })
     });
@@ -292,6 +308,7 @@ pub(super) fn read(event: &Event<'_>, context: &Context<'_>) -> Found {
         parent_process_guid,
         normalized_line: OnceCell::new(),
         is_tool_command: OnceCell::new(),
+        shape: OnceCell::new(),
     }))))
 }
 

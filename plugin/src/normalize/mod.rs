@@ -4,6 +4,7 @@
 //! never a panic.
 
 pub mod address;
+pub mod cmd;
 pub mod command;
 pub mod guid;
 pub mod host;

@@ -4,7 +4,8 @@
 //! The spellings are those seen in real logs and in the tools' sources: quotes, `\??\`, `\\?\`, `\SystemRoot\`,
 //! `%SystemRoot%` (also with the percent doubled, as Sysmon writes it in `Details`), `%windir%`,
 //! `\Device\HarddiskVolumeN\`, `\\host\ADMIN$\`, `\\host\C$\`, doubled backslashes (Wazuh), forward slashes,
-//! trailing dots and spaces, `.` and `..`.
+//! trailing dots and spaces, `.` and `..`, the variables that every Windows has, the folders that Windows itself keeps under two
+//! names (`Sysnative`, `All Users`), and short (8.3) names.
 
 use super::{lower_ascii, push_lower};
 use crate::json::bytes;
@@ -18,19 +19,58 @@ use serde::{Deserialize, Serialize};
 pub struct PathKey(Box<str>);
 
 /// Prefixes and what replaces them. Applied until none matches, at most [`PREFIX_ROUNDS`] times.
-const PREFIXES: [(&str, &str); 12] = [
+const PREFIXES: [(&str, &str); 9] = [
     (r"\??\", ""),
     (r"\\?\unc\", r"\\"),
     (r"\\?\", ""),
     (r"\\.\", ""),
     (r"\device\mup\", r"\\"),
     (r"\systemroot\", r"?:\windows\"),
-    (r"%systemroot%\", r"?:\windows\"),
-    (r"%windir%\", r"?:\windows\"),
-    (r"%systemdrive%\", r"?:\"),
-    (r"%comspec%", r"?:\windows\system32\cmd.exe"),
     (r"system32\", r"?:\windows\system32\"),
+    (r"syswow64\", r"?:\windows\syswow64\"),
     (r"\windows\", r"?:\windows\"),
+];
+
+/// The variables that every Windows has, as a service that runs as LocalSystem sees them.
+const VARIABLES: [(&str, &str); 18] = [
+    ("systemroot", r"?:\windows"),
+    ("windir", r"?:\windows"),
+    ("systemdrive", "?:"),
+    ("homedrive", "?:"),
+    ("comspec", r"?:\windows\system32\cmd.exe"),
+    ("programdata", r"?:\programdata"),
+    ("allusersprofile", r"?:\programdata"),
+    ("programfiles", r"?:\program files"),
+    ("programw6432", r"?:\program files"),
+    ("programfiles(x86)", r"?:\program files (x86)"),
+    ("commonprogramfiles", r"?:\program files\common files"),
+    ("commonprogramw6432", r"?:\program files\common files"),
+    (
+        "commonprogramfiles(x86)",
+        r"?:\program files (x86)\common files",
+    ),
+    ("public", r"?:\users\public"),
+    ("temp", r"?:\windows\temp"),
+    ("tmp", r"?:\windows\temp"),
+    ("userprofile", SYSTEM_PROFILE),
+    ("homepath", SYSTEM_PROFILE),
+];
+
+/// The profile of LocalSystem.
+const SYSTEM_PROFILE: &str = r"?:\windows\system32\config\systemprofile";
+
+/// Folders that Windows keeps under another name as well, below the drive. A more special one stands before a more general one.
+const SAME_FOLDERS: [(&str, &str); 7] = [
+    (r"\windows\sysnative\", r"\windows\system32\"),
+    (
+        r"\documents and settings\all users\application data\",
+        r"\programdata\",
+    ),
+    (r"\documents and settings\all users\", r"\programdata\"),
+    (r"\documents and settings\", r"\users\"),
+    (r"\users\all users\application data\", r"\programdata\"),
+    (r"\users\all users\", r"\programdata\"),
+    (r"\programdata\application data\", r"\programdata\"),
 ];
 
 /// No real spelling nests more than two prefixes.
@@ -40,7 +80,15 @@ impl PathKey {
     /// Normalizes `path`; the result is empty for an empty path.
     pub fn new(path: &str) -> PathKey {
         if is_normalized(path) {
-            return PathKey(lower_ascii(path).into());
+            let key = lower_ascii(path);
+            return PathKey(
+                if may_have_two_names(&key) {
+                    one_folder(key)
+                } else {
+                    key
+                }
+                .into(),
+            );
         }
         let unquoted = path.trim().trim_matches('"').trim();
         let mut text = collapse(unquoted);
@@ -48,12 +96,21 @@ impl PathKey {
             let found = PREFIXES
                 .iter()
                 .find_map(|(from, to)| text.strip_prefix(from).map(|rest| [to, rest].concat()));
-            match found.or_else(|| volume(&text)).or_else(|| share(&text)) {
+            let found = found.or_else(|| variable(&text)).or_else(|| volume(&text));
+            match found.or_else(|| share(&text)) {
                 Some(next) => text = next,
                 None => break,
             }
         }
-        PathKey(components(&text).into())
+        PathKey(one_folder(components(&text)).into())
+    }
+
+    /// A path without a folder above may be anywhere: what it is looked for in, the log does not state.
+    pub fn or_anywhere(self) -> PathKey {
+        match self.0.as_bytes() {
+            [_, b':', ..] | [b'*' | b'\\', ..] | [] => self,
+            _ => PathKey([r"*\", &self.0].concat().into()),
+        }
     }
 
     /// Whether both can name the same file.
@@ -67,7 +124,11 @@ impl PathKey {
         if a.is_empty() || b.is_empty() {
             return false;
         }
-        a == b || same_below_drive(a, b) || below_share(a, b) || below_share(b, a)
+        a == b
+            || same_below_drive(a, b)
+            || below_share(a, b)
+            || below_share(b, a)
+            || (a.contains('~') || b.contains('~')) && short_names_match(a, b)
     }
 
     /// The normalized text.
@@ -107,6 +168,8 @@ fn is_normalized(path: &str) -> bool {
 /// The program of a service's `ImagePath` or of a command line: the quoted part, or everything up to the first
 /// `.exe` that ends a word, or the first word. Windows itself tries every space; the first `.exe` is what that
 /// finds for every path that was not made to deceive. If there is no extension, `.exe` is added, as CreateProcess does.
+///
+/// A program without a folder is looked for along a path that the log does not state, so it may be anywhere.
 pub fn program(command: &str) -> PathKey {
     let command = command.trim();
     let part = match command.strip_prefix('"') {
@@ -114,7 +177,11 @@ pub fn program(command: &str) -> PathKey {
         None => unquoted_program(command),
     };
     let key = PathKey::new(part);
-    if key.0.is_empty() || !key.extension().is_empty() {
+    if key.0.is_empty() {
+        return key;
+    }
+    let key = key.or_anywhere();
+    if !key.extension().is_empty() {
         return key;
     }
     PathKey([&*key.0, ".exe"].concat().into())
@@ -168,16 +235,66 @@ fn volume(text: &str) -> Option<String> {
         .then(|| [r"?:\", below].concat())
 }
 
-/// Replaces the share of `\\host\admin$\x`, of `\\host\c$\x` and of any other share of any host.
+/// Replaces the share of `\\host\admin$\x`, of `\\host\c$\x` and of any other share of any host. `..` does not lead out of a share.
 fn share(text: &str) -> Option<String> {
     let rest = text.strip_prefix(r"\\")?;
     let (_host, rest) = rest.split_once('\\')?;
     let (share, below) = rest.split_once('\\')?;
+    // A root of its own, above which there is nothing.
+    let below = components(&[r".\", below].concat());
+    let below = below.strip_prefix('\\').unwrap_or(&below);
     match share.as_bytes() {
         b"admin$" => Some([r"?:\windows\", below].concat()),
         [b'a'..=b'z', b'$'] => Some([share.trim_end_matches('$'), r":\", below].concat()),
         _ => Some([r"*\", below].concat()),
     }
+}
+
+/// Replaces a variable at the beginning. What a variable that is not known stands for is open.
+fn variable(text: &str) -> Option<String> {
+    let (name, below) = text.strip_prefix('%')?.split_once('%')?;
+    let below = below.strip_prefix('\\');
+    if let Some((_, folder)) = VARIABLES.iter().find(|(known, _)| *known == name) {
+        return Some(match below {
+            Some(below) => [folder, "\\", below].concat(),
+            None => (*folder).to_owned(),
+        });
+    }
+    let roaming = match name {
+        "appdata" => r"\appdata\roaming\",
+        "localappdata" => r"\appdata\local\",
+        _ => return Some([r"*\", below?].concat()),
+    };
+    Some([SYSTEM_PROFILE, roaming, below?].concat())
+}
+
+/// Whether a path can be in one of [`SAME_FOLDERS`]. Nearly all are not, and are told by a few of their bytes.
+fn may_have_two_names(path: &str) -> bool {
+    let below = path.as_bytes().get(3..).unwrap_or_default();
+    let has = |at: usize, part: &[u8]| below.get(at..).is_some_and(|rest| rest.starts_with(part));
+    match below.first() {
+        Some(b'd') => has(1, b"ocuments and settings\\"),
+        Some(b'u') => has(6, b"all users\\"),
+        Some(b'w') => has(8, b"sysnative\\"),
+        Some(b'p') => has(12, b"application data\\"),
+        _ => false,
+    }
+}
+
+/// A path with the folders that have two names under one of them.
+fn one_folder(path: String) -> String {
+    let Some((drive, below)) = path
+        .split_at_checked(2)
+        .filter(|(drive, _)| drive.ends_with(':'))
+    else {
+        return path;
+    };
+    for (from, to) in SAME_FOLDERS {
+        if let Some(rest) = below.strip_prefix(from) {
+            return [drive, to, rest].concat();
+        }
+    }
+    path
 }
 
 /// Drops `.`, resolves `..`, cuts trailing dots and spaces of each component, and drops the name of the default stream.
@@ -215,6 +332,64 @@ fn below_share(share: &str, path: &str) -> bool {
         .is_some_and(|below| below.len() > 1 && path.ends_with(below))
 }
 
+/// Whether two paths, in one of which there is a short (8.3) name, can name the same file.
+#[cold]
+fn short_names_match(a: &str, b: &str) -> bool {
+    let mut left = a.rsplit('\\');
+    let mut right = b.rsplit('\\');
+    loop {
+        match (left.next(), right.next()) {
+            // What is above is open.
+            (Some("*"), _) | (_, Some("*")) | (None, None) => return true,
+            (Some(a), Some(b)) if same_component(a, b) => {}
+            _ => return false,
+        }
+    }
+}
+
+fn same_component(a: &str, b: &str) -> bool {
+    let is_drive = |part: &str| part.len() == 2 && part.ends_with(':');
+    a == b
+        || is_drive(a) && is_drive(b) && (a == "?:" || b == "?:")
+        || is_short_for(a, b)
+        || is_short_for(b, a)
+}
+
+/// Whether `short` can be the short name that Windows gives a file called `long`: up to six characters of its name without blanks and
+/// dots, or from the fifth such name on two of them and four hexadecimal digits, then `~` and a number, then three characters of the
+/// extension ([MS-FSCC] 2.1.5.2.1).
+fn is_short_for(short: &str, long: &str) -> bool {
+    let split = |name: &'_ str| match name.rsplit_once('.') {
+        Some((stem, extension)) => (stem.to_owned(), extension.to_owned()),
+        None => (name.to_owned(), String::new()),
+    };
+    let (short_stem, short_extension) = split(short);
+    let (long_stem, long_extension) = split(long);
+    let Some((stem, number)) = short_stem.rsplit_once('~') else {
+        return false;
+    };
+    let as_short = |text: &str| -> String {
+        let kept = text.chars().filter(|c| !matches!(c, ' ' | '.'));
+        kept.map(|c| if "+,;=[]".contains(c) { '_' } else { c })
+            .collect()
+    };
+    let long_stem = as_short(&long_stem);
+    let extension: String = as_short(&long_extension).chars().take(3).collect();
+    let is_number = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+    if !is_number || stem.is_empty() || extension != short_extension {
+        return false;
+    }
+    let is_hashed = || {
+        let (start, hash) = stem
+            .split_at_checked(stem.len().saturating_sub(4))
+            .unwrap_or(("", ""));
+        (1..=2).contains(&start.chars().count())
+            && long_stem.starts_with(start)
+            && hash.bytes().all(|byte| byte.is_ascii_hexdigit())
+    };
+    stem.chars().count() <= 6 && long_stem.starts_with(stem) || is_hashed()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -243,6 +418,12 @@ mod tests {
             r"C:\Windows\System32\..\PSEXESVC.exe",
             r"C:\Windows\PSEXESVC.exe::$DATA",
             r"\Windows\PSEXESVC.exe",
+            r"\\WS01\ADMIN$\..\PSEXESVC.exe",
+            r"\\WS01\ADMIN$\x\..\..\..\PSEXESVC.exe",
+            r"%SystemDrive%\Windows\PSEXESVC.exe",
+            r"C:\Windows\PSEXES~1.EXE",
+            r"C:\Windows\PS4F0A~1.EXE",
+            r"%tools%\PSEXESVC.exe",
         ] {
             assert!(
                 PathKey::new(spelling).matches(&written),
@@ -263,8 +444,66 @@ mod tests {
             (r"\\h\share\", r"C:\ab.exe"),
             ("", ""),
             ("*", "*a"),
+            (r"C:\Windows\PSEXES~1.EXE", r"C:\Windows\PSEXEC.exe"),
+            (r"C:\Windows\PSEXES~1.EXE", r"C:\Windows\PSEXESVC.com"),
+            (r"C:\Windows\PSEXES~1.EXE", r"C:\PSEXESVC.exe"),
+            (r"C:\Windows\PSEXES~1.EXE", r"D:\Windows\PSEXESVC.exe"),
+            (r"C:\Windows\~1.EXE", r"C:\Windows\PSEXESVC.exe"),
+            (r"C:\Windows\PSEXES~x.EXE", r"C:\Windows\PSEXESVC.exe"),
+            (r"%ProgramData%\a.exe", r"C:\ProgramFiles\a.exe"),
+            (r"%ProgramData%", r"C:\ProgramData\a.exe"),
         ] {
             assert!(!PathKey::new(a).matches(&PathKey::new(b)), "{a} / {b}");
+        }
+    }
+
+    #[test]
+    fn folders_with_two_names_are_one() {
+        for (spelling, path) in [
+            (r"%ProgramData%\a.exe", r"C:\ProgramData\a.exe"),
+            (r"%%ProgramData%%\a.exe", r"C:\ProgramData\a.exe"),
+            (r"%ALLUSERSPROFILE%\a.exe", r"C:\ProgramData\a.exe"),
+            (r"C:\Users\All Users\a.exe", r"C:\ProgramData\a.exe"),
+            (
+                r"C:\Documents and Settings\All Users\a.exe",
+                r"C:\ProgramData\a.exe",
+            ),
+            (
+                r"C:\Documents and Settings\bob\a.exe",
+                r"C:\Users\bob\a.exe",
+            ),
+            (
+                r"C:\ProgramData\Application Data\a.exe",
+                r"C:\ProgramData\a.exe",
+            ),
+            (r"C:\Windows\Sysnative\a.exe", r"C:\Windows\System32\a.exe"),
+            (r"%ProgramFiles%\A\a.exe", r"C:\Program Files\A\a.exe"),
+            (
+                r"%ProgramFiles(x86)%\a.exe",
+                r"D:\Program Files (x86)\a.exe",
+            ),
+            (r"C:\PROGRA~1\a.exe", r"C:\Program Files\a.exe"),
+            (
+                r"C:\PROGRA~2\ABLONG~1\a.exe",
+                r"C:\Program Files (x86)\A B long\a.exe",
+            ),
+            (r"%PUBLIC%\a.exe", r"C:\Users\Public\a.exe"),
+            (r"%TEMP%\a.exe", r"C:\Windows\Temp\a.exe"),
+            (r"%TMP%\a.exe", r"C:\WINDOWS\TEMP\a.exe"),
+            (
+                r"%APPDATA%\a.exe",
+                r"C:\Windows\System32\config\systemprofile\AppData\Roaming\a.exe",
+            ),
+            (
+                r"%USERPROFILE%\a.exe",
+                r"C:\Windows\System32\config\systemprofile\a.exe",
+            ),
+            (r"%COMSPEC%", r"C:\Windows\System32\cmd.exe"),
+            (r"\\WS01\C$\..\..\a.exe", r"C:\a.exe"),
+            (r"\\WS01\c$\ProgramData\a.exe", r"%ProgramData%\a.exe"),
+        ] {
+            let (a, b) = (PathKey::new(spelling), PathKey::new(path));
+            assert!(a.matches(&b) && b.matches(&a), "{spelling}: {a:?}");
         }
     }
 
@@ -294,6 +533,13 @@ mod tests {
             (r"%COMSPEC% /Q /c echo cd", r"?:\windows\system32\cmd.exe"),
             (r"\\127.0.0.1\ADMIN$\a1b2c3d.exe", r"?:\windows\a1b2c3d.exe"),
             (r"C:\Windows\noext", r"c:\windows\noext.exe"),
+            ("kXyz.exe", r"*\kxyz.exe"),
+            ("kXyz -service", r"*\kxyz.exe"),
+            (r"sub\kXyz.exe", r"*\sub\kxyz.exe"),
+            (
+                r"System32\svchost.exe -k x",
+                r"?:\windows\system32\svchost.exe",
+            ),
             (r"C:\x.exedir\y.exe", r"c:\x.exedir\y.exe"),
             ("", ""),
         ] {
