@@ -218,7 +218,7 @@ pub fn dropped_in<'j>(join: &Join<'j>, file: &Piece, command: &str) -> Option<&'
 /// Passes on the words of a command that can name what it runs: for `cmd.exe` the first word of each command and every word with a
 /// folder in it, but not the files that it writes its output to; else every word with a folder.
 fn words_that_run(command: &str, mut take: impl FnMut(&str)) {
-    let Some(run) = cmd::run(command) else {
+    let Some(run) = cmd::innermost(command) else {
         let words = command.split(['"', ' ', '\t', '&', '|', '>', '^']);
         words.filter(|word| word.contains('\\')).for_each(take);
         return;

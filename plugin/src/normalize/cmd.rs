@@ -113,6 +113,59 @@ pub fn run(line: &str) -> Option<Run<'_>> {
     }
 }
 
+/// How many shells in one another are looked into.
+const MAX_SHELLS: usize = 4;
+
+/// What the innermost shell of a command line runs, if shells start one another (`cmd /c "cmd /q /c dir"`). Quiet if any of them is.
+pub fn innermost(line: &str) -> Option<Run<'_>> {
+    let mut found = run(line)?;
+    for _ in 0..MAX_SHELLS {
+        found.command = unquoted(found.command);
+        let Some(inner) = Some(found.command)
+            .filter(|command| is_program(&lower_ascii(program(command)), &CMD))
+            .and_then(run)
+        else {
+            break;
+        };
+        found = Run {
+            is_quiet: found.is_quiet || inner.is_quiet,
+            command: inner.command,
+        };
+    }
+    Some(found)
+}
+
+/// A command without the quotes around all of it. Like `cmd.exe`, this takes away the first and the last quote, unless there are just
+/// two and nothing but a program between them.
+fn unquoted(command: &str) -> &str {
+    let command = command.trim();
+    let Some((inside, after)) = command
+        .strip_prefix('"')
+        .and_then(|rest| rest.rsplit_once('"'))
+    else {
+        return command;
+    };
+    let is_program = !inside.contains(['"', '&', '<', '>', '(', ')', '@', '^', '|'])
+        && (!inside.contains(' ') || inside.contains('\\') && !inside.contains(" /"));
+    if is_program || !after.trim().is_empty() && !inside.contains('"') {
+        command
+    } else {
+        inside
+    }
+}
+
+/// The program at the beginning of a command line.
+fn program(line: &str) -> &str {
+    let line = line.trim_start();
+    match line.strip_prefix('"') {
+        Some(quoted) => quoted.split('"').next().unwrap_or(quoted),
+        None => line
+            .split([' ', '\t', '/', ',', ';', '='])
+            .next()
+            .unwrap_or(line),
+    }
+}
+
 /// A command line without the program at its beginning.
 fn after_program(line: &str) -> &str {
     let line = line.trim_start();
@@ -136,20 +189,13 @@ const POWERSHELL: [&str; 2] = ["powershell", "pwsh"];
 /// What matters of a command line, of a process or a service.
 pub fn shape(line: &str) -> Shape {
     let line = lower_ascii(&line.replace("%%", "%"));
-    let program = line.trim_start();
-    let program = match program.strip_prefix('"') {
-        Some(quoted) => quoted.split('"').next().unwrap_or(quoted),
-        None => program
-            .split([' ', '\t', '/', ',', ';', '='])
-            .next()
-            .unwrap_or(program),
-    };
+    let program = program(&line);
     let mut shape = Shape::NONE;
     if is_program(program, &POWERSHELL) {
         let words: Vec<String> = words(after_program(&line)).collect();
         shape.add(Shape::HIDDEN_POWERSHELL, hides(&words));
     } else if is_program(program, &CMD)
-        && let Some(run) = run(&line)
+        && let Some(run) = innermost(&line)
     {
         shape.add(Shape::QUIET, run.is_quiet);
         shape_of_command(run.command, &mut shape);
@@ -456,6 +502,16 @@ mod tests {
                 "cmd.exe /b /c start /b /min powershell -nop -w hidden -encodedcommand AA",
                 Shape::STARTS_POWERSHELL.and(Shape::HIDDEN_POWERSHELL),
             ),
+            (
+                r#"%%COMSPEC%% /C "%%COMSPEC%% /C start /b C:\Windows\System32\WindowsPowershell\v1.0\powershell -noP -sta -w 1 -enc SQBG""#,
+                Shape::STARTS_POWERSHELL.and(Shape::HIDDEN_POWERSHELL),
+            ),
+            (r"cmd /c cmd /c cmd /Q /c cmd /c dir", Shape::QUIET),
+            (
+                r#"cmd /c ""C:\Program Files\a.exe" >x 2>&1""#,
+                Shape::OUTPUT_TO_FILE,
+            ),
+            (r#"cmd /c "C:\Program Files\a b.exe" /q /c"#, Shape::NONE),
             ("powershell -enc AAAA", Shape::HIDDEN_POWERSHELL),
             ("powershell.exe /e AAAA", Shape::HIDDEN_POWERSHELL),
             (
@@ -516,6 +572,8 @@ mod tests {
                 2 => format!("{errors} {command} {output}"),
                 _ => format!("{command} {errors} {output}"),
             };
+            // A quote at the very beginning is one around the whole command.
+            prop_assume!(!format!("{opening}{words}").trim_start().starts_with('"'));
             let line = format!("{program} {switches}{blank}{opening}{words}");
             let found = shape(&line);
             let expected = Shape::QUIET.and(Shape::OUTPUT_TO_FILE).and(Shape::OUTPUT_TO_SHARE);
