@@ -16,15 +16,21 @@ pub fn asks_for_source(policy: &Policy) -> bool {
     policy.allow.iter().any(|entry| !entry.source.is_empty())
 }
 
-/// Whether every field that the entry gives matches. A source matches if all candidates are in the ranges, or if a logon identifies
-/// the one that is.
+/// Whether every field that the entry gives matches. A source matches if a session, a pipe or a key file identifies it; else if its
+/// connection or logon lies within seconds of the execution, no other address fits better or logged on then, and no connection of that
+/// time was evicted.
 fn covers(entry: &AllowEntry, finding: &Finding, host: &str, policy: &Policy) -> bool {
     let source = &finding.source;
     let in_ranges = |ip: &IpAddr| entry.source.iter().any(|range| range.contains(*ip));
     let by_source = || match (source.ip, source.is_identified) {
         (None, _) => policy.alert.on_unknown_source == OnUnknown::Allow,
         (Some(ip), true) => in_ranges(&ip),
-        (Some(_), false) => source.candidates.iter().all(in_ranges),
+        // Presence is no proof: the allowed machine must have been at work at that time, fit best, and have been alone in logging on.
+        (Some(ip), false) => {
+            let is_at_work = source.at_work.contains(&ip) || source.logged_on.contains(&ip);
+            let mut rivals = source.at_work.iter().take(1).chain(&source.logged_on);
+            in_ranges(&ip) && is_at_work && !source.is_incomplete && rivals.all(in_ranges)
+        }
     };
     let is_user_certain = source.is_user_certain || finding.logon().is_none();
     let by_user = || match finding.person().filter(|_| is_user_certain) {
@@ -44,10 +50,13 @@ fn covers(entry: &AllowEntry, finding: &Finding, host: &str, policy: &Policy) ->
     let by_hash = || {
         let hashes = process.and_then(|process| process.hashes.as_deref());
         let values = hashes.unwrap_or_default().split([',', ' ']);
-        let mut values = values.map(|hash| hash.rsplit('=').next().unwrap_or_default());
-        let is_listed = |value: &str| {
+        let mut values = values.map(|hash| hash.split_once('=').unwrap_or(("", hash)));
+        // Programs share an IMPHASH, and one of nothing is all zeros: neither says which file it is.
+        let is_listed = |(algorithm, value): (&str, &str)| {
             let mut listed = entry.hash.iter();
-            listed.any(|hash| hash.eq_ignore_ascii_case(value))
+            !algorithm.eq_ignore_ascii_case("IMPHASH")
+                && !value.bytes().all(|byte| byte == b'0')
+                && listed.any(|hash| hash.eq_ignore_ascii_case(value))
         };
         values.any(is_listed)
     };

@@ -307,6 +307,14 @@ impl Correlator {
         let rule = &table.rule;
         let suppress = self.shared.windows.suppress.0;
         let allowed = allow::reason(&finding, host_key, policy);
+        // One change of a service is one execution: what waited to be decided is.
+        let is_decided = |incident: &Incident| {
+            incident.revision == 0
+                && incident.finding.is_undecided
+                && incident.rule.id != rule.id
+                && finding.shares_service(&incident.finding)
+        };
+        host.incidents.retain(|incident| !is_decided(incident));
         let incidents = &host.incidents;
         let known = incidents
             .iter()
@@ -339,7 +347,8 @@ impl Correlator {
         // The source may be about to be logged; an alert about what turns out to be allowed helps nobody.
         let finding = &incident.finding;
         let is_source_unknown = finding.source.ip.is_none() && finding.lateral != Some(false);
-        if incident.revision == 0 && self.asks_for_source && is_source_unknown {
+        let is_waiting = finding.is_undecided || self.asks_for_source && is_source_unknown;
+        if incident.revision == 0 && is_waiting {
             if incident.held_until.is_none() {
                 add(&mut counters.held);
                 let grace = self.shared.windows.grace.0;

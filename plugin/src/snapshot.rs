@@ -6,8 +6,9 @@ use crate::hosts::{Host, Hosts};
 use crate::settings::Limits;
 use serde::{Deserialize, Serialize};
 
-/// Number of the format. Pieces of another one are refused. 2: evidence carries the id of its event, and kinds have new names.
-pub const FORMAT: u32 = 2;
+/// Number of the format. Pieces of another one are refused. 2: evidence carries the id of its event, and kinds have new names. 3: a
+/// service's marks are kept one by one, own addresses with their time.
+pub const FORMAT: u32 = 3;
 
 /// A host whose piece is longer than this many bytes is left out, because the piece needs room beside all state. Only a host on
 /// which every command line was made long on purpose comes near it.

@@ -60,9 +60,9 @@ fn an_inventory_leaves_room_for_dcomexec() {
 fn a_local_getsystem_and_a_command_from_elsewhere_are_two() {
     let mut filter = Filter::new(Default::default());
     let mut low = |ms: i64, number: u32, service: &str, command: &str| {
-        let mark = host().service_value(ms, service, "Type", "DWORD (0x00000010)");
-        pass(&mut filter, &mark);
-        pass(&mut filter, &host().service(ms, service, command));
+        for record in host().new_service(ms, service, command) {
+            pass(&mut filter, &record);
+        }
         pass(&mut filter, &host().command(ms + 10, number, command)).expect("an alert")
     };
     let local = low(0, 7, "abcdef", r"cmd.exe /c echo abcdef > \\.\pipe\abcdef");
@@ -87,12 +87,9 @@ fn commands_of_one_shell_are_one_incident() {
     for number in 0..3 {
         let (ms, service) = (i64::from(number) * 3_000, format!("service{number}"));
         let command = "cmd.exe /c net user x /add";
-        let records = [
-            host().service_value(ms, &service, "Type", "DWORD (0x00000010)"),
-            host().service(ms, &service, command),
-            host().command(ms + 60, 7 + number, command),
-            host().service_value(ms + 900, &service, DELETED.0, DELETED.1),
-        ];
+        let mut records = host().new_service(ms, &service, command);
+        records.push(host().command(ms + 60, 7 + number, command));
+        records.push(host().service_value(ms + 900, &service, DELETED.0, DELETED.1));
         alerts.extend(
             records
                 .iter()

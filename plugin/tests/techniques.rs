@@ -4,7 +4,7 @@
 mod common;
 
 use common::pass;
-use psexec_filter_fixtures::{CMD, DELETED, Host, PSEXESVC, SMB_SERVER};
+use psexec_filter_fixtures::{CMD, DELETED, Host, PSEXESVC, SERVICES, SMB_SERVER, SYSTEM};
 use psexec_filter_plugin::chain::TABLES;
 use psexec_filter_plugin::filter::Filter;
 use psexec_filter_plugin::policy::Policy;
@@ -20,6 +20,9 @@ const PLAIN: &str = "cmd.exe /c whoami";
 const GETSYSTEM: &str = r"cmd.exe /c echo abcdef > \\.\pipe\abcdef";
 /// A program that is no interpreter and lies where users cannot write.
 const NOTEPAD: &str = r"C:\Windows\notepad.exe";
+/// A program that every Windows has, as a service's command.
+const NET: &str = "net.exe user eve x /add";
+const NET_PROGRAM: &str = r"C:\Windows\System32\net.exe";
 const OWN: &str = r"C:\Windows\system32\fxssvc.exe";
 const SESSION: &str = "0x4444";
 
@@ -82,8 +85,12 @@ fn cases() -> Vec<Case> {
         ),
         (
             psexec,
-            "connection + new service + started by services.exe, no interpreter",
-            all(vec![new_service(TOOL), vec![start(), connection()]]),
+            "connection + new service + started by services.exe + (system program or renamed file), no interpreter",
+            all(vec![
+                vec![host.file(0, SMB_SERVER, r"C:\Windows\a.txt")],
+                new_service(TOOL),
+                vec![start(), connection()],
+            ]),
         ),
         (
             "psexec-filter-distinct-codes",
@@ -189,6 +196,15 @@ fn cases() -> Vec<Case> {
             scshell,
             "process + suspicious program, no file just written",
             vec![changed(PLAIN), command(PLAIN)],
+        ),
+        (
+            scshell,
+            "connection + process + system program",
+            vec![
+                changed(NET),
+                host.process(60, (7, NET_PROGRAM, NET), (1, SERVICES), SYSTEM),
+                connection(),
+            ],
         ),
     ]
 }

@@ -141,14 +141,19 @@ const ROWS: &[Row] = &[
     },
     Row {
         key: "service_created",
-        what: "a service's type, then its command, which runs at once",
+        what: "what shows that a service is new, then its command, which runs at once",
         records: |apart| {
-            let created = host().service_value(0, "abcd", "Type", "DWORD (0x00000010)");
+            let value = |name, details| host().service_value(0, "abcd", name, details);
+            let created = vec![
+                value("Type", "DWORD (0x00000010)"),
+                value("Start", "DWORD (0x00000003)"),
+                value("ObjectName", "LocalSystem"),
+            ];
             let run = vec![
                 host().service(apart, "abcd", COMMAND),
                 host().command(apart + 60, 7, COMMAND),
             ];
-            (vec![created], run)
+            (created, run)
         },
         // What was not created is a service that was changed.
         inside: &["smbexec low"],

@@ -9,6 +9,7 @@ use super::{
 };
 use crate::evidence::{Evidence, EvidenceKind, Fact, Needs, Parent};
 use crate::normalize::cmd::Shape;
+use crate::normalize::lower;
 use crate::normalize::path::PathKey;
 use crate::settings::{Levels, Patterns, Severity};
 use serde::{Deserialize, Serialize};
@@ -37,6 +38,8 @@ impl Default for Section {
             "outlook.exe",
             "visio.exe",
             "mshta.exe",
+            "msaccess.exe",
+            "devenv.exe",
         ];
         Section {
             enabled: true,
@@ -54,7 +57,7 @@ const CONNECTION: Piece = Piece::evidence(
         before: windows.connection_before.0.max(windows.dcom.0),
         after: windows.connection_after.0,
     },
-    "another machine connected to the process that started the program",
+    "another machine connected to the process that started the program, or the program runs in the session of a logon from another",
 );
 const PROCESS: Piece = Piece::evidence(
     1,
@@ -121,8 +124,8 @@ impl Technique for Dcomexec {
     }
 
     fn needs(&self, needs: &mut Needs) {
-        let programs = self.section.programs.iter().cloned();
-        needs.dcom_servers.extend(programs);
+        let programs = self.section.programs.iter();
+        needs.dcom_servers.extend(programs.map(|name| lower(name)));
         needs.com_commands = self.commands.clone();
     }
 
@@ -130,7 +133,7 @@ impl Technique for Dcomexec {
         match &evidence.fact {
             Fact::Connection(connection) => {
                 let mut programs = self.section.programs.iter();
-                programs.any(|program| **program == *connection.program)
+                programs.any(|program| program.eq_ignore_ascii_case(&connection.program))
             }
             Fact::ProcessStart(start) => matches!(start.parent, Parent::Dcom | Parent::Tracked),
             Fact::Logon(_) => true,
@@ -150,7 +153,6 @@ impl Technique for Dcomexec {
             ..Hints::default()
         };
         let settings = &self.shared.connection;
-        let is_dynamic = |port: u16| settings.is_dynamic_port(port);
         let mut source = source::find(
             join,
             join.anchor,
@@ -160,8 +162,7 @@ impl Technique for Dcomexec {
             |connection| {
                 connection.process_guid.is_some()
                     && connection.process_guid == process.parent_process_guid
-                    && is_dynamic(connection.local_port)
-                    && connection.remote_port.is_some_and(is_dynamic)
+                    && settings.is_dynamic_port(connection.local_port)
             },
         );
         let windows = &self.shared.windows;
@@ -173,7 +174,7 @@ impl Technique for Dcomexec {
         if !source.connection.as_ref().is_some_and(is_near) {
             source.connection = None;
         }
-        let is_connected = source.is_connected();
+        let is_connected = source.connection.is_some() || source.is_session_known;
         let mut joined = Joined::new(source);
         joined.seen.add(&CONNECTION, is_connected);
         joined.list(&PROCESS, Some(join.anchor));

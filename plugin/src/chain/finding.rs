@@ -26,6 +26,8 @@ pub struct Joined<'j> {
     pub group: String,
     /// Whether repeats must also have a possible source in common (where one is known).
     pub group_by_source: bool,
+    /// Whether what follows may show that another technique found it: it is then not alerted before `windows.grace` has passed.
+    pub is_undecided: bool,
     listed: [Option<&'j Rc<Evidence>>; MAX_LISTED],
     /// Whether the evidence that just arrived was consulted.
     is_consulted: bool,
@@ -41,6 +43,7 @@ impl<'j> Joined<'j> {
             lateral: None,
             group: String::new(),
             group_by_source: false,
+            is_undecided: false,
             listed: [None; MAX_LISTED],
             is_consulted: false,
         }
@@ -121,6 +124,7 @@ impl<'j> Joined<'j> {
             anchor: Rc::clone(anchor),
             group: self.group,
             group_by_source: self.group_by_source,
+            is_undecided: self.is_undecided,
             severity,
             lateral: self.lateral,
             evidence: source
@@ -146,6 +150,9 @@ pub struct Finding {
     pub group: String,
     /// Whether repeats must also have a possible source in common (where one is known).
     pub group_by_source: bool,
+    /// Whether what follows may show that another technique found it.
+    #[serde(default)]
+    pub is_undecided: bool,
     /// How bad it is.
     pub severity: Severity,
     /// From another machine, from this one, or unknown.
@@ -232,6 +239,13 @@ impl Finding {
             Fact::ServiceSet(set) => Some(set),
             _ => None,
         })
+    }
+
+    /// Whether both are about one change of a service.
+    pub fn shares_service(&self, other: &Finding) -> bool {
+        let is_set = |evidence: &&Rc<Evidence>| matches!(evidence.fact, Fact::ServiceSet(_));
+        let mut own = self.evidence.iter().filter(is_set);
+        own.any(|set| other.evidence.iter().any(|other| Rc::ptr_eq(other, set)))
     }
 
     /// The logon that it came with.

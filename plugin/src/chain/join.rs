@@ -70,6 +70,11 @@ impl<'j> Join<'j> {
             .min_by_key(|evidence| evidence.time.ms.abs_diff(anchor))
     }
 
+    /// Whether a connection that was logged at `since` (milliseconds) or later was evicted, so that its absence shows nothing.
+    pub fn lost_connections_since(&self, since: i64) -> bool {
+        self.store.lost_connections_since(since)
+    }
+
     /// Whether evidence lies within a window around the anchor.
     pub fn is_within(&self, evidence: &Evidence, window: Window) -> bool {
         window.contains(self.anchor.time.ms, evidence.time.ms)

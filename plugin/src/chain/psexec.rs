@@ -138,16 +138,32 @@ const NAMING_PIPE: Piece = Piece::evidence(
     "a pipe of the process names the other machine",
 )
 .optional();
+/// How near to the start of the process a key file is of this run and not of another, in milliseconds.
+const KEY_FILE_MS: i64 = 5_000;
 /// Key files by which PsExec names the machine that it was started from.
 const KEY_FILE: Piece = Piece::evidence(
     11,
     "key file",
     EvidenceKind::FileWrite,
-    |windows| Window {
-        before: windows.file_to_process.0,
-        after: windows.process_to_pipe.0,
+    |_| Window {
+        before: KEY_FILE_MS,
+        after: KEY_FILE_MS,
     },
     "a key file of PsExec names the other machine",
+)
+.optional();
+const SYSTEM_PROGRAM: Piece = Piece::property(
+    12,
+    "system program",
+    "every Windows has the program, and no service of Windows runs it",
+);
+/// A file that the program may have been before it was renamed: SMB renames without an event.
+const RENAMED: Piece = Piece::evidence(
+    13,
+    "renamed file",
+    EvidenceKind::FileWrite,
+    service::file_window,
+    "`System` wrote another file into the program's folder",
 )
 .optional();
 
@@ -173,6 +189,8 @@ pub const TABLE: &Table = &Table {
         BY_SERVICES,
         NAMING_PIPE,
         KEY_FILE,
+        SYSTEM_PROGRAM,
+        RENAMED,
         CREATION_MARKS,
         LOGON,
         CHILD,
@@ -185,8 +203,10 @@ pub const TABLE: &Table = &Table {
         // Written by a program of the host itself: an installer, or PsExec used for SYSTEM on the own machine.
         Row::new(Severity::Low, &[FILE]),
         Row::new(Severity::Medium, &[PIPE, CONNECTION, BY_SERVICES]),
-        // Renamed after it came, so that its file event has another name: a new service of a connected machine.
-        Row::new(Severity::Medium, &[CREATED, CONNECTION, BY_SERVICES]).without(&[INTERPRETER]),
+        // A new service of a connected machine, whose program was renamed after it came, or is one that the system has.
+        Row::new(Severity::Medium, &[CREATED, CONNECTION, BY_SERVICES])
+            .and_any(&[RENAMED, SYSTEM_PROGRAM])
+            .without(&[INTERPRETER]),
     ],
 };
 
@@ -343,6 +363,7 @@ impl Technique for Psexec {
             let (machine, naming) = Psexec::machine(join, process).unzip();
             let hints = Hints {
                 machine,
+                first: file.or(service).map(|evidence| evidence.time.ms),
                 ..Hints::default()
             };
             let connection = &self.shared.connection;
@@ -351,6 +372,14 @@ impl Technique for Psexec {
             (source, naming.flatten())
         };
         let is_connected = source.is_connected();
+        let is_system_program = self.shared.suspicious.is_system_program(&process.key);
+        let renamed = join.nearest(&RENAMED, |fact| match fact {
+            Fact::FileWrite(written) => {
+                written.is_over_smb() && written.key.is_in_folder_of(&process.key)
+            }
+            _ => false,
+        });
+        let renamed = renamed.filter(|_| file.is_none());
         let set = service.and_then(|evidence| service::set_of(evidence));
         let mut joined = Joined::new(source);
         joined.seen.add(&CONNECTION, is_connected);
@@ -363,9 +392,11 @@ impl Technique for Psexec {
         seen.add(&UNKNOWN_WRITER, matches!(writer, Some(Writer::Unknown)));
         seen.add(
             &CREATED,
-            set.is_some_and(|set| set.change.get() != Change::Changed),
+            set.is_some_and(|set| set.change() != Change::Changed),
         );
         seen.add(&INTERPRETER, is_interpreter);
+        seen.add(&SYSTEM_PROGRAM, is_system_program);
+        seen.add(&RENAMED, renamed.is_some());
         seen.add(&BY_SERVICES, process.parent == Parent::Services);
         let seen = joined.seen;
         let mut required = self.section.require.iter();
@@ -376,6 +407,7 @@ impl Technique for Psexec {
             joined.not_expected.add(&CONNECTION, true);
         }
         joined.consult(join, naming);
+        joined.consult(join, renamed);
         if let Some((service, set)) = service.zip(set) {
             let marks = join.all_around(&CREATION_MARKS, service);
             joined.consult(join, service::of_service(marks, set));

@@ -6,7 +6,7 @@
 use super::source::{self, Hints, LOGON, is_smb_or_rpc};
 use super::{CHILD, Join, Joined, Piece, Row, Rule, Shared, Table, Technique, Window, service};
 use crate::evidence::{Change, Evidence, EvidenceKind, Fact, Parent, ServiceSet};
-use crate::normalize::lower;
+use crate::normalize::{cmd, lower};
 use crate::settings::{Levels, Patterns, Severity};
 use serde::{Deserialize, Serialize};
 use std::rc::Rc;
@@ -72,11 +72,8 @@ const RESTORED: Piece = Piece::evidence(
     3,
     "restored",
     EvidenceKind::ServiceSet,
-    |windows| Window {
-        before: 0,
-        after: windows.service_restored.0,
-    },
-    "the service was then given another command, as a rule its old one",
+    service::restored_window,
+    "the service then got its own program back",
 );
 const SUSPICIOUS: Piece = Piece::property(
     4,
@@ -97,6 +94,23 @@ const LOCAL: Piece = Piece::property(
     "the command only echoes into a pipe, or runs a DLL named like its service",
 );
 
+const SYSTEM_PROGRAM: Piece = Piece::property(
+    7,
+    "system program",
+    "every Windows has the program, and no service of Windows runs it",
+);
+const DELETED: Piece = Piece::evidence(
+    8,
+    "deleted",
+    EvidenceKind::ServiceMark,
+    |windows| Window {
+        before: windows.clock_tolerance.0,
+        after: windows.service_deleted.0,
+    },
+    "the service was deleted soon after, so it had been created",
+)
+.optional();
+
 /// The table of the technique.
 pub const TABLE: &Table = &Table {
     rule: Rule {
@@ -114,6 +128,8 @@ pub const TABLE: &Table = &Table {
         SUSPICIOUS,
         FILE,
         LOCAL,
+        SYSTEM_PROGRAM,
+        DELETED,
         service::CREATION_MARKS,
         AROUND_LOGON,
         AROUND_CHILD,
@@ -131,6 +147,7 @@ pub const TABLE: &Table = &Table {
         // Not restored, a program that does not run what its command line says is an update of the service.
         Row::new(Severity::High, &[CONNECTION, PROCESS, SUSPICIOUS]).without(&[FILE]),
         Row::new(Severity::Medium, &[PROCESS, SUSPICIOUS]).without(&[FILE]),
+        Row::new(Severity::Medium, &[CONNECTION, PROCESS, SYSTEM_PROGRAM]),
     ],
 };
 
@@ -154,10 +171,12 @@ impl Scshell {
         })
     }
 
-    /// Whether the program of a service was written as a file shortly before.
-    fn is_just_written(join: &Join<'_>, set: &ServiceSet) -> bool {
+    /// Whether the program of a service was written as a file shortly before: over SMB, or by whomever.
+    fn is_just_written(join: &Join<'_>, set: &ServiceSet, over_smb: bool) -> bool {
         let is_it = |fact: &Fact| match fact {
-            Fact::FileWrite(file) => file.key.matches(&set.program),
+            Fact::FileWrite(file) => {
+                file.key.matches(&set.program) && (file.is_over_smb() || !over_smb)
+            }
             _ => false,
         };
         join.all(&FILE).any(|evidence| is_it(&evidence.fact))
@@ -193,10 +212,18 @@ impl Technique for Scshell {
         };
         let restored = service::restored(join, &RESTORED, join.anchor, set);
         // One service change belongs to one technique: a service that was created is `smbexec` or `psexec`.
-        match set.change.get() {
-            Change::Created => return None,
-            Change::PerhapsCreated if restored.is_none() => return None,
-            Change::PerhapsCreated | Change::Changed => {}
+        let is_changed = match set.change() {
+            Change::Created => false,
+            Change::PerhapsCreated => restored.is_some(),
+            Change::Changed => {
+                let mut marks = service::of_service(join.all(&DELETED), set);
+                restored.is_some()
+                    || !service::is_tool_shape(cmd::shape(&set.command))
+                        && !marks.any(|mark| service::is_deletion(mark))
+            }
+        };
+        if !is_changed {
+            return None;
         }
         // By the program: an attacker chooses what stands in its arguments.
         let suspicious = &self.shared.suspicious;
@@ -211,10 +238,17 @@ impl Technique for Scshell {
         if restored.is_none() && process.is_none() || is_ignored() {
             return None;
         }
+        // A program that came over SMB and was started is `psexec`, whatever service it was given to.
+        if process.is_some() && Scshell::is_just_written(join, set, true) {
+            return None;
+        }
         let connection = &self.shared.connection;
         let center = process.unwrap_or(join.anchor);
         let accepts = |found: &_| is_smb_or_rpc(found, connection);
-        let hints = Hints::default();
+        let hints = Hints {
+            first: Some(join.anchor.time.ms),
+            ..Hints::default()
+        };
         let source = source::find(join, center, &CONNECTION, connection, hints, accepts);
         let is_connected = source.is_connected();
         let is_local = service::is_local_getsystem(Some(&set.service), &set.command);
@@ -223,18 +257,23 @@ impl Technique for Scshell {
         joined.list(&SERVICE, Some(join.anchor));
         joined.list(&PROCESS, process);
         joined.list(&RESTORED, restored);
+        // Agents live in ProgramData, and update themselves there.
+        let is_agent = set.program.is_in_program_data() && !is_interpreter();
+        let is_suspicious = suspicious.is_suspicious(&set.program, &set.command);
         let seen = &mut joined.seen;
         seen.add(
             &SUSPICIOUS,
-            suspicious.is_suspicious(&set.program, &set.command),
+            is_suspicious && (restored.is_some() || !is_agent),
         );
+        seen.add(&SYSTEM_PROGRAM, suspicious.is_system_program(&set.program));
         seen.add(
             &FILE,
-            restored.is_none() && Scshell::is_just_written(join, set),
+            restored.is_none() && Scshell::is_just_written(join, set, false),
         );
         seen.add(&LOCAL, is_local);
-        let marks = join.all(&service::CREATION_MARKS);
-        joined.consult(join, service::of_service(marks, set));
+        for piece in [&service::CREATION_MARKS, &DELETED] {
+            joined.consult(join, service::of_service(join.all(piece), set));
+        }
         joined.group = lower(&set.service);
         joined.lateral = is_connected.then_some(true);
         Some(joined)

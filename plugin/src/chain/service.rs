@@ -63,7 +63,16 @@ pub fn is_deletion(evidence: &Evidence) -> bool {
     matches!(&evidence.fact, Fact::ServiceMark(mark) if mark.mark == Mark::Deleted)
 }
 
-/// The next command that the same service was given after `from`, among the evidence of the piece `restored`.
+/// The window of the other commands of a service around one of them.
+pub fn restored_window(windows: &Windows) -> Window {
+    Window {
+        before: windows.service_restored.0,
+        after: windows.service_restored.0,
+    }
+}
+
+/// The command by which a service got its own program back after `from`, among the evidence of the piece `restored`: one that it had
+/// before; where none was seen before, a later one whose program has another file name, because an update keeps the name.
 #[inline(never)]
 pub fn restored<'j>(
     join: &Join<'j>,
@@ -71,14 +80,34 @@ pub fn restored<'j>(
     from: &Evidence,
     set: &ServiceSet,
 ) -> Option<&'j Rc<Evidence>> {
-    let is_next = |other: &&Rc<Evidence>| {
-        let is_later = other.time.ms > from.time.ms
-            || other.time.ms == from.time.ms && other.record_id > from.record_id;
-        is_later
-            && matches!(&other.fact, Fact::ServiceSet(next) if next.is_service(&set.service) && next.command != set.command)
+    let others = || {
+        let all = join.all_around(restored, from);
+        all.filter_map(|other| match &other.fact {
+            Fact::ServiceSet(found)
+                if found.is_service(&set.service) && found.command != set.command =>
+            {
+                Some((other, found))
+            }
+            _ => None,
+        })
     };
-    join.all_around(restored, from)
-        .filter(is_next)
+    let is_later = |other: &Evidence| {
+        other.time.ms > from.time.ms
+            || other.time.ms == from.time.ms && other.record_id > from.record_id
+    };
+    let mut before = others()
+        .filter(|(other, _)| !is_later(other))
+        .map(|(_, found)| found)
+        .peekable();
+    let is_known = before.peek().is_some();
+    let before: Vec<&ServiceSet> = before.collect();
+    let is_own = |found: &ServiceSet| {
+        let is_other_program = found.program.file_name() != set.program.file_name();
+        is_other_program && (!is_known || before.iter().any(|known| known.command == found.command))
+    };
+    others()
+        .filter(|(other, found)| is_later(other) && is_own(found))
+        .map(|(other, _)| other)
         .min_by_key(|other| other.time.ms)
 }
 
@@ -132,6 +161,17 @@ fn as_pattern(command: &str) -> String {
         return format!("{kept}*");
     }
     pattern
+}
+
+/// What only a remote execution tool gives a service: a batch file that is written to be run (impacket), PowerShell with a hidden
+/// command, or started in a window of its own (Metasploit, Empire, Cobalt Strike).
+const TOOL_SHAPES: Shape = Shape::WRITES_BATCH
+    .and(Shape::HIDDEN_POWERSHELL)
+    .and(Shape::STARTS_POWERSHELL);
+
+/// Whether a command has a shape that only a remote execution tool gives a service's.
+pub fn is_tool_shape(shape: Shape) -> bool {
+    shape.has(Shape::OUTPUT_TO_SHARE.and(Shape::OUTPUT_TO_FILE)) || shape.has_any(TOOL_SHAPES)
 }
 
 /// Whether a service's command is how Metasploit, Cobalt Strike and others become SYSTEM on a machine that they are already on: it

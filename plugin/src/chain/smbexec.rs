@@ -12,7 +12,7 @@ use super::{
 use crate::evidence::{
     Change, Evidence, EvidenceKind, Fact, Needs, Parent, ProcessStart, ServiceSet,
 };
-use crate::normalize::cmd::Shape;
+use crate::normalize::cmd;
 use crate::settings::{Bounded, Levels, Patterns, Severity};
 use serde::{Deserialize, Serialize};
 use std::rc::Rc;
@@ -108,10 +108,7 @@ const RESTORED: Piece = Piece::evidence(
     8,
     "restored",
     EvidenceKind::ServiceSet,
-    |windows| Window {
-        before: 0,
-        after: windows.service_restored.0,
-    },
+    service::restored_window,
     "the service got its old command back",
 )
 .optional()
@@ -163,12 +160,6 @@ pub const TABLE: &Table = &Table {
     ],
 };
 
-/// What only a remote execution tool gives a service: a batch file that is written to be run (impacket), PowerShell with a hidden
-/// command, or started in a window of its own (Metasploit, Empire, Cobalt Strike).
-const TOOL_SHAPES: Shape = Shape::WRITES_BATCH
-    .and(Shape::HIDDEN_POWERSHELL)
-    .and(Shape::STARTS_POWERSHELL);
-
 /// The technique; anchored in the process start.
 pub struct Smbexec {
     section: Section,
@@ -186,20 +177,31 @@ impl Smbexec {
         })
     }
 
-    /// Whether a service change belongs to another technique: this one takes what was created.
-    fn is_others(join: &Join<'_>, service: &Evidence, set: &ServiceSet) -> bool {
-        match set.change.get() {
-            Change::Created => false,
-            Change::PerhapsCreated => service::restored(join, &RESTORED, service, set).is_some(),
-            Change::Changed => true,
+    /// What a service change is to this technique, which takes services that were created: `None` if it belongs to another, else
+    /// whether that is certain.
+    ///
+    /// Few of the values that CreateService writes may have been logged, or ChangeServiceConfig may have written them. Then what follows
+    /// decides (deleted: created; restored: changed), and the command.
+    fn is_certain(
+        &self,
+        join: &Join<'_>,
+        (evidence, set): (&Evidence, &ServiceSet),
+        is_deleted: bool,
+    ) -> Option<bool> {
+        if set.change() == Change::Created {
+            return Some(true);
         }
+        if service::restored(join, &RESTORED, evidence, set).is_some() {
+            return None;
+        }
+        if is_deleted || service::is_tool_shape(cmd::shape(&set.command)) {
+            return Some(true);
+        }
+        (set.change() == Change::PerhapsCreated).then_some(false)
     }
 
     fn is_tool_command(&self, start: &ProcessStart) -> bool {
-        is_tool_command(start, &self.section.commands, |shape| {
-            shape.has(Shape::OUTPUT_TO_SHARE.and(Shape::OUTPUT_TO_FILE))
-                || shape.has_any(TOOL_SHAPES)
-        })
+        is_tool_command(start, &self.section.commands, service::is_tool_shape)
     }
 
     /// Whether so many tool commands ran near by that they are a shell.
@@ -254,9 +256,13 @@ impl Technique for Smbexec {
             _ => false,
         });
         let set = service.and_then(|evidence| Some((evidence, service::set_of(evidence)?)));
-        if set.is_some_and(|(evidence, set)| Smbexec::is_others(join, evidence, set)) {
-            return None;
-        }
+        let marks = |set| service::of_service(join.all(&DELETED), set);
+        let is_deleted =
+            set.is_some_and(|(_, set)| marks(set).any(|mark| service::is_deletion(mark)));
+        let is_certain = match set {
+            Some((evidence, set)) => self.is_certain(join, (evidence, set), is_deleted)?,
+            None => true,
+        };
         // A file that came over SMB and is run by the command is `psexec`.
         let words = process.words().unwrap_or(command);
         if service::dropped_in(join, &FILE, words).is_some() {
@@ -269,7 +275,10 @@ impl Technique for Smbexec {
         }
         let connection = &self.shared.connection;
         let accepts = |found: &_| is_smb_or_rpc(found, connection);
-        let hints = Hints::default();
+        let hints = Hints {
+            first: service.map(|evidence| evidence.time.ms),
+            ..Hints::default()
+        };
         let source = source::find(join, join.anchor, &CONNECTION, connection, hints, accepts);
         let is_connected = source.is_connected();
         let is_local = service::is_local_getsystem(name, command);
@@ -278,10 +287,8 @@ impl Technique for Smbexec {
         joined.list(&SERVICE, service);
         joined.list(&PROCESS, Some(join.anchor));
         if let Some((evidence, set)) = set {
-            let marks = || service::of_service(join.all(&DELETED), set);
-            let mut deletions = marks().filter(|mark| service::is_deletion(mark));
-            joined.seen.add(&DELETED, deletions.next().is_some());
-            joined.consult(join, marks());
+            joined.seen.add(&DELETED, is_deleted);
+            joined.consult(join, marks(set));
             let marks = join.all_around(&CREATION_MARKS, evidence);
             joined.consult(join, service::of_service(marks, set));
         }
@@ -291,6 +298,7 @@ impl Technique for Smbexec {
         seen.add(&LOCAL, is_local);
         seen.add(&REPEATED, set.is_some() && self.is_shell(join));
         joined.group_by_source = true;
+        joined.is_undecided = !is_certain;
         if is_local {
             // A local getsystem is an incident of its own, even during an attack.
             joined.group = "local".to_owned();

@@ -3,6 +3,7 @@
 use super::join::Join;
 use super::table::{Piece, Window};
 use crate::evidence::{Connection, Evidence, EvidenceKind, Fact, Logon};
+use crate::normalize::host;
 use crate::settings::{ConnectionSettings, Windows};
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
@@ -21,6 +22,21 @@ pub struct Source {
     pub candidates: Vec<IpAddr>,
     /// Whether something beside the time identifies the candidate.
     pub is_identified: bool,
+    /// Whether the process runs in the session of the logon: it is remote, whatever else was logged.
+    #[serde(default)]
+    pub is_session_known: bool,
+    /// Whether the logon lies within 2 s before the execution.
+    #[serde(default)]
+    pub is_logon_near: bool,
+    /// The addresses that connected within seconds of the execution, the one that fits best first.
+    #[serde(default)]
+    pub at_work: Vec<IpAddr>,
+    /// The addresses from which persons logged on within seconds of the execution.
+    #[serde(default)]
+    pub logged_on: Vec<IpAddr>,
+    /// Whether connections of that time were evicted, so that others may have been at work.
+    #[serde(default)]
+    pub is_incomplete: bool,
     /// Whether the logon's account is certain: the source is identified, or nobody else logged on within the window.
     pub is_user_certain: bool,
     /// The name of the machine, where a pipe or a file gives it away.
@@ -34,6 +50,8 @@ pub struct Hints {
     pub logon_id: Option<u64>,
     /// The name of the machine.
     pub machine: Option<String>,
+    /// When the first piece of the execution was logged, in milliseconds.
+    pub first: Option<i64>,
 }
 
 /// The window of connections around an execution.
@@ -65,11 +83,19 @@ pub fn is_smb_or_rpc(connection: &Connection, settings: &ConnectionSettings) -> 
         || programs.any(|program| **program == *connection.program)
 }
 
+/// A person's logon this long before the first piece of an execution is the one that it came with, whoever else connected, in
+/// milliseconds.
+const LOGON_MS: i64 = 2_000;
+
+/// How near to the first piece of an execution a connection or a logon must lie to be proof that its machine was at work then, in
+/// milliseconds. A connection may be logged later, within its window.
+const PROOF_MS: i64 = 5_000;
+
 /// Looks for the source of an execution at `center` among the connections that are a `piece` of it and that the technique `accepts`.
 ///
-/// Sysmon writes event 3 about 1.5 s late (median), so of several connections the best is the one with the smallest
-/// |logged - 1.5 s - center|. A logon weighs more: the one whose session the process runs in or whose machine gave the name that is
-/// known, else the last one before from an address that connected.
+/// Surest is the logon whose session the process runs in; then the machine that a pipe or key file of the execution names; then a
+/// person's logon at most 2 s before the first piece. Else it is the connection that fits best: Sysmon writes event 3 about 1.5 s
+/// late (median), so that with the smallest |logged - 1.5 s - center|. Machine accounts and ANONYMOUS LOGON are no persons.
 #[inline(never)]
 pub fn find(
     join: &Join<'_>,
@@ -84,6 +110,7 @@ pub fn find(
         ..Source::default()
     };
     let center_ms = center.time.ms;
+    let first = hints.first.unwrap_or(center_ms).min(center_ms);
     let mut connections: Vec<(i64, IpAddr, &Rc<Evidence>)> = Vec::new();
     for evidence in join.all_around(piece, center) {
         let Fact::Connection(connection) = &evidence.fact else {
@@ -108,39 +135,86 @@ pub fn find(
     let logons: Vec<(u64, &Logon, &Rc<Evidence>)> = join
         .all_around(&LOGON, center)
         .filter_map(|evidence| match &evidence.fact {
-            Fact::Logon(logon) => Some((evidence.time.ms.abs_diff(center_ms), &**logon, evidence)),
+            Fact::Logon(logon) => Some((evidence.time.ms.abs_diff(first), &**logon, evidence)),
             _ => None,
         })
         .collect();
-    let nearest = |fits: &dyn Fn(&Logon) -> bool| {
-        let fitting = logons.iter().filter(|(_, logon, _)| fits(logon));
-        fitting.min_by_key(|(distance, _, _)| *distance)
+    let nearest = |fits: &dyn Fn(&Logon, i64) -> bool| {
+        let fitting = logons
+            .iter()
+            .filter(|(_, logon, evidence)| fits(logon, evidence.time.ms));
+        fitting.min_by_key(|(distance, logon, _)| (!logon.is_person(), *distance))
     };
     let is_same_session =
-        |logon: &Logon| hints.logon_id.is_some() && logon.logon_id == hints.logon_id;
-    let is_same_machine = |logon: &Logon| match (&source.machine, &logon.workstation) {
-        (Some(machine), Some(workstation)) => workstation.eq_ignore_ascii_case(machine),
+        |logon: &Logon, _| hints.logon_id.is_some() && logon.logon_id == hints.logon_id;
+    let is_same_machine = |logon: &Logon, _| match (&source.machine, &logon.workstation) {
+        (Some(machine), Some(workstation)) => host::is_same_netbios(machine, workstation),
         _ => false,
     };
+    let tolerance = LOGON_MS;
+    let is_just_before = |ms: i64| {
+        (first.saturating_sub(LOGON_MS)..=center_ms.max(first).saturating_add(tolerance))
+            .contains(&ms)
+    };
+    let came_with = |logon: &Logon, ms| logon.is_person() && is_just_before(ms);
     let candidates = &source.candidates;
-    let is_connected = |logon: &Logon| candidates.is_empty() || candidates.contains(&logon.remote);
-    let identified = nearest(&is_same_session).or_else(|| nearest(&is_same_machine));
+    let is_connected =
+        |logon: &Logon, _| candidates.is_empty() || candidates.contains(&logon.remote);
+    let came_connected = |logon: &Logon, ms| came_with(logon, ms) && is_connected(logon, ms);
+    let by_session = nearest(&is_same_session);
+    let identified = by_session.or_else(|| nearest(&is_same_machine));
+    let best = connections.first().map(|(_, remote, _)| *remote);
+    let is_of_best = |logon: &Logon, _| best.is_none_or(|best| logon.remote == best);
     let logon = identified
-        .or_else(|| nearest(&is_connected))
+        .or_else(|| nearest(&came_connected))
+        .or_else(|| nearest(&came_with))
+        .or_else(|| nearest(&is_of_best))
         .map(|(_, logon, evidence)| (logon.remote, Rc::clone(evidence)));
     source.is_identified = identified.is_some();
+    source.is_session_known = by_session.is_some();
+    source.is_logon_near = logons.iter().any(|(_, found, evidence)| {
+        came_with(found, evidence.time.ms)
+            && logon
+                .as_ref()
+                .is_some_and(|(_, chosen)| Rc::ptr_eq(chosen, evidence))
+    });
+    let persons = || {
+        logons
+            .iter()
+            .map(|(_, logon, _)| *logon)
+            .filter(|logon| logon.is_person())
+    };
+    let first_person = persons().next();
     source.is_user_certain = source.is_identified
-        || logons.windows(2).all(|pair| {
-            matches!(pair, [(_, a, _), (_, b, _)] if a.user == b.user && a.domain == b.domain)
+        || persons().all(|logon| {
+            first_person
+                .is_some_and(|first| logon.user == first.user && logon.domain == first.domain)
         });
 
-    let best = connections.first().map(|(_, remote, _)| *remote);
     source.ip = logon.as_ref().map(|(remote, _)| *remote).or(best);
     source.connection = connections
         .iter()
         .find(|(_, remote, _)| Some(*remote) == source.ip)
         .map(|(_, _, evidence)| Rc::clone(evidence));
     source.logon = logon.map(|(_, evidence)| evidence);
+    // Who was at work at that time: whoever connected, the best first, and whoever logged on.
+    let is_near = |ms: i64, after: i64| {
+        ms >= first.saturating_sub(PROOF_MS) && ms <= center_ms.saturating_add(after)
+    };
+    for (_, remote, evidence) in &connections {
+        if is_near(evidence.time.ms, i64::MAX) && !source.at_work.contains(remote) {
+            source.at_work.push(*remote);
+        }
+    }
+    for (_, logon, evidence) in &logons {
+        if is_near(evidence.time.ms, LOGON_MS)
+            && logon.is_person()
+            && !source.logged_on.contains(&logon.remote)
+        {
+            source.logged_on.push(logon.remote);
+        }
+    }
+    source.is_incomplete = join.lost_connections_since(first.saturating_sub(PROOF_MS));
     // Whoever logged on may have come over a connection that was not logged.
     for (_, logon, _) in &logons {
         if !source.candidates.contains(&logon.remote) {
@@ -151,9 +225,9 @@ pub fn find(
 }
 
 impl Source {
-    /// Whether a connection from another machine was seen.
+    /// Whether a connection from another machine was seen, or a person's logon from there just before.
     pub fn is_connected(&self) -> bool {
-        self.connection.is_some()
+        self.connection.is_some() || self.is_logon_near
     }
 
     /// The port that the connection came from.

@@ -81,11 +81,15 @@ const TOOL_COMMAND: Piece = Piece::property(
     "tool command",
     "only a remote execution tool gives such a command",
 );
-const RPC: Piece = Piece::property(4, "RPC connection", "the connection is to RPC");
+const RPC: Piece = Piece::property(
+    4,
+    "RPC connection",
+    "the connection is to RPC, or the process runs in the session of a logon from another machine",
+);
 const PERSON: Piece = Piece::property(
     5,
     "person's session",
-    "the program runs in a person's logon session, and is not one that management tools start",
+    "the program runs in a person's logon session",
 );
 const SUSPICIOUS: Piece = Piece::property(
     6,
@@ -151,11 +155,14 @@ impl Wmiexec {
         })
     }
 
-    /// Whether a program that management tools do not start runs in the session of a person.
-    fn is_by_person(&self, process: &ProcessStart) -> bool {
-        process.logon_id.is_some()
-            && !process.is_service_account()
-            && !self.section.ignore.hit(process.key.as_str())
+    /// Whether a program runs in the session of a person.
+    fn is_by_person(process: &ProcessStart) -> bool {
+        process.logon_id.is_some() && !process.is_service_account()
+    }
+
+    /// Whether management tools start such a program, by its name. Names are free to take.
+    fn is_ignored(&self, process: &ProcessStart) -> bool {
+        self.section.ignore.hit(process.key.as_str())
     }
 
     fn is_rpc(&self, connection: &Connection) -> bool {
@@ -194,9 +201,12 @@ impl Technique for Wmiexec {
     fn wants(&self, evidence: &Evidence) -> bool {
         match &evidence.fact {
             Fact::Connection(connection) => is_smb_or_rpc(connection, &self.shared.connection),
-            // Inventories start so many programs that they would leave no room for what can be an execution.
             Fact::ProcessStart(start) => match start.parent {
-                Parent::Wmi => self.is_tool_command(start) || self.is_by_person(start),
+                Parent::Wmi => {
+                    // Inventories start so many programs that they would leave no room for others.
+                    start.is_common.set(self.is_ignored(start));
+                    self.is_tool_command(start) || Wmiexec::is_by_person(start)
+                }
                 parent => parent == Parent::Tracked,
             },
             Fact::Logon(_) => true,
@@ -220,6 +230,7 @@ impl Technique for Wmiexec {
             ..Hints::default()
         };
         let source = find(hints, &|found| is_smb_or_rpc(found, connection));
+        let is_session_known = source.is_session_known;
         let is_connected = source.is_connected();
         let is_tool_command = self.is_tool_command(process);
         let mut joined = Joined::new(source);
@@ -232,8 +243,13 @@ impl Technique for Wmiexec {
         } else {
             let by_rpc = find(Hints::default(), &|found| self.is_rpc(found));
             let suspicious = &self.shared.suspicious;
-            seen.add(&RPC, by_rpc.is_connected());
-            seen.add(&PERSON, self.is_by_person(process));
+            // What management tools start takes more than a connection some time before.
+            let is_connected = match self.is_ignored(process) {
+                true => !by_rpc.at_work.is_empty(),
+                false => by_rpc.connection.is_some(),
+            };
+            seen.add(&RPC, is_connected || is_session_known);
+            seen.add(&PERSON, Wmiexec::is_by_person(process));
             seen.add(
                 &SUSPICIOUS,
                 suspicious.is_suspicious(&process.key, process.command()),
@@ -242,7 +258,7 @@ impl Technique for Wmiexec {
         let session = process.logon_id.map(|id| format!("{id:x}"));
         joined.group = session.unwrap_or_default();
         joined.group_by_source = process.logon_id.is_none();
-        joined.lateral = is_connected.then_some(true);
+        joined.lateral = (is_connected || is_session_known).then_some(true);
         Some(joined)
     }
 }

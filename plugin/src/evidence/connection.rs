@@ -92,6 +92,15 @@ fn is_udp(fields: &Fields<'_>) -> bool {
             .is_some_and(|protocol| protocol.eq_ignore_ascii_case("udp"))
 }
 
+/// Whether this is the program that listens on a service port in every Windows: the kernel for SMB, a service host for RPC.
+fn listens_on(program: &str, port: u16) -> bool {
+    match port {
+        139 | 445 => program == "system",
+        135 => program == "svchost.exe",
+        _ => false,
+    }
+}
+
 /// Reads an inbound TCP connection from another machine to a port that counts.
 pub(super) fn read(event: &Event<'_>, context: &Context<'_>) -> Found {
     let (fields, own, needs) = (event.fields, context.own, context.needs);
@@ -106,13 +115,17 @@ pub(super) fn read(event: &Event<'_>, context: &Context<'_>) -> Found {
     let side = |ip, port| Some((fields.address(ip)?, fields.port(port)?));
     let source = side(Field::SourceIp, Field::SourcePort).ok_or(Missing)?;
     let destination = side(Field::DestinationIp, Field::DestinationPort).ok_or(Missing)?;
-    // Before about 2020 Sysmon wrote the local side of inbound connections as the source. The service port tells the sides
-    // apart; where neither is a service port, the host's own address does; else the new order is assumed.
+    // Before about 2020 Sysmon wrote the local side of inbound connections as the source. The port of the other machine is that
+    // machine's to choose, so a port alone shows nothing: the sides are swapped if the program is the one that listens on that port,
+    // or if one side is known to be the host's own address.
+    let image = fields.text(Field::Image);
+    let program = image.map(|image| PathKey::new(&image).file_name().to_owned());
+    let program = program.unwrap_or_default();
     let is_service = |port: u16| needs.connection.is_service_port(port);
-    let is_swapped = match (is_service(source.1), is_service(destination.1)) {
+    let is_swapped = match (own.contains(source.0), own.contains(destination.0)) {
         (true, false) => true,
-        (false, false) => own.contains(source.0) && !own.contains(destination.0),
-        _ => false,
+        (false, true) => false,
+        _ => listens_on(&program, source.1) && !is_service(destination.1),
     };
     let (remote, local) = if is_swapped {
         (destination, source)
@@ -125,9 +138,6 @@ pub(super) fn read(event: &Event<'_>, context: &Context<'_>) -> Found {
     if !is_from_elsewhere || !(is_to_service || needs.connection.is_dynamic_port(local.1)) {
         return Ok(None);
     }
-    let image = fields.text(Field::Image);
-    let program = image.map(|image| PathKey::new(&image).file_name().to_owned());
-    let program = program.unwrap_or_default();
     if !is_to_service && !needs.listens(&program) {
         return Ok(None);
     }

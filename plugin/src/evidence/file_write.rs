@@ -1,4 +1,4 @@
-//! Files written: Sysmon event 11.
+//! Files written: Sysmon events 11 (any file) and 29 (an executable, whatever its name).
 
 use super::{
     Context, Event, EventPrefilter, EvidenceKind, Evident, Fact, Field, Fields, Found, KindInfo,

@@ -34,6 +34,11 @@ pub const KIND: KindInfo = KindInfo {
 const NETWORK_LOGON: u32 = 3;
 
 impl Logon {
+    /// Whether the account is a person's: not a machine's (`$`), and not the one that stands for nobody.
+    pub fn is_person(&self) -> bool {
+        !self.user.ends_with('$') && !self.user.eq_ignore_ascii_case("ANONYMOUS LOGON")
+    }
+
     /// The account as `domain\name`, or `name` where no domain was logged.
     pub fn account(&self) -> String {
         match &self.domain {

@@ -158,7 +158,7 @@ macro_rules! events {
 events! {
     process_start: Sysmon 1;
     connection: Sysmon 3;
-    file_write: Sysmon 11;
+    file_write: Sysmon 11, Sysmon 29;
     service: Sysmon 13;
     pipe: Sysmon 17, Sysmon 18;
     logon: Security 4624;

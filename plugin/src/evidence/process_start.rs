@@ -14,6 +14,7 @@ use crate::record::Suffixes;
 use once_cell::unsync::OnceCell;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
+use std::cell::Cell;
 
 /// A process that was started.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -42,6 +43,9 @@ pub struct ProcessStart {
     pub parent_process_guid: Option<Box<str>>,
     /// What the whole command line shows, where it is too long to be kept.
     pub long: Option<Box<LongLine>>,
+    /// Whether many such programs are started legitimately, so that it gives way to others when room is short.
+    #[serde(default)]
+    pub is_common: Cell<bool>,
     /// Its command line [normalized](command::normalize); worked out when first asked for.
     #[serde(skip)]
     normalized_line: OnceCell<Box<str>>,
@@ -161,6 +165,7 @@ impl Evident for ProcessStart {
 
     fn worth(&self) -> u8 {
         match self.parent {
+            _ if self.is_common.get() => 1,
             Parent::Dcom | Parent::Other => 4,
             _ => 5,
         }
@@ -306,6 +311,7 @@ pub(super) fn read(event: &Event<'_>, context: &Context<'_>) -> Found {
         parent,
         parent_image,
         parent_process_guid,
+        is_common: Cell::new(false),
         normalized_line: OnceCell::new(),
         is_tool_command: OnceCell::new(),
         shape: OnceCell::new(),

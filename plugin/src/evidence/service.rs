@@ -26,21 +26,21 @@ pub struct ServiceSet {
     pub normalized: Option<Box<str>>,
     /// The program in the command.
     pub program: PathKey,
-    /// Whether the service was created or changed, as far as the marks seen so far show it.
-    pub change: Cell<Change>,
+    /// The marks of the service that were logged beside it so far, as a set of bits.
+    marks: Cell<u8>,
     /// The command as a pattern for the command line of its process; worked out when first asked for, see `chain::service`.
     #[serde(skip)]
     pub pattern: OnceCell<Box<str>>,
 }
 
-/// How a service got its command. Ordered by how much is known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+/// How a service got its command, by the values that were written beside it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// Only the command was written: the service existed before.
+    /// Only the command was written: the service existed before, or the other values were not logged.
     Changed,
-    /// `Start` was written with it. CreateService does that, and so may a change.
+    /// Some of what CreateService writes was written with it. ChangeServiceConfig may write that, too.
     PerhapsCreated,
-    /// Values that only CreateService writes were written with it: the service is new.
+    /// `Type`, `Start` and `ObjectName` were written with it: the service is new.
     Created,
 }
 
@@ -56,10 +56,14 @@ pub struct ServiceMark {
 /// What a value of a service shows about what was done to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Mark {
-    /// `Type`, `ObjectName` or `DisplayName`: written when a service is created.
-    Created,
-    /// `Start`: written when a service is created, and by some ways to change it.
+    /// `Type`
+    Type,
+    /// `Start`, but not that the service is disabled.
     Start,
+    /// `ObjectName`: the account.
+    ObjectName,
+    /// `DisplayName`
+    DisplayName,
     /// `DeleteFlag`, or `Start` set to disabled, as DeleteService does.
     Deleted,
 }
@@ -90,15 +94,33 @@ impl ServiceSet {
         self.service.eq_ignore_ascii_case(name)
     }
 
+    /// How the service got its command, as far as the marks seen so far show it.
+    pub fn change(&self) -> Change {
+        const CREATED: u8 = Mark::Type.bit() | Mark::Start.bit() | Mark::ObjectName.bit();
+        match self.marks.get() {
+            0 => Change::Changed,
+            marks if marks & CREATED == CREATED => Change::Created,
+            _ => Change::PerhapsCreated,
+        }
+    }
+
     /// Takes in what a mark of the same service shows. It is kept in the fact, because marks need not be remembered as long.
     fn learn(&self, mark: &ServiceMark) {
-        let change = match mark.mark {
-            Mark::Created => Change::Created,
-            Mark::Start => Change::PerhapsCreated,
-            Mark::Deleted => return,
-        };
         if self.is_service(&mark.service) {
-            self.change.set(self.change.get().max(change));
+            self.marks.set(self.marks.get() | mark.mark.bit());
+        }
+    }
+}
+
+impl Mark {
+    /// The mark as a set; the mark of deletion is no part of a creation.
+    const fn bit(self) -> u8 {
+        match self {
+            Mark::Type => 1,
+            Mark::Start => 2,
+            Mark::ObjectName => 4,
+            Mark::DisplayName => 8,
+            Mark::Deleted => 0,
         }
     }
 }
@@ -233,7 +255,9 @@ pub(super) fn read(event: &Event<'_>, _: &Context<'_>) -> Found {
         "\\deleteflag" => Mark::Deleted,
         "\\start" if is_disabled(event)? => Mark::Deleted,
         "\\start" => Mark::Start,
-        _ => Mark::Created,
+        "\\type" => Mark::Type,
+        "\\objectname" => Mark::ObjectName,
+        _ => Mark::DisplayName,
     };
     Ok(Some(Fact::ServiceMark(ServiceMark {
         service: service.into(),
@@ -248,7 +272,7 @@ fn read_command(event: &Event<'_>, service: &str) -> Found {
         program: path::program(&command),
         normalized: long.map(|long| command::normalize(&long, MAX_TEXT).into()),
         command: command.into(),
-        change: Cell::new(Change::Changed),
+        marks: Cell::new(0),
         pattern: OnceCell::new(),
     })))
 }

@@ -3,6 +3,24 @@
 use super::{lower, lower_ascii};
 use std::net::IpAddr;
 
+/// Whether two names are of one machine where either may be a NetBIOS name, of which Windows keeps 15 characters.
+pub fn is_same_netbios(a: &str, b: &str) -> bool {
+    let short = |name: &str| -> String {
+        let label = name
+            .trim_start_matches('\\')
+            .split('.')
+            .next()
+            .unwrap_or(name);
+        label
+            .chars()
+            .take(15)
+            .flat_map(char::to_lowercase)
+            .collect()
+    };
+    let (a, b) = (short(a), short(b));
+    !a.is_empty() && a == b
+}
+
 /// The first label of `computer` in lower case (`WS01.corp.example` and `ws01` are one host); an IP literal
 /// is kept whole. `None` if there is no name.
 pub fn key(computer: &str) -> Option<String> {

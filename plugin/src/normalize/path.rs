@@ -141,6 +141,28 @@ impl PathKey {
         self.0.get(name_start(&self.0)..).unwrap_or(&self.0)
     }
 
+    /// Whether this file lies below ProgramData.
+    pub fn is_in_program_data(&self) -> bool {
+        self.0
+            .get(1..)
+            .is_some_and(|below| below.starts_with(r":\programdata\"))
+    }
+
+    /// Whether this file lies in the same folder as another.
+    pub fn is_in_folder_of(&self, other: &PathKey) -> bool {
+        let folder = |path: &PathKey| {
+            let end = name_start(&path.0);
+            path.0.get(..end).map(str::to_owned)
+        };
+        match (folder(self), folder(other)) {
+            // As files of one name, so that an open drive or a short name of a folder matches.
+            (Some(a), Some(b)) if a.len() > 3 && b.len() > 3 => {
+                PathKey([&*a, "x"].concat().into()).matches(&PathKey([&*b, "x"].concat().into()))
+            }
+            _ => false,
+        }
+    }
+
     /// The extension in lower case without the dot; empty if there is none.
     pub fn extension(&self) -> &str {
         match self.file_name().rsplit_once('.') {

@@ -141,6 +141,8 @@ impl ConnectionSettings {
 pub struct SuspiciousSettings {
     /// Interpreters and loaders: programs that run what their command line says.
     pub interpreters: Vec<String>,
+    /// Programs that every Windows has and that no service of Windows runs.
+    pub system_programs: Vec<String>,
     /// Folders where users can write.
     pub folders: Patterns,
 }
@@ -148,8 +150,12 @@ pub struct SuspiciousSettings {
 impl SuspiciousSettings {
     /// Whether a program is an interpreter or a loader.
     pub fn is_interpreter(&self, program: &PathKey) -> bool {
-        let file_name = program.file_name();
-        self.interpreters.iter().any(|name| name == file_name)
+        is_listed(&self.interpreters, program)
+    }
+
+    /// Whether a program is one that Windows has and no service of Windows runs.
+    pub fn is_system_program(&self, program: &PathKey) -> bool {
+        is_listed(&self.system_programs, program)
     }
 
     /// Whether a program is an interpreter, lies where users can write, or is started from a share.
@@ -158,6 +164,14 @@ impl SuspiciousSettings {
             || self.folders.hit(program.as_str())
             || command.trim_start_matches('"').starts_with(r"\\")
     }
+}
+
+/// Whether a list of file names has that of a program. Case does not matter in the list.
+fn is_listed(names: &[String], program: &PathKey) -> bool {
+    let file_name = program.file_name();
+    names
+        .iter()
+        .any(|name| name.eq_ignore_ascii_case(file_name))
 }
 
 /// `[limits]`: bounds on memory and output.
@@ -250,6 +264,47 @@ impl Default for SuspiciousSettings {
             "forfiles.exe",
             "bash.exe",
         ];
+        let system_programs = [
+            "net.exe",
+            "net1.exe",
+            "reg.exe",
+            "sc.exe",
+            "schtasks.exe",
+            "at.exe",
+            "conhost.exe",
+            "whoami.exe",
+            "vssadmin.exe",
+            "wbadmin.exe",
+            "bcdedit.exe",
+            "wevtutil.exe",
+            "fsutil.exe",
+            "netsh.exe",
+            "nltest.exe",
+            "ntdsutil.exe",
+            "esentutl.exe",
+            "diskshadow.exe",
+            "taskkill.exe",
+            "tasklist.exe",
+            "systeminfo.exe",
+            "ipconfig.exe",
+            "ping.exe",
+            "xcopy.exe",
+            "robocopy.exe",
+            "curl.exe",
+            "tar.exe",
+            "makecab.exe",
+            "expand.exe",
+            "extrac32.exe",
+            "attrib.exe",
+            "icacls.exe",
+            "takeown.exe",
+            "odbcconf.exe",
+            "pcalua.exe",
+            "scriptrunner.exe",
+            "explorer.exe",
+            "notepad.exe",
+            "calc.exe",
+        ];
         let folders = [
             r"*\users\*",
             r"*\programdata\*",
@@ -260,6 +315,7 @@ impl Default for SuspiciousSettings {
         ];
         SuspiciousSettings {
             interpreters: interpreters.map(str::to_owned).to_vec(),
+            system_programs: system_programs.map(str::to_owned).to_vec(),
             folders: Patterns::known(&folders),
         }
     }

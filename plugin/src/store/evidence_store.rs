@@ -46,6 +46,9 @@ fn room(kind: EvidenceKind, places: usize) -> usize {
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct EvidenceStore {
     kinds: [Vec<Slot>; EvidenceKind::COUNT],
+    /// The latest time of a connection that was evicted or not stored, in milliseconds.
+    #[serde(default)]
+    lost_connection: Option<i64>,
     #[serde(skip)]
     bytes: usize,
 }
@@ -148,7 +151,10 @@ impl EvidenceStore {
         if self.slots(kind).iter().filter(is_alike).count() >= ALIKE
             && let Some(oldest) = self.slots(kind).iter().position(|slot| is_alike(&slot))
         {
+            let lost = self.lost_connection;
             self.remove(kind, oldest);
+            // Its machine is still known by the others.
+            self.lost_connection = lost;
             evicted = 1;
         }
         let room = room(kind, places);
@@ -161,6 +167,7 @@ impl EvidenceStore {
             let is_worth_more =
                 |slot: &Slot| !slot.joined && !is_stale(slot) && slot.evidence.fact.worth() > worth;
             if self.slots(kind).get(index).is_some_and(is_worth_more) {
+                self.lose(evidence);
                 return Put::NoRoom;
             }
             self.remove(kind, index);
@@ -234,12 +241,25 @@ impl EvidenceStore {
         self.bytes = self.bytes.saturating_sub(freed);
     }
 
+    /// Whether a connection that was logged at `since` (milliseconds) or later was evicted.
+    pub fn lost_connections_since(&self, since: i64) -> bool {
+        self.lost_connection.is_some_and(|lost| lost >= since)
+    }
+
+    /// Remembers of evicted evidence what its absence must not be taken for.
+    fn lose(&mut self, evidence: &Evidence) {
+        if evidence.kind() == EvidenceKind::Connection {
+            self.lost_connection = self.lost_connection.max(Some(evidence.time.ms));
+        }
+    }
+
     fn remove(&mut self, kind: EvidenceKind, index: usize) {
         if let Some(slots) = self.kinds.get_mut(kind as usize)
             && index < slots.len()
         {
             let slot = slots.remove(index);
             self.bytes = self.bytes.saturating_sub(slot.bytes());
+            self.lose(&slot.evidence);
         }
     }
 }
