@@ -4,8 +4,8 @@ use crate::chain::Finding;
 use crate::policy::{AllowEntry, OnUnknown, Policy};
 use std::net::IpAddr;
 
-/// The reason of the first allow-list entry that covers a finding on the host with this key.
-pub fn reason(finding: &Finding, host: &str, policy: &Policy) -> Option<String> {
+/// The reason of the first allow-list entry that covers a finding on the host with these names: its first label, and its whole name.
+pub fn reason(finding: &Finding, host: [&str; 2], policy: &Policy) -> Option<String> {
     let mut entries = policy.allow.iter();
     let entry = entries.find(|entry| covers(entry, finding, host, policy))?;
     Some(entry.reason.clone())
@@ -19,7 +19,7 @@ pub fn asks_for_source(policy: &Policy) -> bool {
 /// Whether every field that the entry gives matches. A source matches if a session, a pipe or a key file identifies it; else if its
 /// connection or logon lies within seconds of the execution, no other address fits better or logged on then, and no connection of that
 /// time was evicted.
-fn covers(entry: &AllowEntry, finding: &Finding, host: &str, policy: &Policy) -> bool {
+fn covers(entry: &AllowEntry, finding: &Finding, host: [&str; 2], policy: &Policy) -> bool {
     let source = &finding.source;
     let in_ranges = |ip: &IpAddr| entry.source.iter().any(|range| range.contains(*ip));
     let by_source = || match (source.ip, source.is_identified) {
@@ -67,7 +67,7 @@ fn covers(entry: &AllowEntry, finding: &Finding, host: &str, policy: &Policy) ->
     let until = entry.until.as_ref();
     until.is_none_or(|until| finding.anchor.time.ms <= until.ms)
         && (entry.source.is_empty() || by_source())
-        && (entry.host.is_empty() || entry.host.hit(host))
+        && (entry.host.is_empty() || host.iter().any(|name| entry.host.hit(name)))
         && (entry.user.is_empty() || by_user())
         && (entry.process.is_empty() || by_process())
         && (entry.hash.is_empty() || by_hash())

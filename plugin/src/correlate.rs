@@ -8,9 +8,13 @@ use crate::allow;
 use crate::chain::{CHILD, Finding, Join, Policy, Shared, Table, Technique, Window};
 use crate::counters::{Counters, add};
 use crate::event::Event;
-use crate::evidence::{Context, Evidence, EvidenceKind, Needs, Reading, TrackedProcesses};
+use crate::evidence::{
+    Context, Evidence, EvidenceKind, Fact, FileWrite, Needs, Reading, TrackedProcesses,
+};
 use crate::hosts::{Host, Pending};
 use crate::incident::Incident;
+use crate::normalize::host::label;
+use crate::normalize::time::Timestamp;
 use crate::settings::{Pass, Severity};
 use crate::store::Put;
 use crate::tick::Ticks;
@@ -78,6 +82,9 @@ pub enum Release {
     /// All, because nothing more will come.
     All,
 }
+
+/// Sysmon's event of a written file.
+const FILE_CREATE: u32 = 11;
 
 /// For how long all records of a host pass after an incident of medium or more, where `alert.pass` drops records, in milliseconds.
 const CONTEXT_MS: i64 = 600_000;
@@ -149,7 +156,7 @@ impl Correlator {
         match self.store(event, host, work) {
             Stored::New(evidence) => {
                 if self.is_near_anchor(&evidence, host) {
-                    self.judge(&evidence, &event.host.key, host, work);
+                    self.judge(&evidence, label(&event.host.key), host, work);
                 }
                 Taken::Evidence
             }
@@ -184,11 +191,15 @@ impl Correlator {
             return Stored::Nothing(Taken::Unwanted);
         }
         let evidence = Rc::new(evidence);
+        self.recall_file(&evidence, host, work);
+        let counters = &mut *work.counters;
         let places = work.policy.limits.evidence_per_host.get();
         let tolerance = self.shared.windows.clock_tolerance.0;
         let put = host
             .store
             .put(&evidence, places, &host.clock, self.join_window, tolerance);
+        let forgotten = host.store.take_forgotten();
+        counters.forgotten_files = counters.forgotten_files.saturating_add(forgotten);
         match put {
             Put::Duplicate => {
                 add(&mut counters.evidence_duplicate);
@@ -206,6 +217,35 @@ impl Correlator {
         }
         self.relate(&evidence, host);
         Stored::New(evidence)
+    }
+
+    /// Stores again that a file came over SMB, if it is what was run now and its evidence had to give way.
+    #[inline(never)]
+    fn recall_file(&self, evidence: &Evidence, host: &mut Host, work: &mut Work<'_>) {
+        let (path, key) = match &evidence.fact {
+            Fact::ProcessStart(start) => (&*start.image, &start.key),
+            Fact::ServiceSet(set) => (set.program.as_str(), &set.program),
+            _ => return,
+        };
+        let Some(ms) = host.store.recall(key) else {
+            return;
+        };
+        let file = Rc::new(Evidence {
+            time: Timestamp {
+                ms,
+                ..evidence.time
+            },
+            record_id: None,
+            event_id: FILE_CREATE,
+            fact: Fact::FileWrite(FileWrite::recalled(path, key)),
+        });
+        let places = work.policy.limits.evidence_per_host.get();
+        let tolerance = self.shared.windows.clock_tolerance.0;
+        let (clock, keep) = (&host.clock, self.join_window);
+        if let Put::Stored { evicted } = host.store.put(&file, places, clock, keep, tolerance) {
+            let counters = &mut *work.counters;
+            counters.evicted_evidence = counters.evicted_evidence.saturating_add(evicted as u64);
+        }
     }
 
     /// Shows new evidence to stored evidence of the related kind that was logged near it.
@@ -235,7 +275,13 @@ impl Correlator {
 
     /// Asks every technique that wants the evidence about each of its anchors near it.
     #[inline(never)]
-    fn judge(&self, evidence: &Rc<Evidence>, host_key: &str, host: &mut Host, work: &mut Work<'_>) {
+    fn judge(
+        &self,
+        evidence: &Rc<Evidence>,
+        host_label: &str,
+        host: &mut Host,
+        work: &mut Work<'_>,
+    ) {
         let ms = evidence.time.ms;
         for Correlated { technique, window } in &self.techniques {
             if !technique.wants(evidence) {
@@ -249,7 +295,7 @@ impl Correlator {
             for anchor in anchors.collect::<Vec<_>>() {
                 let found = self.find(&**technique, &anchor, evidence, host);
                 let to_alert =
-                    found.and_then(|finding| self.follow(host, host_key, table, finding, work));
+                    found.and_then(|finding| self.follow(host, host_label, table, finding, work));
                 if let Some(index) = to_alert {
                     queue(host, index, work);
                 }
@@ -288,7 +334,7 @@ impl Correlator {
     fn follow(
         &self,
         host: &mut Host,
-        host_key: &str,
+        host_label: &str,
         table: &'static Table,
         finding: Finding,
         work: &mut Work<'_>,
@@ -306,7 +352,7 @@ impl Correlator {
         }
         let rule = &table.rule;
         let suppress = self.shared.windows.suppress.0;
-        let allowed = allow::reason(&finding, host_key, policy);
+        let allowed = allow::reason(&finding, [host_label, &host.computer], policy);
         // One change of a service is one execution: what waited to be decided is.
         let is_decided = |incident: &Incident| {
             incident.revision == 0
@@ -334,7 +380,7 @@ impl Correlator {
             }
             None => {
                 self.make_room(host, policy, counters);
-                let incident = Incident::new(rule, host_key, finding, allowed);
+                let incident = Incident::new(rule, host_label, finding, allowed);
                 host.incidents.push(incident);
                 host.incidents.len().saturating_sub(1)
             }

@@ -46,6 +46,8 @@ counters! {
     /// Evidence evicted because its host had no room (`limits.evidence_per_host`), or because four that join to the
     /// same evidence are kept.
     evicted_evidence,
+    /// Files that came over SMB and are forgotten altogether: beside its evidence a host remembers 256 by their path.
+    forgotten_files,
     /// Evidence or incidents evicted because all hosts together held too much (`limits.state_bytes`).
     evicted_bytes,
     /// Hosts forgotten because there was no room (`limits.hosts`, `limits.state_bytes`).

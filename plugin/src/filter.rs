@@ -14,7 +14,6 @@ use crate::settings::{Emit, Pass};
 use crate::snapshot::{self, Progress, Remembered};
 use crate::splice::{Answer, Splice};
 use crate::tick::{self, Ticks};
-use std::rc::Rc;
 
 /// The whole filter, with its state. Knows nothing of pointers; the module's ABI and the tests both use it.
 pub struct Filter {
@@ -93,7 +92,7 @@ impl Prefilter for EarlyEnd<'_> {
     }
 
     fn rejects(&self, event_id: u32, so_far: &Fields<'_>) -> bool {
-        let host = || self.hosts.get(&self.names.of(so_far)?.key);
+        let host = || self.hosts.find(&self.names.of(so_far)?.key);
         if self.is_alert_waiting {
             // The event may carry the alert if it is of that host, or if another host may still be named as its own.
             let is_of_another =
@@ -209,14 +208,15 @@ impl Filter {
             add(&mut self.counters.text_cut);
         }
         let (policy, correlator, tracked) = (&self.policy, &self.correlator, &mut self.tracked);
-        let (key, limits) = (&event.host.key, &policy.limits);
+        let key = &*self.hosts.key_of(&event.host.key, event.time.ms).to_owned();
+        let limits = &policy.limits;
         let is_queued =
             policy.alert.emit == Emit::Record && self.ticks.are_coming(self.counters.records);
         let (ticks, pending) = (&mut self.ticks, self.hosts.pending());
         let (taken, splice) = self
             .hosts
             .with(key, limits, &mut self.counters, |host, counters| {
-                host.computer = Rc::clone(&event.host.computer);
+                host.name(&event.host.computer);
                 let of_others = pending.saturating_sub(host.pending.len());
                 let mut work = Work {
                     policy,
@@ -275,7 +275,7 @@ impl Filter {
         shipper_time: Option<time::Timestamp>,
     ) -> Answer {
         let pass = self.policy.alert.pass;
-        let host = |key: &str| self.hosts.get(key);
+        let host = |key: &str| self.hosts.find(key);
         if pass == Pass::All || edge::leaves(pass, fields, shipper_time, &self.names, host) {
             return Answer::Unchanged;
         }

@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 use std::rc::Rc;
 
+/// How many sources of one incident are kept apart; a further one is alerted like those.
+const MAX_SOURCES: usize = 32;
+
 /// How many anchors of one incident are recognized again; an older one counts as a repeat.
 const MAX_ANCHORS: usize = 16;
 
@@ -40,6 +43,9 @@ pub struct Incident {
     /// restart it is held for its whole time again.
     #[serde(skip)]
     pub held_at: i64,
+    /// The sources that were alerted or merged so far, each once; at most [`MAX_SOURCES`].
+    #[serde(default)]
+    sources: Vec<IpAddr>,
     /// Hashes of the anchors' identities, the latest last.
     anchors: Vec<u64>,
     reported: Option<Report>,
@@ -107,10 +113,11 @@ impl Incident {
             .saturating_add(finding.group.len())
             .saturating_add(reason)
             .saturating_add(self.anchors.len().saturating_mul(8))
+            .saturating_add(self.sources.len().saturating_mul(size_of::<IpAddr>()))
             .saturating_add(128)
     }
 
-    /// A new incident on the host with this key.
+    /// A new incident on the host with this first label.
     pub fn new(
         rule: &'static Rule,
         host: &str,
@@ -118,6 +125,7 @@ impl Incident {
         allowed: Option<String>,
     ) -> Incident {
         let anchor = finding.anchor.identity();
+        let finding_source = finding.source.ip;
         let (first_seen, last_seen) = span(&finding);
         let severity = match allowed {
             Some(_) => Severity::Informational,
@@ -135,6 +143,7 @@ impl Incident {
             revision: 0,
             held_until: None,
             held_at: 0,
+            sources: finding_source.into_iter().collect(),
             anchors: vec![hash(&anchor)],
             reported: None,
         }
@@ -188,12 +197,25 @@ impl Incident {
             }
             _ => None,
         };
+        // Somebody else, who does the same: never hidden behind the first, whatever the severity.
+        let source = finding.source.ip;
+        let is_new_source = source.is_some_and(|ip| !self.sources.contains(&ip));
+        if let Some(ip) = source.filter(|_| is_new_source && self.sources.len() < MAX_SOURCES) {
+            self.sources.push(ip);
+        }
+        let had_source = self.finding.source.ip.is_some();
         let old = &self.finding;
         let is_same = Rc::ptr_eq(&old.anchor, &finding.anchor);
         // The writer of the file stays known after the file's event was forgotten.
         let stays_local = old.lateral == Some(false) && finding.file().is_none() && is_same;
         if finding.severity >= old.severity && !stays_local {
             self.finding = merged(finding, old);
+        } else if is_new_source && had_source && !is_same {
+            let severity = old.severity;
+            self.finding = Finding {
+                severity,
+                ..merged(finding, old)
+            };
         } else if let Some(connection) = &finding.source.connection
             && !stays_local
             && old.source.connection.is_none()

@@ -17,6 +17,9 @@ pub struct FileWrite {
     pub key: PathKey,
     /// Who wrote it.
     pub writer: Writer,
+    /// Whether it was run: it was a program then, whatever its name.
+    #[serde(default)]
+    pub was_run: bool,
 }
 
 /// Who wrote a file.
@@ -29,6 +32,9 @@ pub enum Writer {
     /// The event names no process.
     Unknown,
 }
+
+/// Sysmon's event of a written file that is an executable, by what is in it.
+const FILE_EXECUTABLE: u32 = 29;
 
 /// Storage of files.
 pub const KIND: KindInfo = KindInfo {
@@ -46,7 +52,17 @@ const PROGRAM_SUFFIXES: [&str; 9] = ["exe", "com", "scr", "dll", "pif", ".", " "
 
 impl FileWrite {
     fn is_program(&self) -> bool {
-        PROGRAMS.contains(&self.key.extension())
+        self.was_run || PROGRAMS.contains(&self.key.extension())
+    }
+
+    /// A file that came over SMB and was run, of which nothing else is known any more.
+    pub fn recalled(path: &str, key: &PathKey) -> FileWrite {
+        FileWrite {
+            path: path.into(),
+            key: key.clone(),
+            writer: Writer::System,
+            was_run: true,
+        }
     }
 
     /// Whether it came over SMB.
@@ -127,7 +143,12 @@ pub(super) fn read(event: &Event<'_>, _: &Context<'_>) -> Found {
         None => Writer::Unknown,
     };
     let key = PathKey::new(&path);
-    let file = FileWrite { path, key, writer };
+    let file = FileWrite {
+        path,
+        key,
+        writer,
+        was_run: event.id == FILE_EXECUTABLE,
+    };
     if !file.is_over_smb() && !file.is_program() {
         return Ok(None);
     }

@@ -45,9 +45,8 @@ impl OwnAddresses {
             // Whoever logged on from there is another machine, unless it gives itself the host's own name.
             let remote = address(Field::IpAddress);
             let workstation = event.fields.text(Field::WorkstationName);
-            let is_self = workstation
-                .and_then(|name| host::key(&name))
-                .is_some_and(|name| *name == *event.host.key);
+            let is_self =
+                workstation.is_some_and(|name| host::is_same_netbios(&name, &event.host.key));
             if !is_self {
                 for place in &mut self.known {
                     if place.is_some_and(|(own, _)| Some(own) == remote) {

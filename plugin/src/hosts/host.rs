@@ -43,6 +43,13 @@ pub struct Pending {
 }
 
 impl Host {
+    /// Takes the name that it was logged by. Its whole name stays, where it is logged by its short name, too.
+    pub fn name(&mut self, computer: &Rc<str>) {
+        if computer.contains('.') || !self.computer.contains('.') {
+            self.computer = Rc::clone(computer);
+        }
+    }
+
     /// Memory held, in bytes.
     pub fn bytes(&self) -> usize {
         let incidents = self.incidents.iter().map(Incident::bytes);

@@ -6,6 +6,7 @@ pub use host::{Host, Pending};
 
 use crate::counters::{Counters, add};
 use crate::evidence::ALLOCATION;
+use crate::normalize::host::{is_short, label};
 use crate::settings::Limits;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -17,6 +18,9 @@ pub const LOOK_BACK: usize = 16;
 /// A host is silent if it logged nothing for an hour, in milliseconds, or for the policy's join window if that is longer. It then
 /// has nothing left that any technique would join.
 pub const SILENT_MS: i64 = 3_600_000;
+
+/// How long after a host logged its whole name a short name is taken for it, in milliseconds of logged time.
+const SAME_HOST_MS: u64 = 3_600_000;
 
 /// Memory of a host's entries in the maps below, in bytes.
 const ENTRY: usize = 128;
@@ -114,9 +118,53 @@ impl Hosts {
             .map(|(name, _)| name.clone())
     }
 
+    /// The key of the host that a record with this name belongs to, at `now` (milliseconds of logged time). A short name belongs to
+    /// the one host with that label that logged its whole name within the last hour; where several did, it is a host of its own.
+    pub fn key_of<'k>(&'k self, key: &'k str, now: i64) -> &'k str {
+        if !is_short(key) {
+            return key;
+        }
+        let is_current = |entry: &Entry| {
+            let last = entry.host.clock.now();
+            last.is_some_and(|last| last.abs_diff(now) <= SAME_HOST_MS)
+        };
+        let mut current = self.with_label(key).filter(|(_, entry)| is_current(entry));
+        match (current.next(), current.next()) {
+            (Some((whole, _)), None) => whole,
+            _ => key,
+        }
+    }
+
+    /// The hosts whose whole names have this label.
+    fn with_label(&self, label: &str) -> impl Iterator<Item = (&str, &Entry)> {
+        // Between the dot and the character after it lie all names that go on with a dot.
+        let (from, to) = ([label, "."].concat(), [label, "/"].concat());
+        let range = (Bound::Included(&*from), Bound::Excluded(&*to));
+        let hosts = self.by_name.range::<str, _>(range);
+        hosts.map(|(name, entry)| (&**name, entry))
+    }
+
+    /// Gives a host that logs its whole name for the first time what was remembered under its short name, unless there is another
+    /// host with that label.
+    fn take_over(&mut self, name: &str) -> Option<Host> {
+        let label = Some(label(name)).filter(|label| *label != name)?;
+        if self.with_label(label).next().is_some() {
+            return None;
+        }
+        self.take(label)
+    }
+
     /// The host of that name. Does not count as a use of it.
     pub fn get(&self, name: &str) -> Option<&Host> {
         self.by_name.get(name).map(|entry| &entry.host)
+    }
+
+    /// A host that a record with this name may belong to: the host of that name, else one with that label.
+    pub fn find(&self, key: &str) -> Option<&Host> {
+        self.get(key).or_else(|| {
+            let mut hosts = self.with_label(Some(key).filter(|key| is_short(key))?);
+            hosts.next().map(|(_, entry)| &entry.host)
+        })
     }
 
     /// Calls `work` with the host of that name, which is added if it is new, then evicts until the bounds hold.
@@ -133,7 +181,8 @@ impl Hosts {
                 while self.len() >= limits.hosts.get() && self.forget_one() {
                     add(&mut counters.evicted_hosts);
                 }
-                self.give(name, Host::default());
+                let host = self.take_over(name).unwrap_or_default();
+                self.give(name, host);
                 self.by_name.entry(name.into()).or_default()
             }
         };

@@ -5,12 +5,18 @@
 //! then what supports no incident, and of that the evidence of least worth, the oldest first.
 
 use super::clock::Clock;
-use crate::evidence::{Evidence, EvidenceKind};
+use crate::evidence::{Evidence, EvidenceKind, Fact};
+use crate::json::bytes;
+use crate::normalize::path::PathKey;
 use serde::{Deserialize, Serialize};
+use std::collections::VecDeque;
 use std::rc::Rc;
 
 /// How much evidence that joins to the same is kept: an attack may use one path twice within a window.
 const ALIKE: usize = 4;
+
+/// How many files are remembered by a hash of their path once their evidence had to give way.
+const MAX_WRITTEN: usize = 256;
 
 /// Memory of one place beside the evidence itself, in bytes.
 const PLACE: usize = size_of::<Slot>();
@@ -49,6 +55,13 @@ pub struct EvidenceStore {
     /// The latest time of a connection that was evicted or not stored, in milliseconds.
     #[serde(default)]
     lost_connection: Option<i64>,
+    /// Files that came over SMB and whose evidence had to give way: a hash of the path, and when they were written. A program may be
+    /// among hundreds of documents that are copied to a file server.
+    #[serde(default)]
+    written: VecDeque<(u64, i64)>,
+    /// How many of those were forgotten since [`EvidenceStore::take_forgotten`].
+    #[serde(skip)]
+    forgotten: u64,
     #[serde(skip)]
     bytes: usize,
 }
@@ -108,7 +121,23 @@ impl EvidenceStore {
 
     /// Memory held, in bytes.
     pub fn bytes(&self) -> usize {
-        self.bytes
+        let written = self
+            .written
+            .capacity()
+            .saturating_mul(size_of::<(u64, i64)>());
+        self.bytes.saturating_add(written)
+    }
+
+    /// When a file that came over SMB was written last, if its evidence had to give way; in milliseconds.
+    pub fn recall(&self, file: &PathKey) -> Option<i64> {
+        let hash = path_hash(file)?;
+        let mut written = self.written.iter().rev();
+        written.find(|(known, _)| *known == hash).map(|(_, ms)| *ms)
+    }
+
+    /// How many written files were forgotten since the last call.
+    pub fn take_forgotten(&mut self) -> u64 {
+        std::mem::take(&mut self.forgotten)
     }
 
     /// How much evidence there is.
@@ -209,7 +238,9 @@ impl EvidenceStore {
                 }
             }
         }
-        false
+        let forgotten = std::mem::take(&mut self.written).len() as u64;
+        self.forgotten = self.forgotten.saturating_add(forgotten);
+        forgotten > 0
     }
 
     /// The index of the evidence to be evicted first; stale evidence goes before all other.
@@ -251,6 +282,16 @@ impl EvidenceStore {
         if evidence.kind() == EvidenceKind::Connection {
             self.lost_connection = self.lost_connection.max(Some(evidence.time.ms));
         }
+        if let Fact::FileWrite(file) = &evidence.fact
+            && file.is_over_smb()
+            && let Some(hash) = path_hash(&file.key)
+        {
+            if self.written.len() >= MAX_WRITTEN {
+                self.written.pop_front();
+                self.forgotten = self.forgotten.saturating_add(1);
+            }
+            self.written.push_back((hash, evidence.time.ms));
+        }
     }
 
     fn remove(&mut self, kind: EvidenceKind, index: usize) {
@@ -262,6 +303,14 @@ impl EvidenceStore {
             self.lose(&slot.evidence);
         }
     }
+}
+
+/// A hash of a path below its drive, which not every event states. `None` where the path is not known up to the drive.
+fn path_hash(path: &PathKey) -> Option<u64> {
+    let below = path.as_str().get(2..)?;
+    below
+        .starts_with('\\')
+        .then(|| bytes::hash(below.as_bytes()))
 }
 
 impl Slot {
