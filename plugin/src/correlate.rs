@@ -316,7 +316,8 @@ impl Correlator {
         host: &Host,
     ) -> Option<Finding> {
         let table = technique.table();
-        let join = Join::new(anchor, arrived, table, &host.store, &self.shared.windows);
+        let stored = (&*host.computer, &host.store);
+        let join = Join::new(anchor, arrived, table, stored, &self.shared.windows);
         let joined = technique.join(&join)?;
         let level = table.level(joined.seen)?;
         let children = joined.children(&join, &CHILD);

@@ -59,6 +59,15 @@ fn cases() -> Vec<Case> {
         ),
         (
             psexec,
+            "from the machine itself",
+            vec![
+                host.self_connection(-700, r"C:\Tools\PsExec.exe"),
+                file(),
+                start(),
+            ],
+        ),
+        (
+            psexec,
             "file over SMB + (connection or service or pipe)",
             vec![file(), start(), connection()],
         ),
@@ -250,10 +259,14 @@ fn every_row_of_every_table_makes_its_level() {
     assert_eq!(cases.len(), rows, "a case is for no row");
 }
 
-/// Whatever the order in which the records of an execution arrive, the last alert has the same severity.
+/// Whatever the order in which the records of an execution arrive, the last alert has the same severity. Only what makes less of it must
+/// come first, because an alert is not taken back.
 #[test]
 fn the_order_of_arrival_does_not_matter() {
     for (rule, text, records) in cases() {
+        if text == "from the machine itself" {
+            continue;
+        }
         let want = last_alert(rule, &records).map(|alert| alert["severity"].clone());
         let mut backwards = records.clone();
         backwards.reverse();

@@ -13,6 +13,8 @@ pub struct Join<'j> {
     pub anchor: &'j Rc<Evidence>,
     /// The evidence that just arrived, because of which the anchor is looked at.
     pub arrived: &'j Rc<Evidence>,
+    /// The name of the host as it was logged.
+    pub computer: &'j str,
     table: &'static Table,
     store: &'j EvidenceStore,
     windows: &'j Windows,
@@ -24,12 +26,13 @@ impl<'j> Join<'j> {
         anchor: &'j Rc<Evidence>,
         arrived: &'j Rc<Evidence>,
         table: &'static Table,
-        store: &'j EvidenceStore,
+        (computer, store): (&'j str, &'j EvidenceStore),
         windows: &'j Windows,
     ) -> Join<'j> {
         Join {
             anchor,
             arrived,
+            computer,
             table,
             store,
             windows,

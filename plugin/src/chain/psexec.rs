@@ -7,6 +7,7 @@
 use super::source::{self, Hints, LOGON, Source, is_smb_or_rpc};
 use super::{CHILD, Join, Joined, Piece, Row, Rule, Shared, Table, Technique, Window, service};
 use crate::evidence::{Change, Evidence, EvidenceKind, Fact, Needs, Parent, ProcessStart, Writer};
+use crate::normalize::host;
 use crate::settings::wildcard::wildcard;
 use crate::settings::{Levels, Severity};
 use serde::{Deserialize, Serialize};
@@ -167,6 +168,27 @@ const RENAMED: Piece = Piece::evidence(
 )
 .optional();
 
+/// How long before the file a program of the host connects to the host's own shares when it copies the file itself, in milliseconds.
+const SELF_MS: i64 = 5_000;
+/// Connections by which a program of the host wrote the file over the host's own shares.
+const SELF_CONNECTION: Piece = Piece::evidence(
+    14,
+    "connection to itself",
+    EvidenceKind::SelfConnection,
+    |windows| Window {
+        before: SELF_MS,
+        after: windows.connection_after.0,
+    },
+    "a program of the machine connected to the machine's own shares",
+)
+.optional()
+.around(&FILE);
+const FROM_ITSELF: Piece = Piece::property(
+    15,
+    "from the machine itself",
+    "only a program of the machine itself used its shares, or what PsExec leaves names the machine itself",
+);
+
 /// The table of the technique.
 pub const TABLE: &Table = &Table {
     rule: Rule {
@@ -191,11 +213,14 @@ pub const TABLE: &Table = &Table {
         KEY_FILE,
         SYSTEM_PROGRAM,
         RENAMED,
+        SELF_CONNECTION,
+        FROM_ITSELF,
         CREATION_MARKS,
         LOGON,
         CHILD,
     ],
     severity: &[
+        Row::new(Severity::Low, &[FROM_ITSELF]),
         Row::new(Severity::Critical, &[OVER_SMB, CONNECTION]).and_any(&[SERVICE, PIPE]),
         Row::new(Severity::High, &[OVER_SMB]).and_any(&[CONNECTION, SERVICE, PIPE]),
         Row::new(Severity::Medium, &[OVER_SMB]),
@@ -326,7 +351,11 @@ impl Technique for Psexec {
             }
             other => matches!(
                 other,
-                Fact::FileWrite(_) | Fact::ServiceSet(_) | Fact::ServiceMark(_) | Fact::Logon(_)
+                Fact::FileWrite(_)
+                    | Fact::ServiceSet(_)
+                    | Fact::ServiceMark(_)
+                    | Fact::Logon(_)
+                    | Fact::SelfConnection(_)
             ),
         }
     }
@@ -356,8 +385,18 @@ impl Technique for Psexec {
             _ => None,
         });
         // An execution of the host itself has no source, whoever else used its shares at the time.
-        let is_local = matches!(writer, Some(Writer::Process(_)));
-        let (source, naming) = if is_local {
+        let is_written_here = matches!(writer, Some(Writer::Process(_)));
+        let self_connection = file.and_then(|file| {
+            let mut all = join.all_around(&SELF_CONNECTION, file);
+            // What the program itself connects to, it was started before.
+            all.find(|found| match &found.fact {
+                Fact::SelfConnection(found) => {
+                    found.process_guid.is_none() || found.process_guid != process.process_guid
+                }
+                _ => false,
+            })
+        });
+        let (source, naming) = if is_written_here {
             (Source::default(), None)
         } else {
             let (machine, naming) = Psexec::machine(join, process).unzip();
@@ -371,6 +410,18 @@ impl Technique for Psexec {
             let source = source::find(join, join.anchor, &CONNECTION, connection, hints, accepts);
             (source, naming.flatten())
         };
+        let names_itself = source
+            .machine
+            .as_deref()
+            .is_some_and(|machine| host::is_same_netbios(machine, join.computer));
+        let is_from_itself =
+            names_itself || self_connection.is_some() && source.candidates.is_empty();
+        let source = if names_itself {
+            Source::default()
+        } else {
+            source
+        };
+        let is_local = is_written_here || is_from_itself;
         let is_connected = source.is_connected();
         let is_system_program = self.shared.suspicious.is_system_program(&process.key);
         let renamed = join.nearest(&RENAMED, |fact| match fact {
@@ -395,6 +446,7 @@ impl Technique for Psexec {
             set.is_some_and(|set| set.change() != Change::Changed),
         );
         seen.add(&INTERPRETER, is_interpreter);
+        seen.add(&FROM_ITSELF, is_from_itself);
         seen.add(&SYSTEM_PROGRAM, is_system_program);
         seen.add(&RENAMED, renamed.is_some());
         seen.add(&BY_SERVICES, process.parent == Parent::Services);
@@ -408,12 +460,14 @@ impl Technique for Psexec {
         }
         joined.consult(join, naming);
         joined.consult(join, renamed);
+        joined.consult(join, self_connection);
         if let Some((service, set)) = service.zip(set) {
             let marks = join.all_around(&CREATION_MARKS, service);
             joined.consult(join, service::of_service(marks, set));
         }
         joined.group = process.key.as_str().to_owned();
         joined.lateral = match writer {
+            _ if is_from_itself => Some(false),
             Some(Writer::System) => Some(true),
             Some(Writer::Process(_)) => Some(false),
             Some(Writer::Unknown) | None => is_connected.then_some(true),

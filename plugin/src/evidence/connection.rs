@@ -1,4 +1,4 @@
-//! Inbound connections from other machines: Sysmon event 3.
+//! Inbound connections from other machines, and connections of a program to its own machine's shares: Sysmon event 3.
 
 use super::{
     Context, Event, EventPrefilter, EvidenceKind, Evident, Fact, Field, Fields, Found, KindInfo,
@@ -58,15 +58,58 @@ impl Evident for Connection {
     }
 }
 
-/// Rejects outbound connections that show no new address of the host, and UDP.
+/// A program of the host connected to the host's own shares: PsExec used on the machine itself does.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+pub struct SelfConnection {
+    /// File name of the program, in lower case.
+    pub program: Box<str>,
+    /// ProcessGuid of that program, normalized.
+    pub process_guid: Option<Box<str>>,
+}
+
+/// Storage of connections to itself.
+pub const SELF: KindInfo = KindInfo {
+    share: 2,
+    eviction_order: 0,
+    related: None,
+};
+
+impl Evident for SelfConnection {
+    fn kind(&self) -> EvidenceKind {
+        EvidenceKind::SelfConnection
+    }
+
+    fn joins_like(&self, other: &Self, _: bool) -> bool {
+        self == other
+    }
+
+    fn worth(&self) -> u8 {
+        0
+    }
+
+    fn heap_bytes(&self) -> usize {
+        sum([
+            text_bytes(&self.program),
+            optional_bytes(&self.process_guid),
+        ])
+    }
+
+    fn summary(&self) -> String {
+        format!("{} connected to this machine's own shares", self.program)
+    }
+}
+
+/// Rejects outbound connections that show no new address of the host and do not go to its own shares, and UDP.
 pub struct Prefilter;
 
 impl EventPrefilter for Prefilter {
-    const KINDS: &'static [EvidenceKind] = &[EvidenceKind::Connection];
+    const KINDS: &'static [EvidenceKind] =
+        &[EvidenceKind::Connection, EvidenceKind::SelfConnection];
 
     const FIELDS: u64 = Field::Protocol.bit()
         | Field::Initiated.bit()
         | Field::SourceIp.bit()
+        | Field::DestinationPort.bit()
         | Field::Computer.bit();
 
     fn new(_: &Needs) -> Prefilter {
@@ -75,9 +118,12 @@ impl EventPrefilter for Prefilter {
 
     fn rejects(&self, so_far: &Fields<'_>, known: &Known<'_>) -> bool {
         match so_far.truth(Field::Initiated) {
-            Some(true) => so_far
-                .address(Field::SourceIp)
-                .is_some_and(|ip| !address::is_remote(ip) || (known.owns)(ip)),
+            Some(true) => {
+                let is_to_share = so_far.port(Field::DestinationPort).is_none_or(is_smb);
+                let source = so_far.address(Field::SourceIp);
+                let is_known = |ip| !address::is_remote(ip) || (known.owns)(ip);
+                !is_to_share && source.is_some_and(is_known)
+            }
             Some(false) => is_udp(so_far),
             None => false,
         }
@@ -90,6 +136,29 @@ fn is_udp(fields: &Fields<'_>) -> bool {
         && fields
             .text(Field::Protocol)
             .is_some_and(|protocol| protocol.eq_ignore_ascii_case("udp"))
+}
+
+fn is_smb(port: u16) -> bool {
+    matches!(port, 139 | 445)
+}
+
+/// The connection of a named program to the host's own shares. The kernel's own connections (`System`) are not: it connects for
+/// whoever uses a path, even for the output of a command that came from elsewhere.
+fn to_itself(event: &Event<'_>, context: &Context<'_>) -> Option<Fact> {
+    let fields = event.fields;
+    let destination = fields.address(Field::DestinationIp)?;
+    let is_self = !address::is_remote(destination)
+        || context.own.contains(destination)
+        || fields.address(Field::SourceIp) == Some(destination);
+    let program = PathKey::new(&fields.text(Field::Image)?);
+    let program = program.file_name();
+    if !fields.port(Field::DestinationPort).is_some_and(is_smb) || !is_self || program == "system" {
+        return None;
+    }
+    Some(Fact::SelfConnection(SelfConnection {
+        program: program.into(),
+        process_guid: process_guid(event, Field::ProcessGuid),
+    }))
 }
 
 /// Whether this is the program that listens on a service port in every Windows: the kernel for SMB, a service host for RPC.
@@ -105,7 +174,7 @@ fn listens_on(program: &str, port: u16) -> bool {
 pub(super) fn read(event: &Event<'_>, context: &Context<'_>) -> Found {
     let (fields, own, needs) = (event.fields, context.own, context.needs);
     match fields.truth(Field::Initiated) {
-        Some(true) => return Ok(None),
+        Some(true) => return Ok(to_itself(event, context)),
         Some(false) => {}
         None => return Err(Missing),
     }

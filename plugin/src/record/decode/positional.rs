@@ -89,13 +89,7 @@ impl<'f, 'a> Values<'f, 'a> {
         match id {
             1 => {
                 find(Field::Image, 3, is_image)?;
-                // LogonGuid is a GUID, followed by LogonId in hex, and by ParentProcessGuid at distance 5. The three are checked
-                // together, so that a command line that is a GUID is not taken for one of them.
-                let logon = (5..13).find(|logon| {
-                    self.is(at(*logon), is_guid)
-                        && self.is(at(logon.saturating_add(1)), is_hex)
-                        && self.is(at(logon.saturating_add(5)), is_guid)
-                })?;
+                let logon = self.logon_guid(utc)?;
                 let command_line = logon.checked_sub(3)?;
                 find(Field::CommandLine, command_line, is_any)?;
                 find(Field::User, logon.checked_sub(1)?, is_any)?;
@@ -123,6 +117,11 @@ impl<'f, 'a> Values<'f, 'a> {
                 find(Field::Image, 3, is_image)?;
                 find(Field::TargetFilename, 4, is_image)?;
             }
+            29 => {
+                find(Field::User, 3, is_any)?;
+                find(Field::Image, 4, is_image)?;
+                find(Field::TargetFilename, 5, is_image)?;
+            }
             13 => {
                 find(Field::Image, 3, is_image)?;
                 // Schema 3.2 has EventType between Image and TargetObject.
@@ -141,6 +140,34 @@ impl<'f, 'a> Values<'f, 'a> {
             _ => return None,
         }
         Some(found)
+    }
+
+    /// Where LogonGuid is in event 1, counted from UtcTime.
+    ///
+    /// What lies between Image and it is the program's own (Description, Company, OriginalFileName, CommandLine, ...) and can look
+    /// like anything, so it is found from the end: the number of values tells the schema. It is a GUID, followed by LogonId in hex,
+    /// and by ParentProcessGuid at distance 5.
+    fn logon_guid(&self, utc: usize) -> Option<usize> {
+        let at = |offset: usize| utc.saturating_add(offset);
+        let count = self.places.len().saturating_sub(utc);
+        let known = match count {
+            16 => 7,
+            20 => 11,
+            21 | 22 => 12,
+            _ => 0,
+        };
+        let fits = |logon: &usize| {
+            self.is(at(*logon), is_guid)
+                && self.is(at(logon.saturating_add(1)), is_hex)
+                && self.is(at(logon.saturating_add(5)), is_guid)
+        };
+        if known != 0 {
+            return Some(known).filter(fits);
+        }
+        // A schema that is not known: only if there is no choice.
+        let mut fitting = (5..13).filter(fits);
+        let only = fitting.next()?;
+        fitting.next().is_none().then_some(only)
     }
 
     /// The fields of a logon.
