@@ -358,7 +358,7 @@ impl Correlator {
         let is_decided = |incident: &Incident| {
             incident.revision == 0
                 && incident.finding.is_undecided
-                && incident.rule.id != rule.id
+                && !Rc::ptr_eq(&incident.finding.anchor, &finding.anchor)
                 && finding.shares_service(&incident.finding)
         };
         host.incidents.retain(|incident| !is_decided(incident));
@@ -397,7 +397,9 @@ impl Correlator {
         let is_waiting = finding.is_undecided || self.asks_for_source && is_source_unknown;
         if incident.revision == 0 && is_waiting {
             if incident.held_until.is_none() {
-                add(&mut counters.held);
+                counters.held = counters
+                    .held
+                    .saturating_add(u64::from(!finding.is_undecided));
                 let grace = self.shared.windows.grace.0;
                 incident.held_until = Some(finding.anchor.time.ms.saturating_add(grace));
                 incident.held_at = work.ticks.elapsed();

@@ -59,6 +59,11 @@ fn cases() -> Vec<Case> {
         ),
         (
             psexec,
+            "service + file over SMB, no process, no pipe",
+            all(vec![vec![file()], new_service(TOOL)]),
+        ),
+        (
+            psexec,
             "from the machine itself",
             vec![
                 host.self_connection(-700, r"C:\Tools\PsExec.exe"),

@@ -3,11 +3,17 @@
 //! Sysinternals PsExec, impacket `psexec.py`, PAExec, RemCom, CSExec, Metasploit `psexec`, Cobalt Strike `jump psexec`. None of
 //! their names is needed: what they cannot avoid is that the kernel's SMB server (`System`) writes a file and that `services.exe`
 //! starts that very file. Connection, service and pipe make it surer and show who it was.
+//!
+//! Popular Sysmon configurations do not log that start. A service that is set to the file, or a pipe that its process makes, then
+//! stands for it.
 
 use super::source::{self, Hints, LOGON, Source, is_smb_or_rpc};
 use super::{CHILD, Join, Joined, Piece, Row, Rule, Shared, Table, Technique, Window, service};
-use crate::evidence::{Change, Evidence, EvidenceKind, Fact, Needs, Parent, ProcessStart, Writer};
+use crate::evidence::{
+    Change, Evidence, EvidenceKind, Fact, Needs, Parent, Pipe, ProcessStart, Writer,
+};
 use crate::normalize::host;
+use crate::normalize::path::PathKey;
 use crate::settings::wildcard::wildcard;
 use crate::settings::{Levels, Severity};
 use serde::{Deserialize, Serialize};
@@ -90,7 +96,10 @@ const PROCESS: Piece = Piece::evidence(
     2,
     "process",
     EvidenceKind::ProcessStart,
-    |_| Window::default(),
+    |windows| Window {
+        before: windows.process_to_pipe.0,
+        after: windows.service_to_process.0,
+    },
     "the program was started by the service controller, or by an unknown parent",
 );
 const SERVICE: Piece = Piece::evidence(
@@ -189,6 +198,19 @@ const FROM_ITSELF: Piece = Piece::property(
     "only a program of the machine itself used its shares, or what PsExec leaves names the machine itself",
 );
 
+/// Pipes that the program of a service makes once it runs.
+const SERVICE_TO_PIPE: Piece = Piece::evidence(
+    16,
+    "pipe of the service",
+    EvidenceKind::Pipe,
+    |windows| Window {
+        before: windows.clock_tolerance.0,
+        after: windows.service_to_process.0,
+    },
+    "the service's program made a pipe of PsExec or a similar tool",
+)
+.optional();
+
 /// The table of the technique.
 pub const TABLE: &Table = &Table {
     rule: Rule {
@@ -197,7 +219,11 @@ pub const TABLE: &Table = &Table {
         name: "Program dropped over SMB and started as a service (PsExec)",
         techniques: &["T1021.002", "T1569.002", "T1570"],
     },
-    anchors: &[EvidenceKind::ProcessStart],
+    anchors: &[
+        EvidenceKind::ProcessStart,
+        EvidenceKind::Pipe,
+        EvidenceKind::ServiceSet,
+    ],
     pieces: &[
         CONNECTION,
         FILE,
@@ -215,12 +241,15 @@ pub const TABLE: &Table = &Table {
         RENAMED,
         SELF_CONNECTION,
         FROM_ITSELF,
+        SERVICE_TO_PIPE,
         CREATION_MARKS,
         LOGON,
         CHILD,
     ],
     severity: &[
         Row::new(Severity::Low, &[FROM_ITSELF]),
+        // Nothing shows that it was started.
+        Row::new(Severity::Medium, &[OVER_SMB, SERVICE]).without(&[PROCESS, PIPE]),
         Row::new(Severity::Critical, &[OVER_SMB, CONNECTION]).and_any(&[SERVICE, PIPE]),
         Row::new(Severity::High, &[OVER_SMB]).and_any(&[CONNECTION, SERVICE, PIPE]),
         Row::new(Severity::Medium, &[OVER_SMB]),
@@ -237,7 +266,64 @@ pub const TABLE: &Table = &Table {
 
 const CREATION_MARKS: Piece = service::CREATION_MARKS.around(&SERVICE);
 
-/// The technique; anchored in the process start.
+/// The program that an anchor is about.
+struct Program<'j> {
+    key: &'j PathKey,
+    process_guid: Option<&'j str>,
+    /// Its start, if that is the anchor.
+    start: Option<&'j ProcessStart>,
+}
+
+impl<'j> Program<'j> {
+    fn of(anchor: &'j Evidence) -> Option<Program<'j>> {
+        Some(match &anchor.fact {
+            Fact::ProcessStart(start) => Program {
+                key: &start.key,
+                process_guid: start.process_guid.as_deref(),
+                start: Some(start),
+            },
+            Fact::Pipe(pipe) => Program {
+                key: &pipe.image,
+                process_guid: pipe.process_guid.as_deref(),
+                start: None,
+            },
+            Fact::ServiceSet(set) => Program {
+                key: &set.program,
+                process_guid: None,
+                start: None,
+            },
+            _ => return None,
+        })
+    }
+
+    /// Whether a pipe was made by the program.
+    fn made(&self, pipe: &Pipe) -> bool {
+        self.process_guid.is_some() && pipe.process_guid.as_deref() == self.process_guid
+            || pipe.image.matches(self.key)
+    }
+
+    /// Whether something that is nearer to its start is stored, and is the anchor therefore: the start itself, or a pipe.
+    fn has_better_anchor(&self, join: &Join<'_>) -> bool {
+        let is_start = |fact: &Fact| match fact {
+            Fact::ProcessStart(start) => {
+                let is_same = self.process_guid.is_some()
+                    && start.process_guid.as_deref() == self.process_guid;
+                is_same || start.key.matches(self.key)
+            }
+            _ => false,
+        };
+        let is_pipe = |fact: &Fact| match fact {
+            Fact::Pipe(pipe) => self.made(pipe),
+            _ => false,
+        };
+        let is_service = matches!(join.anchor.fact, Fact::ServiceSet(_));
+        self.start.is_none()
+            && (join.nearest(&PROCESS, is_start).is_some()
+                || is_service && join.nearest(&SERVICE_TO_PIPE, is_pipe).is_some())
+    }
+}
+
+/// The technique; anchored in the process start, or in what stands for it.
 pub struct Psexec {
     section: Section,
     shared: Rc<Shared>,
@@ -257,17 +343,17 @@ impl Psexec {
 
     /// The file that the process was started from, or that its command line runs.
     #[inline(never)]
-    fn file<'j>(&self, join: &Join<'j>, process: &ProcessStart) -> Option<&'j Rc<Evidence>> {
+    fn file<'j>(&self, join: &Join<'j>, program: &Program<'_>) -> Option<&'j Rc<Evidence>> {
         let started_from = |over_smb: bool| {
             join.nearest(&FILE, |fact| match fact {
                 Fact::FileWrite(file) => {
-                    file.is_over_smb() == over_smb && file.key.matches(&process.key)
+                    file.is_over_smb() == over_smb && file.key.matches(program.key)
                 }
                 _ => false,
             })
         };
-        let is_interpreter = self.shared.suspicious.is_interpreter(&process.key);
-        let run_by_command = || match process.words() {
+        let is_interpreter = self.shared.suspicious.is_interpreter(program.key);
+        let run_by_command = || match program.start.and_then(ProcessStart::words) {
             Some(line) if is_interpreter => service::dropped_in(join, &FILE, line),
             _ => None,
         };
@@ -283,9 +369,9 @@ impl Psexec {
     #[inline(never)]
     fn machine<'j>(
         join: &Join<'j>,
-        process: &ProcessStart,
+        program: &Program<'_>,
     ) -> Option<(String, Option<&'j Rc<Evidence>>)> {
-        let own = process.key.file_name();
+        let own = program.key.file_name();
         let own = own.strip_suffix(".exe").unwrap_or(own);
         if let Some((_pid, host)) = own
             .strip_prefix("paexec-")
@@ -297,11 +383,7 @@ impl Psexec {
             .all(&NAMING_PIPE)
             .filter_map(|evidence| match &evidence.fact {
                 // The pipe is named after the service, whatever that was called.
-                Fact::Pipe(pipe)
-                    if pipe.image.matches(&process.key)
-                        || pipe.process_guid.is_some()
-                            && pipe.process_guid == process.process_guid =>
-                {
+                Fact::Pipe(pipe) if program.made(pipe) => {
                     let mut suffixes = ["-stdin", "-stdout", "-stderr"].iter();
                     let stem = suffixes.find_map(|suffix| pipe.key.strip_suffix(suffix))?;
                     let (stem, _pid) = stem.rsplit_once('-')?;
@@ -361,23 +443,28 @@ impl Technique for Psexec {
     }
 
     fn join<'j>(&self, join: &Join<'j>) -> Option<Joined<'j>> {
-        let Fact::ProcessStart(process) = &join.anchor.fact else {
+        let program = Program::of(join.anchor)?;
+        if program.has_better_anchor(join) {
             return None;
-        };
-        let is_interpreter = self.shared.suspicious.is_interpreter(&process.key);
-        let file = self.file(join, process);
+        }
+        let is_interpreter = self.shared.suspicious.is_interpreter(program.key);
+        let file = self.file(join, &program);
+        // Without the start only what came over SMB shows that it is no service like any other.
+        let is_over_smb =
+            |file: &Rc<Evidence>| matches!(&file.fact, Fact::FileWrite(file) if file.is_over_smb());
+        if program.start.is_none() && !file.is_some_and(is_over_smb) {
+            return None;
+        }
         let service = join.nearest(&SERVICE, |fact| match fact {
             // The controller runs the command as it stands, so the line of the process is the command, whatever file that names.
             Fact::ServiceSet(set) => {
-                !is_interpreter && set.program.matches(&process.key) || service::runs(process, set)
+                !is_interpreter && set.program.matches(program.key)
+                    || program.start.is_some_and(|start| service::runs(start, set))
             }
             _ => false,
         });
         let pipe = join.nearest(&PIPE, |fact| match fact {
-            Fact::Pipe(pipe) => match (&pipe.process_guid, &process.process_guid) {
-                (Some(maker), Some(started)) if maker == started => true,
-                _ => pipe.image.matches(&process.key),
-            },
+            Fact::Pipe(pipe) => program.made(pipe),
             _ => false,
         });
         let writer = file.and_then(|file| match &file.fact {
@@ -391,7 +478,8 @@ impl Technique for Psexec {
             // What the program itself connects to, it was started before.
             all.find(|found| match &found.fact {
                 Fact::SelfConnection(found) => {
-                    found.process_guid.is_none() || found.process_guid != process.process_guid
+                    found.process_guid.is_none()
+                        || found.process_guid.as_deref() != program.process_guid
                 }
                 _ => false,
             })
@@ -399,7 +487,7 @@ impl Technique for Psexec {
         let (source, naming) = if is_written_here {
             (Source::default(), None)
         } else {
-            let (machine, naming) = Psexec::machine(join, process).unzip();
+            let (machine, naming) = Psexec::machine(join, &program).unzip();
             let hints = Hints {
                 machine,
                 first: file.or(service).map(|evidence| evidence.time.ms),
@@ -423,10 +511,10 @@ impl Technique for Psexec {
         };
         let is_local = is_written_here || is_from_itself;
         let is_connected = source.is_connected();
-        let is_system_program = self.shared.suspicious.is_system_program(&process.key);
+        let is_system_program = self.shared.suspicious.is_system_program(program.key);
         let renamed = join.nearest(&RENAMED, |fact| match fact {
             Fact::FileWrite(written) => {
-                written.is_over_smb() && written.key.is_in_folder_of(&process.key)
+                written.is_over_smb() && written.key.is_in_folder_of(program.key)
             }
             _ => false,
         });
@@ -435,7 +523,7 @@ impl Technique for Psexec {
         let mut joined = Joined::new(source);
         joined.seen.add(&CONNECTION, is_connected);
         joined.list(&FILE, file);
-        joined.list(&PROCESS, Some(join.anchor));
+        joined.list(&PROCESS, program.start.map(|_| join.anchor));
         joined.list(&SERVICE, service);
         joined.list(&PIPE, pipe);
         let seen = &mut joined.seen;
@@ -449,7 +537,8 @@ impl Technique for Psexec {
         seen.add(&FROM_ITSELF, is_from_itself);
         seen.add(&SYSTEM_PROGRAM, is_system_program);
         seen.add(&RENAMED, renamed.is_some());
-        seen.add(&BY_SERVICES, process.parent == Parent::Services);
+        let parent = program.start.map(|start| start.parent);
+        seen.add(&BY_SERVICES, parent == Some(Parent::Services));
         let seen = joined.seen;
         let mut required = self.section.require.iter();
         if required.any(|piece| !seen.has(piece.piece())) {
@@ -465,7 +554,9 @@ impl Technique for Psexec {
             let marks = join.all_around(&CREATION_MARKS, service);
             joined.consult(join, service::of_service(marks, set));
         }
-        joined.group = process.key.as_str().to_owned();
+        joined.group = program.key.as_str().to_owned();
+        // Its start, or a pipe, as a rule follows within a second.
+        joined.is_undecided = matches!(join.anchor.fact, Fact::ServiceSet(_));
         joined.lateral = match writer {
             _ if is_from_itself => Some(false),
             Some(Writer::System) => Some(true),

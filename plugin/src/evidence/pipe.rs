@@ -51,6 +51,11 @@ impl Evident for Pipe {
         ])
     }
 
+    /// The program that made it is what it identifies: the same as the program's start does.
+    fn process_guid(&self) -> Option<&str> {
+        self.process_guid.as_deref()
+    }
+
     fn summary(&self) -> String {
         format!("pipe {} was opened by {}", self.name, self.image.as_str())
     }
