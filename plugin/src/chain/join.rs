@@ -66,6 +66,9 @@ impl<'j> Join<'j> {
     }
 
     /// Of the stored evidence that can be this piece and fits, the one that was logged nearest to the anchor.
+    ///
+    /// Not inlined, so that what the caller looks for does not add to its frame on the interpreter's stack.
+    #[inline(never)]
     pub fn nearest(&self, piece: &Piece, fits: impl Fn(&Fact) -> bool) -> Option<&'j Rc<Evidence>> {
         let anchor = self.anchor.time.ms;
         self.all(piece)

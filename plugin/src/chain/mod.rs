@@ -160,5 +160,5 @@ fn is_tool_command(
         None => commands.hit(process.command()),
     };
     let answer = &process.is_tool_command;
-    *answer.get_or_init(|| is_of_tool(process.shape()) || is_listed())
+    *answer.get_or_init(|| is_of_tool(process.shape) || is_listed())
 }

@@ -302,7 +302,21 @@ impl<'j> Program<'j> {
             || pipe.image.matches(self.key)
     }
 
+    /// The connection of a program of the host to the host's own shares, by which the file may have been written. What the program
+    /// itself connects to, it was started before.
+    #[inline(never)]
+    fn used_own_shares<'e>(&self, join: &Join<'e>, file: &Evidence) -> Option<&'e Rc<Evidence>> {
+        let mut all = join.all_around(&SELF_CONNECTION, file);
+        all.find(|found| match &found.fact {
+            Fact::SelfConnection(found) => {
+                found.process_guid.is_none() || found.process_guid.as_deref() != self.process_guid
+            }
+            _ => false,
+        })
+    }
+
     /// Whether something that is nearer to its start is stored, and is the anchor therefore: the start itself, or a pipe.
+    #[inline(never)]
     fn has_better_anchor(&self, join: &Join<'_>) -> bool {
         let is_start = |fact: &Fact| match fact {
             Fact::ProcessStart(start) => {
@@ -361,6 +375,26 @@ impl Psexec {
         started_from(true)
             .or_else(run_by_command)
             .or_else(|| started_from(false))
+    }
+
+    /// Who it came from, and the evidence that names the machine.
+    #[inline(never)]
+    fn source<'j>(
+        &self,
+        join: &Join<'j>,
+        program: &Program<'_>,
+        first: Option<&Rc<Evidence>>,
+    ) -> (Source, Option<&'j Rc<Evidence>>) {
+        let (machine, naming) = Psexec::machine(join, program).unzip();
+        let hints = Hints {
+            machine,
+            first: first.map(|evidence| evidence.time.ms),
+            ..Hints::default()
+        };
+        let connection = &self.shared.connection;
+        let accepts = |found: &_| is_smb_or_rpc(found, connection);
+        let source = source::find(join, join.anchor, &CONNECTION, connection, hints, accepts);
+        (source, naming.flatten())
     }
 
     /// The machine that a tool names in what it leaves behind, and the evidence that names it: PsExec in its pipes
@@ -473,30 +507,11 @@ impl Technique for Psexec {
         });
         // An execution of the host itself has no source, whoever else used its shares at the time.
         let is_written_here = matches!(writer, Some(Writer::Process(_)));
-        let self_connection = file.and_then(|file| {
-            let mut all = join.all_around(&SELF_CONNECTION, file);
-            // What the program itself connects to, it was started before.
-            all.find(|found| match &found.fact {
-                Fact::SelfConnection(found) => {
-                    found.process_guid.is_none()
-                        || found.process_guid.as_deref() != program.process_guid
-                }
-                _ => false,
-            })
-        });
+        let self_connection = file.and_then(|file| program.used_own_shares(join, file));
         let (source, naming) = if is_written_here {
             (Source::default(), None)
         } else {
-            let (machine, naming) = Psexec::machine(join, &program).unzip();
-            let hints = Hints {
-                machine,
-                first: file.or(service).map(|evidence| evidence.time.ms),
-                ..Hints::default()
-            };
-            let connection = &self.shared.connection;
-            let accepts = |found: &_| is_smb_or_rpc(found, connection);
-            let source = source::find(join, join.anchor, &CONNECTION, connection, hints, accepts);
-            (source, naming.flatten())
+            self.source(join, &program, file.or(service))
         };
         let names_itself = source
             .machine

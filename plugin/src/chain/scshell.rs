@@ -6,7 +6,7 @@
 use super::source::{self, Hints, LOGON, is_smb_or_rpc};
 use super::{CHILD, Join, Joined, Piece, Row, Rule, Shared, Table, Technique, Window, service};
 use crate::evidence::{Change, Evidence, EvidenceKind, Fact, Parent, ServiceSet};
-use crate::normalize::{cmd, lower};
+use crate::normalize::lower;
 use crate::settings::{Levels, Patterns, Severity};
 use serde::{Deserialize, Serialize};
 use std::rc::Rc;
@@ -218,7 +218,7 @@ impl Technique for Scshell {
             Change::Changed => {
                 let mut marks = service::of_service(join.all(&DELETED), set);
                 restored.is_some()
-                    || !service::is_tool_shape(cmd::shape(&set.command))
+                    || !service::is_tool_shape(set.shape)
                         && !marks.any(|mark| service::is_deletion(mark))
             }
         };
@@ -251,7 +251,7 @@ impl Technique for Scshell {
         };
         let source = source::find(join, center, &CONNECTION, connection, hints, accepts);
         let is_connected = source.is_connected();
-        let is_local = service::is_local_getsystem(Some(&set.service), &set.command);
+        let is_local = service::is_local_getsystem(Some(&set.service), &set.command, set.shape);
         let mut joined = Joined::new(source);
         joined.seen.add(&CONNECTION, is_connected);
         joined.list(&SERVICE, Some(join.anchor));

@@ -178,11 +178,11 @@ pub fn is_tool_shape(shape: Shape) -> bool {
 /// does nothing but echo into a named pipe, or it runs a DLL that is named like the service and its argument. That is not lateral
 /// movement. The match is exact, because a command that contains anything else runs that, too.
 #[inline(never)]
-pub fn is_local_getsystem(service: Option<&str>, command: &str) -> bool {
+pub fn is_local_getsystem(service: Option<&str>, command: &str, shape: Shape) -> bool {
     if is_truncated(command) {
         return false;
     }
-    if cmd::shape(command).has(Shape::ECHO_TO_PIPE) {
+    if shape.has(Shape::ECHO_TO_PIPE) {
         return true;
     }
     let line = command::normalize(command, MAX_TEXT);
@@ -257,6 +257,7 @@ pub fn dropped_in<'j>(join: &Join<'j>, file: &Piece, command: &str) -> Option<&'
 
 /// Passes on the words of a command that can name what it runs: for `cmd.exe` the first word of each command and every word with a
 /// folder in it, but not the files that it writes its output to; else every word with a folder.
+#[inline(never)]
 fn words_that_run(command: &str, mut take: impl FnMut(&str)) {
     let Some(run) = cmd::innermost(command) else {
         let words = command.split(['"', ' ', '\t', '&', '|', '>', '^']);

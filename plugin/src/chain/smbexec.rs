@@ -12,7 +12,6 @@ use super::{
 use crate::evidence::{
     Change, Evidence, EvidenceKind, Fact, Needs, Parent, ProcessStart, ServiceSet,
 };
-use crate::normalize::cmd;
 use crate::settings::{Bounded, Levels, Patterns, Severity};
 use serde::{Deserialize, Serialize};
 use std::rc::Rc;
@@ -182,8 +181,8 @@ impl Smbexec {
     ///
     /// Few of the values that CreateService writes may have been logged, or ChangeServiceConfig may have written them. Then what follows
     /// decides (deleted: created; restored: changed), and the command.
+    #[inline(never)]
     fn is_certain(
-        &self,
         join: &Join<'_>,
         (evidence, set): (&Evidence, &ServiceSet),
         is_deleted: bool,
@@ -194,7 +193,7 @@ impl Smbexec {
         if service::restored(join, &RESTORED, evidence, set).is_some() {
             return None;
         }
-        if is_deleted || service::is_tool_shape(cmd::shape(&set.command)) {
+        if is_deleted || service::is_tool_shape(set.shape) {
             return Some(true);
         }
         (set.change() == Change::PerhapsCreated).then_some(false)
@@ -260,7 +259,7 @@ impl Technique for Smbexec {
         let is_deleted =
             set.is_some_and(|(_, set)| marks(set).any(|mark| service::is_deletion(mark)));
         let is_certain = match set {
-            Some((evidence, set)) => self.is_certain(join, (evidence, set), is_deleted)?,
+            Some((evidence, set)) => Smbexec::is_certain(join, (evidence, set), is_deleted)?,
             None => true,
         };
         // A file that came over SMB and is run by the command is `psexec`.
@@ -281,7 +280,7 @@ impl Technique for Smbexec {
         };
         let source = source::find(join, join.anchor, &CONNECTION, connection, hints, accepts);
         let is_connected = source.is_connected();
-        let is_local = service::is_local_getsystem(name, command);
+        let is_local = service::is_local_getsystem(name, command, process.shape);
         let mut joined = Joined::new(source);
         joined.seen.add(&CONNECTION, is_connected);
         joined.list(&SERVICE, service);

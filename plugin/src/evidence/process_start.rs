@@ -52,9 +52,9 @@ pub struct ProcessStart {
     /// Whether its command line is one of a remote execution tool; worked out when first asked for.
     #[serde(skip)]
     pub is_tool_command: OnceCell<bool>,
-    /// The [shape](cmd::shape) of its command line; worked out when first asked for.
-    #[serde(skip)]
-    shape: OnceCell<Shape>,
+    /// The [shape](cmd::shape) of its whole command line. Not worked out when it is needed, because that is where most of the
+    /// interpreter's stack is in use.
+    pub shape: Shape,
 }
 
 /// A command line of more than 1 KiB.
@@ -64,9 +64,6 @@ pub struct LongLine {
     pub normalized: Box<str>,
     /// Whether the whole line matches the policy's patterns for commands of remote execution tools.
     pub is_tool_command: bool,
-    /// The [shape](cmd::shape) of the whole line.
-    #[serde(default)]
-    pub shape: Shape,
 }
 
 /// What started a process.
@@ -116,14 +113,6 @@ impl ProcessStart {
         let line = self.command_line.as_deref()?;
         let normalize = || command::normalize(line, MAX_TEXT).into();
         Some(self.normalized_line.get_or_init(normalize))
-    }
-
-    /// The [shape](cmd::shape) of its command line.
-    pub fn shape(&self) -> Shape {
-        if let Some(long) = &self.long {
-            return long.shape;
-        }
-        *self.shape.get_or_init(|| cmd::shape(self.command()))
     }
 
     /// The command line to look for names in: as it was logged, or normalized where it was too long to be kept.
@@ -287,6 +276,8 @@ pub(super) fn read(event: &Event<'_>, context: &Context<'_>) -> Found {
     let parent_process_guid = process_guid(event, Field::ParentProcessGuid);
     let (parent, parent_image) = parent_of(event, parent_process_guid.as_deref(), context);
     let (command_line, whole) = line(event, Field::CommandLine).unzip();
+    let kept = command_line.as_deref().unwrap_or(&image);
+    let shape = cmd::shape(whole.as_ref().and_then(Option::as_deref).unwrap_or(kept));
     let long = whole.flatten().map(|whole| {
         let commands = match parent {
             Parent::Wmi | Parent::Dcom => &context.needs.com_commands,
@@ -294,7 +285,6 @@ pub(super) fn read(event: &Event<'_>, context: &Context<'_>) -> Found {
         };
         Box::new(LongLine {
             is_tool_command: commands.hit(&whole),
-            shape: cmd::shape(&whole),
             normalized: command::normalize(&whole, MAX_TEXT).into(),
         })
     });
@@ -314,7 +304,7 @@ pub(super) fn read(event: &Event<'_>, context: &Context<'_>) -> Found {
         is_common: Cell::new(false),
         normalized_line: OnceCell::new(),
         is_tool_command: OnceCell::new(),
-        shape: OnceCell::new(),
+        shape,
     }))))
 }
 

@@ -7,6 +7,7 @@ use super::{
     Context, Event, EventPrefilter, EvidenceKind, Evident, Fact, Field, Fields, Found, KindInfo,
     Known, Missing, Needs, Related, optional_bytes, sum, text_bytes,
 };
+use crate::normalize::cmd::{self, Shape};
 use crate::normalize::path::{self, PathKey};
 use crate::normalize::{command, lower_ascii};
 use crate::record::MAX_TEXT;
@@ -26,6 +27,8 @@ pub struct ServiceSet {
     pub normalized: Option<Box<str>>,
     /// The program in the command.
     pub program: PathKey,
+    /// The [shape](cmd::shape) of the whole command.
+    pub shape: Shape,
     /// The marks of the service that were logged beside it so far, as a set of bits.
     marks: Cell<u8>,
     /// The command as a pattern for the command line of its process; worked out when first asked for, see `chain::service`.
@@ -267,7 +270,9 @@ pub(super) fn read(event: &Event<'_>, _: &Context<'_>) -> Found {
 
 fn read_command(event: &Event<'_>, service: &str) -> Found {
     let (command, long) = super::process_start::line(event, Field::Details).ok_or(Missing)?;
+    let shape = cmd::shape(long.as_deref().unwrap_or(&command));
     Ok(Some(Fact::ServiceSet(ServiceSet {
+        shape,
         service: service.into(),
         program: path::program(&command),
         normalized: long.map(|long| command::normalize(&long, MAX_TEXT).into()),

@@ -78,6 +78,7 @@ pub struct Run<'l> {
 /// What a command line of `cmd.exe` runs; `None` if there is no `/C`, `/R` or `/K` in it.
 ///
 /// The switches may be glued together (`/Qc`), to the program (`cmd/c`) and to the command (`/Cwhoami`).
+#[inline(never)]
 pub fn run(line: &str) -> Option<Run<'_>> {
     let mut is_quiet = false;
     let mut rest = after_program(line);
@@ -117,6 +118,7 @@ pub fn run(line: &str) -> Option<Run<'_>> {
 const MAX_SHELLS: usize = 4;
 
 /// What the innermost shell of a command line runs, if shells start one another (`cmd /c "cmd /q /c dir"`). Quiet if any of them is.
+#[inline(never)]
 pub fn innermost(line: &str) -> Option<Run<'_>> {
     let mut found = run(line)?;
     for _ in 0..MAX_SHELLS {
@@ -137,6 +139,7 @@ pub fn innermost(line: &str) -> Option<Run<'_>> {
 
 /// A command without the quotes around all of it. Like `cmd.exe`, this takes away the first and the last quote, unless there are just
 /// two and nothing but a program between them.
+#[inline(never)]
 fn unquoted(command: &str) -> &str {
     let command = command.trim();
     let Some((inside, after)) = command
@@ -187,7 +190,12 @@ const CMD: [&str; 2] = ["cmd", "%comspec%"];
 const POWERSHELL: [&str; 2] = ["powershell", "pwsh"];
 
 /// What matters of a command line, of a process or a service.
+#[inline(never)]
 pub fn shape(line: &str) -> Shape {
+    let first = lower_ascii(&program(line).replace("%%", "%"));
+    if !is_program(&first, &POWERSHELL) && !is_program(&first, &CMD) {
+        return Shape::NONE;
+    }
     let line = lower_ascii(&line.replace("%%", "%"));
     let program = program(&line);
     let mut shape = Shape::NONE;
@@ -221,6 +229,7 @@ struct Simple {
 /// next in any case.
 const MAX_WORDS: usize = 64;
 
+#[inline(never)]
 fn shape_of_command(command: &str, shape: &mut Shape) {
     let mut simple = Simple::default();
     let (mut commands, mut pipe_echoes) = (0usize, 0usize);
@@ -247,6 +256,7 @@ fn shape_of_command(command: &str, shape: &mut Shape) {
 
 impl Simple {
     /// Adds what matters of it. Returns whether it echoes into a named pipe.
+    #[inline(never)]
     fn shape(&self, shape: &mut Shape) -> bool {
         let first = self.words.first().map(String::as_str).unwrap_or_default();
         let first = first.trim_start_matches('@');
@@ -277,6 +287,7 @@ impl Simple {
 
 /// Whether options of PowerShell, in lower case, give it an encoded command or no window. Any beginning of an option's name is
 /// enough for PowerShell.
+#[inline(never)]
 fn hides(words: &[String]) -> bool {
     let mut words = words.iter().map(String::as_str).peekable();
     while let Some(word) = words.next() {
@@ -309,6 +320,7 @@ struct Tokens<'l> {
 impl Iterator for Tokens<'_> {
     type Item = Token;
 
+    #[inline(never)]
     fn next(&mut self) -> Option<Token> {
         loop {
             let c = self.rest.chars().next()?;
@@ -362,6 +374,7 @@ impl Tokens<'_> {
     }
 
     /// Reads a word up to the next character that ends one. Takes at least one character, if there is one.
+    #[inline(never)]
     fn word(&mut self) -> String {
         let mut word = String::new();
         let mut in_quotes = false;
