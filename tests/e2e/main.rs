@@ -23,3 +23,4 @@ mod shards;
 mod state;
 mod techniques;
 mod vector;
+mod windows;
