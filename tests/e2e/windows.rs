@@ -453,12 +453,14 @@ impl Service<'_> {
         text(output.stdout)
     }
 
-    /// Starts it. The service controller refuses that while it starts another one.
+    /// Starts it. The service controller refuses that while it starts another one; when Wine begins, it may also start this one,
+    /// as every service that is installed.
     fn start(&self) {
         let start = || {
             let mut command = self.place.windows.command("sc.exe");
             let started = command.args(["start", self.name]).output().expect("sc.exe");
-            started.status.success().then_some(())
+            let runs = || self.controller("query").contains("RUNNING");
+            (started.status.success() || runs()).then_some(())
         };
         wait_until(start).unwrap_or_else(|| panic!("not started: {}", self.controller("query")));
     }
