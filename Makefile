@@ -30,7 +30,7 @@ build: setup
 	$(BINARY) pack --out $(MODULE)
 
 ## The program for Windows, and tests of it under Wine, if there is one (Debian: apt-get install wine).
-windows: setup setup-windows
+windows: setup setup-wamr setup-windows
 	$(CARGO) build --release --package psexec-filter --target $(WINDOWS)
 	WINDOWS_PROGRAM="$(CURDIR)/$(WINDOWS_BINARY)" \
 	  $(CARGO) test --release --package psexec-filter-tests --features wamr --test e2e windows::

@@ -23,6 +23,8 @@ struct Windows {
     folder: PathBuf,
     /// Wine's drive C, where this is not Windows.
     drive: Option<PathBuf>,
+    /// A program that waits for the end of the tests: with its last program Wine ends all services.
+    waiting: Option<Child>,
 }
 
 static WINDOWS: LazyLock<Option<Windows>> = LazyLock::new(|| {
@@ -35,6 +37,7 @@ static WINDOWS: LazyLock<Option<Windows>> = LazyLock::new(|| {
         // A path with a blank, as many on Windows are.
         folder: temporary.join("psexec filter"),
         drive: None,
+        waiting: None,
     };
     if !cfg!(windows) {
         let path = std::env::var_os("PATH").unwrap_or_default();
@@ -43,11 +46,26 @@ static WINDOWS: LazyLock<Option<Windows>> = LazyLock::new(|| {
             return None;
         }
         let drive = temporary.join("wine/drive_c");
+        std::fs::create_dir_all(temporary.join("wine")).expect("a folder");
         windows.folder = drive.join("psexec filter");
         windows.drive = Some(drive);
         // Makes drive C, if there is none.
         let made = windows.command("wineboot").arg("--init").status();
         assert!(made.is_ok_and(|status| status.success()), "no drive C");
+        // Services that Wine starts when drive C is new may take minutes. When Wine begins again it starts them in seconds.
+        let mut ended = Command::new("wineserver");
+        ended
+            .env("WINEPREFIX", temporary.join("wine"))
+            .arg("--wait");
+        assert!(
+            ended.status().is_ok_and(|status| status.success()),
+            "Wine does not end"
+        );
+        let events = std::fs::File::create(temporary.join("wine/events.log")).expect("a file");
+        let mut waiting = windows.command("cmd.exe");
+        waiting.args(["/c", "set /p line="]).stdin(Stdio::piped());
+        waiting.stdout(Stdio::null()).stderr(events);
+        windows.waiting = Some(waiting.spawn().expect("it starts"));
     }
     let _left_by_another_run = std::fs::remove_dir_all(&windows.folder);
     std::fs::create_dir_all(&windows.folder).expect("a folder");
@@ -73,7 +91,8 @@ impl Windows {
         let mut wine = Command::new("wine");
         wine.arg(program.as_ref())
             .env("WINEPREFIX", drive.parent().expect("a prefix"))
-            .env("WINEDEBUG", "-all")
+            // Errors in the event log are shown by the first program, which starts the service controller.
+            .env("WINEDEBUG", "-all,err+eventlog")
             // Not needed, and Wine would offer to download them.
             .env("WINEDLLOVERRIDES", "mscoree,mshtml=");
         wine
@@ -264,6 +283,7 @@ fn on_windows_urls_that_name_no_file_are_refused() {
             "expected file:///C:/",
         ),
         ("--output", "file:///C:/NUL", "no file of the name `NUL`"),
+        ("--output", r"C:\out.ndjson", "expected `-`, `file:///C:/"),
         (
             "--input",
             "unix:///run/in.sock",
@@ -453,8 +473,8 @@ impl Service<'_> {
         text(output.stdout)
     }
 
-    /// Starts it. The service controller refuses that while it starts another one; when Wine begins, it may also start this one,
-    /// as every service that is installed.
+    /// Starts it. The service controller refuses that while it starts another one. While Wine begins it may start this one by itself,
+    /// because it has been installed.
     fn start(&self) {
         let start = || {
             let mut command = self.place.windows.command("sc.exe");
@@ -479,9 +499,9 @@ impl Drop for Service<'_> {
     }
 }
 
-/// Tries until there is something.
+/// Tries until there is something, for as long as Wine may refuse to start a service while it starts its own.
 fn wait_until<T>(attempt: impl Fn() -> Option<T>) -> Option<T> {
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + 3 * PATIENCE;
     loop {
         let result = attempt();
         if result.is_some() || Instant::now() > end {
@@ -591,6 +611,15 @@ fn on_windows_a_service_that_cannot_start_logs_why() {
         log.contains("ERROR") && log.contains("unknown field `keys`"),
         "{log}"
     );
+    if let Some(drive) = &place.windows.drive {
+        let events = std::fs::read_to_string(drive.with_file_name("events.log")).expect("events");
+        // Wine shows the text as C would write it.
+        let policy = policy.replace('\\', r"\\");
+        assert!(
+            events.contains(&format!("{policy}:2: unknown field `keys`")),
+            "{events}"
+        );
+    }
 }
 
 #[test]

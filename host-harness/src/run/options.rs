@@ -81,6 +81,7 @@ impl FromStr for Input {
         }
         match text.strip_prefix("unix://") {
             Some(path) => file_url::socket_path(path, Platform::HERE).map(Input::Unix),
+            None if cfg!(windows) => Err("expected `-` or `tcp://127.0.0.1:PORT`".to_owned()),
             None => Err("expected `-`, `tcp://127.0.0.1:PORT` or `unix:///PATH`".to_owned()),
         }
     }
@@ -142,6 +143,9 @@ impl FromStr for Output {
                 }) =>
             {
                 Ok(Output::Tcp(address.to_owned()))
+            }
+            _ if cfg!(windows) => {
+                Err("expected `-`, `file:///C:/FOLDER/FILE` or `tcp://HOST:PORT`".to_owned())
             }
             _ => Err("expected `-`, `file:///PATH` or `tcp://HOST:PORT`".to_owned()),
         }
