@@ -3,12 +3,16 @@
 #![forbid(unsafe_code)]
 
 mod cli;
+mod log;
 mod manual;
+#[cfg(windows)]
+mod service;
 
 use clap::Parser;
 use cli::{Cli, Command, EngineName, ModuleArgs, PolicyCommand, RunArgs};
 use psexec_filter::engine::{Compiled, Options, Wasmtime};
 use psexec_filter::module::{self, Module};
+use psexec_filter::run::signals::Controller;
 use psexec_filter::run::supervisor::{Loaded, Start};
 use psexec_filter::{replay, run};
 use psexec_filter_pack::{encode_policy, pack, unpack, version};
@@ -52,21 +56,32 @@ fn execute(command: Command) -> Result<bool, String> {
         Command::Generate { out } => manual::generate(&out)
             .map(|()| true)
             .map_err(|error| format!("{}: cannot be written: {error}", out.display())),
+        #[cfg(windows)]
+        Command::Service { command } => service::execute(command).map(|()| true),
     }
 }
 
 fn run_between_streams(arguments: RunArgs) -> Result<bool, String> {
-    // If the log cannot be written, records still pass.
-    tracing_subscriber::fmt()
-        .with_writer(io::stderr)
-        .log_internal_errors(false)
-        .with_ansi(false)
-        .with_target(false)
-        .init();
+    match arguments.log_file.clone() {
+        None => log::to_stderr(),
+        Some(path) => log::to_file(&path)?,
+    }
+    let logged = arguments.log_file.is_some();
+    run_until_end(arguments, None).inspect_err(|message| {
+        // Otherwise `main` writes it where the log is.
+        if logged {
+            tracing::error!("{message}");
+        }
+    })
+}
+
+/// Runs as `arguments` say. The log must have been started. The error is a message for the operator.
+fn run_until_end(arguments: RunArgs, controller: Option<Controller>) -> Result<bool, String> {
     let deadline = arguments.call_deadline();
     let options = arguments.options();
     let module = arguments.module;
-    run::run(options, Box::new(move || load_to_run(&module, deadline)))
+    let load = Box::new(move || load_to_run(&module, deadline));
+    run::run(options, load, controller)
 }
 
 /// Loads the module for `run`; called again at each SIGHUP.
