@@ -1,8 +1,7 @@
 //! Each configuration as it is shipped: every record comes out once, with the right alerts.
 
-use super::pipeline::{
-    AGGREGATORS, FluentBit, Pipeline, WITH_CONDITION, assert_same_records, parsed, swap,
-};
+use super::pipeline::{AGGREGATORS, BY_ID, FluentBit, Pipeline, assert_same_records, parsed, swap};
+use psexec_filter_fixtures::shape_file;
 use psexec_filter_tests::{Host, module};
 use serde_json::{Value, json};
 
@@ -23,9 +22,9 @@ fn classic() {
 }
 
 #[test]
-fn linux_aggregator_with_a_condition() {
-    if let Some(fluent_bit) = FluentBit::find().filter(FluentBit::has_conditions) {
-        aggregator(&fluent_bit, WITH_CONDITION);
+fn linux_aggregator_by_id() {
+    if let Some(fluent_bit) = FluentBit::find() {
+        aggregator(&fluent_bit, BY_ID);
     }
 }
 
@@ -34,6 +33,51 @@ fn aggregator(fluent_bit: &FluentBit, name: &str) {
     let records = records();
     pipeline.send(&records);
     check(&pipeline, &records);
+}
+
+/// Some producers log the event id as text.
+#[test]
+fn linux_aggregator_by_id_where_the_id_is_text() {
+    let Some(fluent_bit) = FluentBit::find() else {
+        return;
+    };
+    let mut pipeline = Pipeline::aggregator(&fluent_bit, BY_ID, module(), &[]);
+    let mut records = records();
+    for record in &mut records {
+        if let Some(id) = record["EventID"].as_u64() {
+            record["EventID"] = json!(id.to_string());
+        }
+    }
+    pipeline.send(&records);
+    check(&pipeline, &records);
+}
+
+/// The field that the comment names for Winlogbeat, which logs the id as a number or as text.
+#[test]
+fn linux_aggregator_by_id_of_winlogbeat() {
+    let Some(fluent_bit) = FluentBit::find() else {
+        return;
+    };
+    let edits = [
+        ("int_key: EventID", "int_key: $winlog['event_id']"),
+        ("$EventID", "$winlog['event_id']"),
+    ];
+    for shape in ["winlogbeat8_raw", "winlogbeat7_pre_7.13_int_ids"] {
+        let mut pipeline = Pipeline::aggregator(&fluent_bit, BY_ID, module(), &edits);
+        let text = std::fs::read_to_string(shape_file(shape)).expect("the sample");
+        let records = parsed(&text.lines().map(str::to_owned).collect::<Vec<String>>());
+        pipeline.send(&records);
+        let [alert] = pipeline.alerts(1).try_into().expect("one alert");
+        let mut out = pipeline.records(records.len());
+        assert!(out.contains(&alert), "{shape}: {out:?}");
+        for record in &mut out {
+            record
+                .as_object_mut()
+                .expect("an object")
+                .remove("detection");
+        }
+        assert_same_records(&records, &out);
+    }
 }
 
 /// Inputs of the type `winevtlog` exist on Windows only. Everything else of the configuration is run, with records from files.

@@ -1,6 +1,6 @@
 //! What a wrong configuration does: the comments beside the lines of the shipped ones say so.
 
-use super::pipeline::{AGGREGATORS, FluentBit, Pipeline, WITH_CONDITION, parsed};
+use super::pipeline::{AGGREGATORS, BY_ID, FluentBit, Pipeline, parsed};
 use psexec_filter_tests::{Host, module};
 use serde_json::Value;
 use std::time::Duration;
@@ -28,10 +28,11 @@ fn without_threads_a_network_input_of_5_1_loses_records() {
     }
 }
 
-/// The line `emitter_mem_buf_limit` of the filter that gives records a tag: beyond it they come out unexamined, with their mark.
+/// The line `emitter_mem_buf_limit` of the filter that gives records a tag: beyond it they come out unexamined,
+/// with the text of their id.
 #[test]
 fn over_its_limit_the_emitter_of_5_x_lets_records_pass_without_the_filter() {
-    let Some(fluent_bit) = FluentBit::find().filter(FluentBit::has_conditions) else {
+    let Some(fluent_bit) = FluentBit::find().filter(FluentBit::keeps_what_it_cannot_emit) else {
         return;
     };
     let edits = [
@@ -41,13 +42,13 @@ fn over_its_limit_the_emitter_of_5_x_lets_records_pass_without_the_filter() {
             r"match_regex: ^chain\.sysmon\.",
         ),
     ];
-    let mut pipeline = Pipeline::aggregator(&fluent_bit, WITH_CONDITION, module(), &edits);
+    let mut pipeline = Pipeline::aggregator(&fluent_bit, BY_ID, module(), &edits);
     let host = Host::new("WS01");
     let records = (0..2_000).map(|at| host.connection(at, "10.1.2.3"));
     let records = parsed(&records.collect::<Vec<String>>());
     pipeline.send(&records);
     let out = pipeline.records(records.len());
-    let is_marked = |record: &&Value| record["psexec_filter"] == "wanted";
+    let is_marked = |record: &&Value| record["psexec_filter_id"] == "3";
     let unexamined = out.iter().filter(is_marked).count();
     assert!(unexamined > 0, "all {} were examined", out.len());
 }

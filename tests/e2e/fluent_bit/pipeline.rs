@@ -9,11 +9,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// The aggregators that every version can run.
+/// The aggregators in which every record passes through the filter.
 pub const AGGREGATORS: [&str; 2] = ["linux-aggregator.yaml", "classic.conf"];
 
-/// The aggregator with a condition, for [`FluentBit::has_conditions`].
-pub const WITH_CONDITION: &str = "linux-aggregator-condition.yaml";
+/// The aggregator in which records bypass the filter by their event id.
+pub const BY_ID: &str = "linux-aggregator-by-id.yaml";
 
 /// A Fluent Bit that is installed here.
 pub struct FluentBit {
@@ -39,9 +39,9 @@ impl FluentBit {
         Some(FluentBit { program, version })
     }
 
-    /// Whether processors can have a condition. If not, this reports that the test is skipped.
-    pub fn has_conditions(&self) -> bool {
-        self.is_at_least((5, 0), "it has no conditions")
+    /// Whether an emitter over its limit lets records pass with their old tag. If not, this reports that the test is skipped.
+    pub fn keeps_what_it_cannot_emit(&self) -> bool {
+        self.is_at_least((5, 0), "an emitter over its limit loses records")
     }
 
     /// Whether it runs the filters of network inputs in coroutines. If not, this reports that the test is skipped.
