@@ -12,7 +12,7 @@ SEED ?=
 SECONDS ?= 60
 RECORDS ?= 10000000
 
-.PHONY: run test build lint bench soak simulate fuzz setup setup-wamr clean
+.PHONY: run test build lint bench soak simulate fuzz dist dist-test licences setup setup-wamr setup-dist clean
 
 ## Find PsExec in a log: make run INPUT=FILE. Without INPUT, in a small story that is built in.
 run: build
@@ -74,6 +74,20 @@ fuzz: setup
 	  echo "== $$target"; FUZZ_TARGET=$$target $(FUZZ)/$$host/release/fuzz -max_total_time=$$(($(SECONDS) / 4)) -max_len=4096 -len_control=0 -timeout=10 \
 	    -verbosity=0 -print_final_stats=1 -artifact_prefix=$(FUZZ)/$$target- $(FUZZ)/corpus/$$target $$seeds tests/fixtures/crashes/$$target || exit; done
 
+## What is released, in target/dist: the module, archives for Linux and Windows, a Debian package, configurations, SBOMs, checksums.
+## PARTS="linux deb" makes only these; host-harness/packaging/dist lists the parts. MAINTAINER="Name <address>" goes into the package.
+PARTS ?=
+dist: setup setup-dist licences
+	host-harness/packaging/dist $(PARTS)
+
+## Uses what `make dist` left as people would; as root on Debian it installs the package over an older version, runs it and removes it.
+dist-test:
+	host-harness/packaging/test
+
+## Whether deny.toml allows the licence of every crate that is linked. Advisories are not checked: `cargo deny check` does that.
+licences: setup
+	@CARGO=$(CARGO) python3 host-harness/packaging/licences.py check
+
 ## The Rust toolchain of rust-toolchain.toml with its wasm target.
 setup:
 	@command -v $(CARGO) >/dev/null || { echo "error: cargo is missing. Install Rust's rustup with: curl https://sh.rustup.rs -sSf | sh" >&2; exit 1; }
@@ -92,6 +106,20 @@ setup-wamr:
 	  echo "installing$$missing"; apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $$missing >/dev/null && exit 0; fi; \
 	echo "error: missing: $$missing. The tests run the module on Fluent Bit's interpreter too, which is built from C." >&2; \
 	echo "Install with: sudo apt-get install -y cmake gcc libc6-dev libclang-dev   (Fedora: sudo dnf install cmake gcc clang-devel)" >&2; exit 1
+
+## What `make dist` needs beside Rust: the linkers of the targets, and tools that pack. Installed where that can be done without asking.
+DIST_TARGETS := x86_64-unknown-linux-musl x86_64-pc-windows-gnu
+setup-dist: setup
+	@missing=""; command -v musl-gcc >/dev/null || missing="musl-tools"; \
+	command -v x86_64-w64-mingw32-gcc >/dev/null || missing="$$missing gcc-mingw-w64-x86-64"; \
+	for tool in zip python3 dpkg-deb:dpkg strip:binutils xz:xz-utils; do \
+	  command -v "$${tool%:*}" >/dev/null || missing="$$missing $${tool#*:}"; done; \
+	if test -n "$$missing"; then \
+	  if command -v apt-get >/dev/null && test "$$(id -u)" = 0; then \
+	    echo "installing $$missing"; apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null || exit; \
+	  else echo "error: missing: $$missing. On Debian: sudo apt-get install -y --no-install-recommends $$missing" >&2; exit 1; fi; fi
+	@if command -v rustup >/dev/null; then rustup target add $(DIST_TARGETS) >/dev/null 2>&1 \
+	  || { echo "error: a target could not be installed. Install them with: rustup target add $(DIST_TARGETS)" >&2; exit 1; }; fi
 
 clean:
 	$(CARGO) clean

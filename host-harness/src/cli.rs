@@ -9,7 +9,7 @@ use std::time::Duration;
 
 /// Finds PsExec-like remote execution in Sysmon records.
 #[derive(Parser)]
-#[command(version)]
+#[command(version, long_version = concat!(env!("CARGO_PKG_VERSION"), "\n", env!("PSEXEC_FILTER_MODULE")))]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
@@ -54,6 +54,12 @@ pub enum Command {
     Policy {
         #[command(subcommand)]
         command: PolicyCommand,
+    },
+    /// Write the man pages and shell completions of this program to a folder; `make dist` packs them.
+    #[command(hide = true)]
+    Generate {
+        /// The folder; it is created if it does not exist.
+        out: PathBuf,
     },
 }
 

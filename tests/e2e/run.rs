@@ -909,12 +909,14 @@ fn records_on_which_the_module_hangs_or_traps_are_passed_on() {
             (global.set $at (i32.xor (global.get $at) (i32.const 65536))) (global.get $at))
         (func (export "free") (param i32))
         (func (export "psexec_filter_save") (result i32) (i32.const 0))
+        (func (export "psexec_filter_abi") (result i32) (i32.const ABI))
         (func (export "psexec_filter") (param i32 i32 i32 i32 i32 i32) (result i32)
             (if (i32.eq (i32.load8_u offset=2 (local.get 4)) (i32.const 76)) (then (loop $l (br $l))))
             (if (i32.eq (i32.load8_u offset=2 (local.get 4)) (i32.const 84)) (then (unreachable)))
             (if (i32.eq (i32.load8_u offset=2 (local.get 4)) (i32.const 71))
                 (then (if (i32.eq (memory.grow (i32.const 2048)) (i32.const -1)) (then (unreachable)))))
             (local.get 4)))"#;
+    let module = module.replace("ABI", &psexec_filter_plugin::ABI.to_string());
     place.put("m.wasm", wat::parse_str(module).expect("good WAT"));
     let input = "{\"a\":1}\n{\"L\":1}\n{\"b\":1}\n{\"T\":1}\n{\"c\":1}\n{\"G\":1}\n";
     let ran = place.run("run --module m.wasm --call-deadline 100", input.as_bytes());
