@@ -25,6 +25,7 @@ fn main() {
     ] {
         println!("cargo:rerun-if-changed={}", root.join(input).display());
     }
+    println!("cargo:rerun-if-env-changed=PSEXEC_FILTER_COMMIT");
     // target/<profile>/build/<this package>/out: the folder is beside all of them, so that the module is built once for
     // every set of features.
     let shared = out
@@ -44,6 +45,9 @@ fn main() {
             psexec_filter_pack::pack(&module, &policy).map_err(|error| error.to_string())
         })
         .unwrap_or_else(|error| fail(error.as_str()));
+    let version = psexec_filter_pack::version(&packed)
+        .unwrap_or_else(|error| fail(&format!("{}: {error}", built.display())));
+    println!("cargo:rustc-env=PSEXEC_FILTER_MODULE={version}");
     let target = variable("TARGET");
     let machine_code = compile(&packed, &target).unwrap_or_else(|why| {
         println!(

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 /// Finds PsExec-like remote execution in Sysmon records.
 #[derive(Parser)]
-#[command(version)]
+#[command(version, long_version = concat!(env!("CARGO_PKG_VERSION"), "\n", env!("PSEXEC_FILTER_MODULE")))]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
@@ -19,9 +19,9 @@ pub struct Cli {
 pub enum Command {
     /// Read records as JSON lines and write them on, with alerts added.
     ///
-    /// Lines that are not JSON objects, or too long, pass through unchanged. On SIGTERM the program writes all lines that have
-    /// arrived and ends; on SIGHUP it reads module and policy again. The exit code is 1 if a line passed through unexamined or
-    /// something was lost.
+    /// Lines that are not JSON objects, or too long, pass through unchanged. On SIGTERM (on Windows: Ctrl-C, or the end of the
+    /// console) the program writes all lines that have arrived and ends; on SIGHUP it reads module and policy again. The exit
+    /// code is 1 if a line passed through unexamined or something was lost.
     Run(RunArgs),
     /// Pass logs through the module and report what it finds; without FILES, a built-in demo log.
     ///
@@ -55,6 +55,18 @@ pub enum Command {
         #[command(subcommand)]
         command: PolicyCommand,
     },
+    /// Write the man pages and shell completions of this program to a folder; `make dist` packs them.
+    #[command(hide = true)]
+    Generate {
+        /// The folder; it is created if it does not exist.
+        out: PathBuf,
+    },
+    /// `run` as a Windows service. Tried under Wine, not on Windows.
+    #[cfg(windows)]
+    Service {
+        #[command(subcommand)]
+        command: crate::service::ServiceCommand,
+    },
 }
 
 #[derive(Subcommand)]
@@ -71,7 +83,8 @@ pub struct RunArgs {
     /// Where to read records: `-` (standard input), `tcp://127.0.0.1:PORT` or `unix:///PATH`. May be given several times.
     #[arg(long, value_name = "INPUT", default_value = "-")]
     input: Vec<Input>,
-    /// Where to write: `-` (standard output), `file:///PATH` or `tcp://HOST:PORT`. While it accepts nothing, the inputs wait.
+    /// Where to write: `-` (standard output), `file:///PATH` (on Windows `file:///C:/PATH`) or `tcp://HOST:PORT`. While it accepts
+    /// nothing, the inputs wait.
     #[arg(long, value_name = "OUTPUT", default_value = "-")]
     output: Output,
     /// What to write.
@@ -83,6 +96,10 @@ pub struct RunArgs {
     /// Seconds between two snapshots of the state. A module that traps restarts from the last snapshot.
     #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=3600))]
     state_interval: u64,
+    /// Append the program's log to this file instead of writing it to standard error. The file may be renamed or removed at any
+    /// time; the next message begins a new one.
+    #[arg(long, value_name = "FILE")]
+    pub log_file: Option<PathBuf>,
     /// Serve `/metrics` (Prometheus) and `/healthz` on this address, for example 127.0.0.1:9598.
     #[arg(long, value_name = "ADDRESS", value_parser = loopback)]
     metrics: Option<SocketAddr>,

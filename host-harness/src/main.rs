@@ -3,14 +3,20 @@
 #![forbid(unsafe_code)]
 
 mod cli;
+mod log;
+mod manual;
+#[cfg(windows)]
+mod service;
 
 use clap::Parser;
 use cli::{Cli, Command, EngineName, ModuleArgs, PolicyCommand, RunArgs};
 use psexec_filter::engine::{Compiled, Options, Wasmtime};
 use psexec_filter::module::{self, Module};
+use psexec_filter::run::signals::Controller;
 use psexec_filter::run::supervisor::{Loaded, Start};
 use psexec_filter::{replay, run};
-use psexec_filter_pack::{encode_policy, pack, unpack};
+use psexec_filter_pack::{encode_policy, pack, unpack, version};
+use psexec_filter_plugin::ABI;
 use psexec_filter_plugin::chain::TABLES;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -47,21 +53,35 @@ fn execute(command: Command) -> Result<bool, String> {
         Command::Policy {
             command: PolicyCommand::Show { module },
         } => show_policy(module.as_deref()),
+        Command::Generate { out } => manual::generate(&out)
+            .map(|()| true)
+            .map_err(|error| format!("{}: cannot be written: {error}", out.display())),
+        #[cfg(windows)]
+        Command::Service { command } => service::execute(command).map(|()| true),
     }
 }
 
 fn run_between_streams(arguments: RunArgs) -> Result<bool, String> {
-    // If the log cannot be written, records still pass.
-    tracing_subscriber::fmt()
-        .with_writer(io::stderr)
-        .log_internal_errors(false)
-        .with_ansi(false)
-        .with_target(false)
-        .init();
+    match arguments.log_file.clone() {
+        None => log::to_stderr(),
+        Some(path) => log::to_file(&path)?,
+    }
+    let logged = arguments.log_file.is_some();
+    run_until_end(arguments, None).inspect_err(|message| {
+        // Otherwise `main` writes it where the log is.
+        if logged {
+            tracing::error!("{message}");
+        }
+    })
+}
+
+/// Runs as `arguments` say. The log must have been started. The error is a message for the operator.
+fn run_until_end(arguments: RunArgs, controller: Option<Controller>) -> Result<bool, String> {
     let deadline = arguments.call_deadline();
     let options = arguments.options();
     let module = arguments.module;
-    run::run(options, Box::new(move || load_to_run(&module, deadline)))
+    let load = Box::new(move || load_to_run(&module, deadline));
+    run::run(options, load, controller)
 }
 
 /// Loads the module for `run`; called again at each SIGHUP.
@@ -122,7 +142,7 @@ fn replay_logs(
 }
 
 fn pack_policy(policy: Option<&Path>, module: Option<&Path>, out: &Path) -> Result<bool, String> {
-    let (name, bytes) = module::read_module(module)?;
+    let (name, bytes) = module::read_module_to_use(module)?;
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |now| now.as_millis() as i64);
@@ -155,9 +175,19 @@ fn show_policy(module: Option<&Path>) -> Result<bool, String> {
     let policy = unpack(&bytes)
         .map_err(|error| format!("{name}: {error}"))?
         .unwrap_or_default();
-    let text = toml::to_string(&policy).map_err(|error| error.to_string())?;
+    let policy = toml::to_string(&policy).map_err(|error| error.to_string())?;
+    // A module of another ABI can be shown, too: its policy may have to be packed into a newer one.
+    let version = match version(&bytes) {
+        Ok(version) => version.to_string(),
+        Err(_) => "a module without a version".to_owned(),
+    };
+    let text = format!(
+        "# {version}; read by psexec-filter {}, ABI {ABI}\n\n{policy}{}",
+        env!("CARGO_PKG_VERSION"),
+        severity_tables()
+    );
     io::stdout()
-        .write_all((text + &severity_tables()).as_bytes())
+        .write_all(text.as_bytes())
         .map(|()| true)
         .or_else(accept_closed_output)
 }

@@ -2,7 +2,7 @@
 
 use crate::embedded;
 use crate::engine::{CallError, Engine, Options};
-use psexec_filter_pack::{check, encode_policy, policy_from_toml, unpack};
+use psexec_filter_pack::{check, check_abi, encode_policy, policy_from_toml, unpack};
 use psexec_filter_plugin::policy::Policy;
 use std::borrow::Cow;
 use std::path::Path;
@@ -27,7 +27,7 @@ impl Module {
     ///
     /// The error is a message for the operator: it names the file, what is wrong with it and what to do.
     pub fn load(file: Option<&Path>, policy: Option<&Path>) -> Result<Module, String> {
-        let (name, bytes) = read_module(file)?;
+        let (name, bytes) = read_module_to_use(file)?;
         let given = match policy {
             None => None,
             Some(path) => {
@@ -79,6 +79,13 @@ pub fn read_module(file: Option<&Path>) -> Result<(String, Cow<'static, [u8]>), 
     let (name, bytes) = (path.display().to_string(), read(path)?);
     check(&bytes).map_err(|error| format!("{name}: {error}"))?;
     Ok((name, bytes.into()))
+}
+
+/// Reads a module as [`read_module`] does, and refuses one of another ABI.
+pub fn read_module_to_use(file: Option<&Path>) -> Result<(String, Cow<'static, [u8]>), String> {
+    let (name, bytes) = read_module(file)?;
+    check_abi(&bytes).map_err(|error| format!("{name}: {error}"))?;
+    Ok((name, bytes))
 }
 
 /// Checks that a new instance has memory for its policy. The error is a message for the operator.

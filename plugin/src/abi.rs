@@ -207,6 +207,20 @@ pub extern "C" fn psexec_filter_stats() -> usize {
     answer(|filter| Some(filter.stats()))
 }
 
+/// Returns the version of this contract, [`crate::ABI`]. Its code is this one constant, so that `psexec_filter_pack::version` can read
+/// it without running the module.
+#[unsafe(no_mangle)]
+pub extern "C" fn psexec_filter_abi() -> u32 {
+    crate::ABI
+}
+
+/// Returns the address of the module's version as NUL-terminated text, with the commit in a release: `0.1.0 (1a2b3c4d5e6f)`. Its code
+/// is one constant, too.
+#[unsafe(no_mangle)]
+pub extern "C" fn psexec_filter_build() -> *const u8 {
+    concat!(env!("PSEXEC_FILTER_BUILD"), "\0").as_ptr()
+}
+
 /// Calls the filter, and returns the address of the text that it returns; 0 for none.
 fn answer(call: impl FnOnce(&mut Filter) -> Option<String>) -> usize {
     // SAFETY: as in `psexec_filter`.

@@ -57,6 +57,11 @@
 )]
 #![cfg_attr(not(target_arch = "wasm32"), forbid(unsafe_code))]
 
+/// Version of the contract between module and host: names, parameters and meanings of the exports (`abi.rs`), and what the policy
+/// region holds. It is raised when a host of the version before could no longer use the module. The program refuses a module of
+/// another version.
+pub const ABI: u32 = 1;
+
 #[cfg(target_arch = "wasm32")]
 mod abi;
 

@@ -3,6 +3,7 @@
 use crate::program::{Place, text};
 use psexec_filter::replay::DEMO;
 use psexec_filter_pack::policy_from_toml;
+use psexec_filter_plugin::ABI;
 use psexec_filter_tests::{added_object, module};
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Write};
@@ -856,4 +857,129 @@ fn a_module_that_cannot_be_used_is_refused() {
         }
     }
     assert_eq!(place.get("new.wasm"), None);
+}
+
+#[test]
+fn the_program_names_its_version_and_that_of_its_module() {
+    let place = Place::new();
+    let version = env!("CARGO_PKG_VERSION");
+    let module = psexec_filter_pack::version(module()).expect("a version");
+    assert_eq!(
+        text(place.run("--version", b"").good()),
+        format!(
+            "psexec-filter {version}\nmodule {}, ABI {ABI}\n",
+            module.build
+        )
+    );
+    assert_eq!(
+        text(place.run("-V", b"").good()),
+        format!("psexec-filter {version}\n")
+    );
+    let shown = text(place.run("policy show", b"").good());
+    assert!(
+        shown.starts_with(&format!("# module {}, ABI {ABI};", module.build)),
+        "{shown}"
+    );
+}
+
+/// The program uses only modules of its own ABI. The policy of another one can still be read, to be packed into a newer module.
+#[test]
+fn a_module_of_another_abi_is_not_used_and_its_policy_is_shown() {
+    let place = Place::new();
+    let wat = |abi: &str| {
+        let text = format!(
+            r#"(module (memory (export "memory") 1) (global (export "PSEXEC_FILTER_POLICY") i32 (i32.const 1024)) {abi}
+            (data (i32.const 64) "9.8.7 (abc)\00") (func (export "psexec_filter_build") (result i32) i32.const 64)
+            (func (export "malloc") (param i32) (result i32) i32.const 1024) (func (export "free") (param i32))
+            (func (export "psexec_filter") (param i32 i32 i32 i32 i32 i32) (result i32) local.get 4))"#
+        );
+        wat::parse_str(text).expect("good WAT")
+    };
+    let other = ABI + 1;
+    place.put(
+        "other.wasm",
+        wat(&format!(
+            r#"(func (export "psexec_filter_abi") (result i32) i32.const {other})"#
+        )),
+    );
+    place.put("old.wasm", wat(""));
+    for (file, says, shows) in [
+        (
+            "other.wasm",
+            format!(
+                "other.wasm: the module has ABI {other}; this program uses modules of ABI {ABI}. Use module and program of one release, or "
+            ),
+            format!("# module 9.8.7 (abc), ABI {other}; read by psexec-filter "),
+        ),
+        (
+            "old.wasm",
+            format!(
+                "old.wasm: the module has no ABI number: it is older, or another filter; this program uses modules of ABI {ABI}."
+            ),
+            "# a module without a version; read by psexec-filter ".to_owned(),
+        ),
+    ] {
+        for command in [
+            "run --module",
+            "replay --module",
+            "pack --out new.wasm --module",
+        ] {
+            let ran = place.run(&format!("{command} {file}"), DEMO);
+            assert_eq!(
+                (ran.code, ran.out.as_slice()),
+                (Some(1), b"".as_slice()),
+                "{command} {file}"
+            );
+            assert!(ran.err.contains(&says), "{command}: {}", ran.err);
+        }
+        assert_eq!(place.get("new.wasm"), None);
+        let shown = text(place.run(&format!("policy show {file}"), b"").good());
+        assert!(shown.starts_with(&shows), "{shown}");
+    }
+}
+
+/// Packages have a man page for every command, and completions that know its options.
+#[test]
+fn man_pages_and_completions_are_made_for_every_command() {
+    let place = Place::new();
+    place.run("generate made/here", b"").good();
+    let help = text(place.run("--help", b"").good());
+    let commands: Vec<&str> = help
+        .lines()
+        .skip_while(|line| *line != "Commands:")
+        .skip(1)
+        .map_while(|line| line.split_whitespace().next())
+        .filter(|name| *name != "help")
+        .collect();
+    assert!(commands.contains(&"run"), "{help}");
+    assert!(!commands.contains(&"generate"), "{help}");
+    for command in commands {
+        let page = place
+            .get(&format!("made/here/man1/psexec-filter-{command}.1"))
+            .expect(command);
+        assert!(
+            text(page).contains(&format!(".TH psexec-filter-{command} 1")),
+            "{command}"
+        );
+    }
+    let page = text(
+        place
+            .get("made/here/man1/psexec-filter-run.1")
+            .expect("run"),
+    );
+    assert!(page.contains("state\\-interval"), "{page}");
+    for file in [
+        "psexec-filter.bash",
+        "psexec-filter.fish",
+        "_psexec-filter",
+        "_psexec-filter.ps1",
+    ] {
+        let completions = text(
+            place
+                .get(&format!("made/here/completions/{file}"))
+                .expect(file),
+        );
+        assert!(completions.contains("state-interval"), "{file}");
+        assert!(!completions.contains("generate"), "{file}");
+    }
 }

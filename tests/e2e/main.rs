@@ -24,3 +24,4 @@ mod state;
 mod techniques;
 mod ticks;
 mod vector;
+mod windows;

@@ -3,6 +3,8 @@
 use psexec_filter::engine::Options;
 use psexec_filter::engine::{Answer, CallError};
 use psexec_filter::module::Module;
+use psexec_filter_pack::{Version, version};
+use psexec_filter_plugin::ABI;
 use psexec_filter_tests::{engines_with, module};
 use std::path::Path;
 use wasmparser::{Parser, Payload};
@@ -36,6 +38,8 @@ fn the_module_imports_nothing_and_declares_16_mib_at_most() {
         "psexec_filter",
         "psexec_filter_flush",
         "psexec_filter_stats",
+        "psexec_filter_abi",
+        "psexec_filter_build",
     ] {
         assert!(
             exports.iter().any(|export| export == name),
@@ -44,8 +48,51 @@ fn the_module_imports_nothing_and_declares_16_mib_at_most() {
     }
 }
 
+/// What is read from the file is what the module returns when it runs.
+#[test]
+fn the_module_names_its_version_and_abi() {
+    let version = version(module()).expect("a version");
+    assert_eq!(version.abi, ABI);
+    let rest = version
+        .build
+        .strip_prefix(env!("CARGO_PKG_VERSION"))
+        .expect(&version.build);
+    assert!(
+        rest.is_empty() || (rest.starts_with(" (") && rest.ends_with(')')),
+        "{}",
+        version.build
+    );
+    for (engine, mut module) in engines_with(module(), Options::default()) {
+        assert_eq!(
+            module.call_export("psexec_filter_build"),
+            Ok(Some(version.build.clone())),
+            "{engine}"
+        );
+    }
+}
+
+/// The name of a version is shown on terminals and in policies, and a module file may be anybody's.
+#[test]
+fn a_version_that_is_read_from_a_file_is_one_short_line() {
+    let long = format!("1\\0a[x]\\1b[31m{}", "y".repeat(100));
+    for (data, build) in [
+        (long.as_str(), format!("1[x][31m{}", "y".repeat(56))),
+        ("0.9.0\\00rest", "0.9.0".to_owned()),
+        ("", String::new()),
+    ] {
+        let text = format!(
+            r#"(module (memory 1) (data (i32.const 64) "{data}") (func (export "psexec_filter_abi") (result i32) i32.const 9)
+            (func (export "psexec_filter_build") (result i32) i32.const 64))"#
+        );
+        let module = wat::parse_str(text).expect("good WAT");
+        assert_eq!(version(&module), Ok(Version { abi: 9, build }));
+    }
+}
+
 const FUNCTION: &str =
     "(func (export \"psexec_filter\") (param i32 i32 i32 i32 i32 i32) (result i32)";
+
+const ABI_FUNCTION: &str = "(func (export \"psexec_filter_abi\") (result i32)";
 
 /// For any other file than the module there is a message that names the file, what is wrong with it, and what to do.
 #[test]
@@ -82,6 +129,29 @@ fn a_file_that_is_no_such_module_is_refused_with_its_name_and_what_is_wrong() {
             "imports",
             Some(wat(&imports)),
             "imports `wasi_snapshot_preview1.fd_write`",
+        ),
+        (
+            "older",
+            Some(wat(&format!("(module {FUNCTION} unreachable))"))),
+            "the module has no ABI number: it is older, or another filter; this program uses modules of ABI ",
+        ),
+        (
+            "computed",
+            Some(wat(&format!(
+                "(module {FUNCTION} unreachable) {ABI_FUNCTION} (i32.add (i32.const 0) (i32.const {ABI}))))"
+            ))),
+            "the module has no ABI number",
+        ),
+        (
+            "newer",
+            Some(wat(&format!(
+                "(module {FUNCTION} unreachable) {ABI_FUNCTION} i32.const {}))",
+                ABI + 1
+            ))),
+            &format!(
+                "the module has ABI {}; this program uses modules of ABI {ABI}. Use module and program of one release",
+                ABI + 1
+            ),
         ),
     ] {
         let path = folder.path().join(name);

@@ -118,9 +118,12 @@ pub fn text(bytes: Vec<u8>) -> String {
 /// The longest time that a shipper may take to start and to pass on a few records.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The path of a shipper: named by `variable`, or found on `PATH`. If there is none, this reports that the test is skipped.
+/// The path of a shipper: named by `variable`, or found on `PATH`. If there is none, this reports that the test is skipped. An
+/// empty `variable` counts as not set.
 pub fn shipper(name: &str, variable: &str) -> Option<PathBuf> {
-    let named = std::env::var_os(variable).map(PathBuf::from);
+    let named = std::env::var_os(variable)
+        .filter(|path| !path.is_empty())
+        .map(PathBuf::from);
     let on_path = || {
         let path = std::env::var_os("PATH")?;
         std::env::split_paths(&path)

@@ -319,6 +319,18 @@ fn public_and_used_addresses_are_refused() {
             "cannot be opened",
         ),
         (
+            "run --output file://server/share/out".to_owned(),
+            "expected file:///PATH",
+        ),
+        (
+            "run --output file:///tmp/100%".to_owned(),
+            "write `%25` for the character `%`",
+        ),
+        (
+            "run --log-file nowhere/log".to_owned(),
+            "--log-file nowhere/log: cannot be written",
+        ),
+        (
             "run --state nowhere/state".to_owned(),
             "does its folder exist?",
         ),
@@ -909,12 +921,14 @@ fn records_on_which_the_module_hangs_or_traps_are_passed_on() {
             (global.set $at (i32.xor (global.get $at) (i32.const 65536))) (global.get $at))
         (func (export "free") (param i32))
         (func (export "psexec_filter_save") (result i32) (i32.const 0))
+        (func (export "psexec_filter_abi") (result i32) (i32.const ABI))
         (func (export "psexec_filter") (param i32 i32 i32 i32 i32 i32) (result i32)
             (if (i32.eq (i32.load8_u offset=2 (local.get 4)) (i32.const 76)) (then (loop $l (br $l))))
             (if (i32.eq (i32.load8_u offset=2 (local.get 4)) (i32.const 84)) (then (unreachable)))
             (if (i32.eq (i32.load8_u offset=2 (local.get 4)) (i32.const 71))
                 (then (if (i32.eq (memory.grow (i32.const 2048)) (i32.const -1)) (then (unreachable)))))
             (local.get 4)))"#;
+    let module = module.replace("ABI", &psexec_filter_plugin::ABI.to_string());
     place.put("m.wasm", wat::parse_str(module).expect("good WAT"));
     let input = "{\"a\":1}\n{\"L\":1}\n{\"b\":1}\n{\"T\":1}\n{\"c\":1}\n{\"G\":1}\n";
     let ran = place.run("run --module m.wasm --call-deadline 100", input.as_bytes());
@@ -929,4 +943,40 @@ fn records_on_which_the_module_hangs_or_traps_are_passed_on() {
     ] {
         assert!(ran.err.contains(says), "{says} in {}", ran.err);
     }
+}
+
+#[test]
+fn the_log_is_appended_to_a_file_that_may_be_renamed() {
+    let place = Place::new();
+    place.put("log", "from an earlier run\n");
+    let log = || String::from_utf8(place.get("log").unwrap_or_default()).expect("UTF-8");
+    let wait_for = |what: &str, meanwhile: &dyn Fn()| {
+        let end = Instant::now() + LONG;
+        while !log().contains(what) {
+            assert!(Instant::now() < end, "no `{what}` in {}", log());
+            meanwhile();
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    let arguments = "run --input tcp://127.0.0.1:0 --log-file log";
+    let running = Running::start(&place, arguments);
+    wait_for("listening on tcp://", &|| ());
+    assert!(log().starts_with("from an earlier run\n"), "{}", log());
+    std::fs::rename(place.0.path().join("log"), place.0.path().join("log.1")).expect("renamed");
+    // Before the module is ready the signal has no effect.
+    wait_for("module and policy were read again", &|| {
+        running.signal("HUP")
+    });
+    running.signal("TERM");
+    let (code, said) = running.end();
+    assert_eq!((code, said.as_str()), (Some(0), ""));
+    assert!(log().contains("asked to end"), "{}", log());
+    // What ends the program is there, too.
+    let ran = place.run("run --policy missing.toml --log-file log", b"");
+    assert_eq!(ran.code, Some(1));
+    assert!(
+        log().contains("ERROR missing.toml: cannot be read"),
+        "{}",
+        log()
+    );
 }

@@ -9,8 +9,12 @@
 
 #![forbid(unsafe_code)]
 
+mod version;
+
+use psexec_filter_plugin::ABI;
 use psexec_filter_plugin::policy::Policy;
 use std::fmt;
+pub use version::{Version, check_abi, version};
 use wasm_encoder::{ConstExpr, DataCountSection, DataSection, Module, RawSection};
 use wasmparser::{DataKind, ExternalKind, FuncType, Operator, Parser, Payload, TypeRef, ValType};
 
@@ -75,6 +79,8 @@ pub enum ModuleError {
     TooLarge(usize),
     /// The policy in the module is not one that this program reads.
     Policy(String),
+    /// The module has another ABI than this program, or none (a module of before ABI 1, or another filter).
+    Abi(Option<u32>),
 }
 
 impl fmt::Display for ModuleError {
@@ -117,6 +123,19 @@ impl fmt::Display for ModuleError {
                 write!(
                     f,
                     "the policy in the module was written by another version ({why}); pack your policy again with `psexec-filter pack`"
+                )
+            }
+            ModuleError::Abi(found) => {
+                match found {
+                    Some(found) => write!(f, "the module has ABI {found}")?,
+                    None => write!(
+                        f,
+                        "the module has no ABI number: it is older, or another filter"
+                    )?,
+                }
+                write!(
+                    f,
+                    "; this program uses modules of ABI {ABI}. Use module and program of one release, or pack your policy into the module of this program: `psexec-filter pack --policy FILE --out MODULE`"
                 )
             }
         }

@@ -4,7 +4,7 @@ use super::metrics::Metrics;
 use super::options::{Input, Limits};
 use super::queue::Message;
 use std::io;
-use std::path::PathBuf;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt};
@@ -37,7 +37,7 @@ enum Kind {
     Stdin,
     Tcp(TcpListener),
     #[cfg(unix)]
-    Unix(tokio::net::UnixListener, PathBuf),
+    Unix(tokio::net::UnixListener, std::path::PathBuf),
 }
 
 impl Source {
@@ -88,15 +88,18 @@ impl Source {
         metrics: Arc<Metrics>,
     ) -> bool {
         let Source { name, limits, kind } = self;
-        let client = |name: String, last_may_be_open: bool| Client {
-            name: name.into(),
+        // A client of TCP has an address of its own.
+        let client = |peer: Option<SocketAddr>, last_may_be_open: bool| Client {
+            name: peer
+                .map_or_else(|| name.clone(), |peer| format!("tcp://{peer}"))
+                .into(),
             longest: limits.line,
             queue: queue.clone(),
             metrics: Arc::clone(&metrics),
             last_may_be_open,
         };
         if matches!(kind, Kind::Stdin) {
-            return client(name, true)
+            return client(None, true)
                 .read(tokio::io::stdin(), stop, None)
                 .await;
         }
@@ -114,13 +117,13 @@ impl Source {
             }
             let next = async {
                 let place = Arc::clone(&places).acquire_owned().await;
-                (kind.accept(&name).await, place.ok())
+                (kind.accept().await, place.ok())
             };
             tokio::select! {
                 () = stopped(&mut stop) => break,
                 (accepted, place) = next => match accepted {
-                    Ok((stream, name)) => {
-                        clients.spawn(client(name, false).read(stream, stop.clone(), place));
+                    Ok((stream, peer)) => {
+                        clients.spawn(client(peer, false).read(stream, stop.clone(), place));
                     }
                     // There are too many open files, or the client left at once. Later clients may succeed.
                     Err(error) => {
@@ -131,10 +134,10 @@ impl Source {
             }
         }
         // Clients that connected before the signal may have sent all their records already.
-        while let Ok(Ok((stream, name))) =
-            tokio::time::timeout_at(last_moment(&stop), kind.accept(&name)).await
+        while let Ok(Ok((stream, peer))) =
+            tokio::time::timeout_at(last_moment(&stop), kind.accept()).await
         {
-            clients.spawn(client(name, false).read(stream, stop.clone(), None));
+            clients.spawn(client(peer, false).read(stream, stop.clone(), None));
         }
         while clients.join_next().await.is_some() {}
         #[cfg(unix)]
@@ -158,7 +161,7 @@ fn last_moment(stop: &Stop) -> Instant {
 
 /// Binds a Unix socket so that nobody can connect before it has its mode.
 #[cfg(unix)]
-fn bind_unix(path: &PathBuf, mode: u32) -> io::Result<tokio::net::UnixListener> {
+fn bind_unix(path: &std::path::Path, mode: u32) -> io::Result<tokio::net::UnixListener> {
     use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt};
     // A socket file that a killed program left is removed; one on which a program listens is in use.
     if std::fs::symlink_metadata(path).is_ok_and(|data| data.file_type().is_socket()) {
@@ -171,9 +174,9 @@ fn bind_unix(path: &PathBuf, mode: u32) -> io::Result<tokio::net::UnixListener> 
         }
     }
     // Created in a private folder, then moved into place.
-    let mut private = path.clone().into_os_string();
+    let mut private = path.as_os_str().to_owned();
     private.push(format!(".{}", std::process::id()));
-    let private = PathBuf::from(private);
+    let private = std::path::PathBuf::from(private);
     std::fs::DirBuilder::new().mode(0o700).create(&private)?;
     let hidden = private.join("socket");
     let bound = std::os::unix::net::UnixListener::bind(&hidden).and_then(|listener| {
@@ -191,19 +194,19 @@ fn bind_unix(path: &PathBuf, mode: u32) -> io::Result<tokio::net::UnixListener> 
 type Stream = Box<dyn AsyncRead + Send + Unpin>;
 
 impl Kind {
-    /// Waits for the next client; for ever on standard input. Returns the client's stream and its name for messages.
-    async fn accept(&self, name: &str) -> io::Result<(Stream, String)> {
+    /// Waits for the next client; for ever on standard input. Returns the client's stream and its address, if it has one.
+    async fn accept(&self) -> io::Result<(Stream, Option<SocketAddr>)> {
         match self {
             Kind::Stdin => std::future::pending().await,
             Kind::Tcp(listener) => listener
                 .accept()
                 .await
-                .map(|(stream, peer)| (Box::new(stream) as Stream, format!("tcp://{peer}"))),
+                .map(|(stream, peer)| (Box::new(stream) as Stream, Some(peer))),
             #[cfg(unix)]
             Kind::Unix(listener, _) => listener
                 .accept()
                 .await
-                .map(|(stream, _)| (Box::new(stream) as Stream, name.to_owned())),
+                .map(|(stream, _)| (Box::new(stream) as Stream, None)),
         }
     }
 }

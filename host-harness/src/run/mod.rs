@@ -7,7 +7,8 @@
 //! output
 //! ```
 //!
-//! * [`options`] is the command line as types.
+//! * [`options`] is the command line as types, [`file_url`] the paths in its URLs.
+//! * [`signals`] gets requests to end and to reload, from the operating system or a service controller.
 //! * [`input`] listens, and cuts what clients send into lines.
 //! * [`queue`] holds the batches that wait for the worker.
 //! * [`worker`] passes the lines through the module, and saves the module's state.
@@ -16,12 +17,13 @@
 //! * [`snapshot_file`] keeps a snapshot on disk.
 //! * [`metrics`] counts, and serves the counts.
 
+pub mod file_url;
 pub mod input;
 pub mod metrics;
 pub mod options;
 pub mod output;
 pub mod queue;
-mod signals;
+pub mod signals;
 pub mod snapshot_file;
 pub mod supervisor;
 mod throttled_log;
@@ -32,7 +34,7 @@ use input::Source;
 use metrics::Metrics;
 use options::{Input, Options};
 use queue::{End, Message};
-use signals::{Signal, Signals};
+use signals::{Controller, Signal, Signals};
 use std::sync::Arc;
 use std::time::Duration;
 use supervisor::Load;
@@ -47,24 +49,31 @@ const LAST_READS: Duration = Duration::from_secs(2);
 const WORKER_PANICKED: &str =
     "the worker thread panicked; this is a bug: please report the message above";
 
-/// Runs until the inputs end or a signal asks the program to end. Returns false if lines were passed on unexamined, or an input
-/// could not be read. The error is a message for the operator.
-pub fn run(options: Options, load: Load) -> Result<bool, String> {
+/// Runs until the inputs end or a signal asks the program to end: a signal of the operating system, or of `controller` if there is
+/// one. Returns false if lines were passed on unexamined, or an input could not be read. The error is a message for the operator.
+pub fn run(options: Options, load: Load, controller: Option<Controller>) -> Result<bool, String> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .map_err(|error| format!("cannot start: {error}"))?;
-    let result = runtime.block_on(serve(options, load));
+    let result = runtime.block_on(serve(options, load, controller));
     // A read of standard input cannot be cancelled.
     runtime.shutdown_background();
     result
 }
 
-async fn serve(options: Options, load: Load) -> Result<bool, String> {
+async fn serve(
+    options: Options,
+    load: Load,
+    controller: Option<Controller>,
+) -> Result<bool, String> {
     let metrics = Arc::new(Metrics::new());
     // A signal that arrives from here on is kept until it is asked for.
-    let mut signals = Signals::new()?;
+    let (mut signals, report_ready) = match controller {
+        Some(controller) => (Signals::of(controller.requests), Some(controller.ready)),
+        None => (Signals::new()?, None),
+    };
     let stdin_inputs = options
         .inputs
         .iter()
@@ -98,6 +107,9 @@ async fn serve(options: Options, load: Load) -> Result<bool, String> {
         }
     };
     ready.unwrap_or_else(|_| Err(WORKER_PANICKED.to_owned()))?;
+    if let Some(report_ready) = report_ready {
+        report_ready();
+    }
     Serving {
         options,
         queue,

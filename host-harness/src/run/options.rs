@@ -1,5 +1,6 @@
 //! How `run` runs, as the command line says it.
 
+use super::file_url::{self, Platform};
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -77,8 +78,9 @@ impl FromStr for Input {
             return loopback(address).map(Input::Tcp);
         }
         match text.strip_prefix("unix://") {
-            Some(path) if path.starts_with('/') => Ok(Input::Unix(path.into())),
-            _ => Err("expected `-`, `tcp://127.0.0.1:PORT` or `unix:///PATH`".to_owned()),
+            Some(path) => file_url::socket_path(path, Platform::HERE).map(Input::Unix),
+            None if cfg!(windows) => Err("expected `-` or `tcp://127.0.0.1:PORT`".to_owned()),
+            None => Err("expected `-`, `tcp://127.0.0.1:PORT` or `unix:///PATH`".to_owned()),
         }
     }
 }
@@ -116,7 +118,7 @@ pub fn loopback(text: &str) -> Result<SocketAddr, String> {
 pub enum Output {
     /// `-`
     Stdout,
-    /// `file:///PATH`, to which lines are appended.
+    /// `file:///PATH`, to which lines are appended. [`file_url`] says which paths there are.
     File(PathBuf),
     /// `tcp://HOST:PORT`, connected to again whenever the connection is lost.
     Tcp(String),
@@ -129,11 +131,8 @@ impl FromStr for Output {
         if text == "-" {
             return Ok(Output::Stdout);
         }
-        if let Some(path) = text
-            .strip_prefix("file://")
-            .filter(|path| path.starts_with('/'))
-        {
-            return Ok(Output::File(path.into()));
+        if let Some(path) = text.strip_prefix("file://") {
+            return file_url::file_path(path, Platform::HERE).map(Output::File);
         }
         match text.strip_prefix("tcp://") {
             Some(address)
@@ -142,6 +141,9 @@ impl FromStr for Output {
                 }) =>
             {
                 Ok(Output::Tcp(address.to_owned()))
+            }
+            _ if cfg!(windows) => {
+                Err("expected `-`, `file:///C:/FOLDER/FILE` or `tcp://HOST:PORT`".to_owned())
             }
             _ => Err("expected `-`, `file:///PATH` or `tcp://HOST:PORT`".to_owned()),
         }
@@ -152,7 +154,7 @@ impl fmt::Display for Output {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Output::Stdout => f.write_str("stdout"),
-            Output::File(path) => write!(f, "file://{}", path.display()),
+            Output::File(path) => f.write_str(&file_url::shown(path)),
             Output::Tcp(address) => write!(f, "tcp://{address}"),
         }
     }

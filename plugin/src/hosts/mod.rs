@@ -250,9 +250,14 @@ impl Hosts {
             return None;
         }
         let from_last = (Bound::Included(&*self.popped), Bound::Unbounded);
-        let waits = |(_, entry): &(&Box<str>, &Entry)| !entry.host.pending.is_empty();
-        let next = self.by_name.range::<str, _>(from_last).find(waits);
-        let name = next.or_else(|| self.by_name.iter().find(waits))?.0.clone();
+        let waits = |entry: &Entry| !entry.host.pending.is_empty();
+        let mut later = self.by_name.range::<str, _>(from_last);
+        let next = later.find(|(_, entry)| waits(entry));
+        let mut all = self.by_name.iter();
+        let name = next
+            .or_else(|| all.find(|(_, entry)| waits(entry)))?
+            .0
+            .clone();
         let mut host = self.take(&name)?;
         let pending = host.pending.pop_front();
         let computer = Rc::clone(&host.computer);

@@ -28,6 +28,7 @@ const PASS_THROUGH: &str = r#"(module (memory (export "memory") 200) (global (ex
     (func (export "psexec_filter_flush") (result i32) (i32.const 0))
     (func (export "psexec_filter_stats") (result i32) (i32.const 0))
     (func (export "psexec_filter_save") (result i32) (i32.const 0))
+    (func (export "psexec_filter_abi") (result i32) (i32.const ABI))
     (func (export "psexec_filter") (param i32 i32 i32 i32 i32 i32) (result i32) (local.get 4)))"#;
 
 /// Measures `program` on all recorded logs.
@@ -44,7 +45,8 @@ pub fn measure(page: &mut Page<'_>, program: &Path, logs: &Logs) {
     let folder = tempfile::tempdir().expect("a folder");
     let [module, input, nothing] =
         ["pass.wasm", "in", "nothing"].map(|name| folder.path().join(name));
-    std::fs::write(&module, wat::parse_str(PASS_THROUGH).expect("good WAT")).expect("written");
+    let pass_through = PASS_THROUGH.replace("ABI", &psexec_filter_plugin::ABI.to_string());
+    std::fs::write(&module, wat::parse_str(pass_through).expect("good WAT")).expect("written");
     let mut text = Vec::new();
     for round in 0..TIMES {
         for record in logs.records() {
