@@ -59,11 +59,6 @@ fn cases() -> Vec<Case> {
         ),
         (
             psexec,
-            "service + file over SMB, no process, no pipe",
-            all(vec![vec![file()], new_service(TOOL)]),
-        ),
-        (
-            psexec,
             "from the machine itself",
             vec![
                 host.self_connection(-700, r"C:\Tools\PsExec.exe"),
@@ -99,7 +94,7 @@ fn cases() -> Vec<Case> {
         ),
         (
             psexec,
-            "connection + new service + started by services.exe + (system program or renamed file), no interpreter",
+            "connection + new service + started by services.exe, no interpreter, no program of Windows",
             all(vec![
                 vec![host.file(0, SMB_SERVER, r"C:\Windows\a.txt")],
                 new_service(TOOL),

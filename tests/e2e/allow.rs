@@ -71,29 +71,30 @@ fn an_entry_covers_an_incident_if_all_its_fields_do() {
     assert_eq!(allowed(&alerts(&mut *module, &execution())), Some(true));
 }
 
-/// On a busy server every address that connected must be allowed, unless a logon names the source.
+/// On a busy server others connect, too: the allowed address must fit best, unless a logon names the source.
 #[test]
-fn every_candidate_must_be_allowed_unless_a_logon_names_the_source() {
-    for (what, logon, others, want) in [
-        ("all are allowed", None, "10.20.0.8", true),
-        ("one is not", None, ATTACKER, false),
+fn the_source_that_fits_best_must_be_allowed_unless_a_logon_names_the_source() {
+    for (what, logon, (others, at), want) in [
+        ("all are allowed", None, ("10.20.0.8", -3_000), true),
+        ("another was there before", None, (ATTACKER, -3_000), true),
+        ("another fits better", None, (ATTACKER, 1_580), false),
         (
             "the name of the machine in a key file names the logon",
             Some(ADMIN),
-            ATTACKER,
+            (ATTACKER, -3_000),
             true,
         ),
         (
             "the logon names the address that is not allowed",
             Some(ATTACKER),
-            ATTACKER,
+            (ATTACKER, -3_000),
             false,
         ),
     ] {
         let (engine, mut module) = policy_engine(&entry("source = ['10.20.0.0/16']"));
         let host = Host::new("PC1");
         let mut records = host.psexec(0, 7, ADMIN);
-        records.insert(0, host.connection(-3_000, others));
+        records.insert(0, host.connection(at, others));
         if let Some(address) = logon {
             records.insert(0, host.logon(-100, address, "0x5555", "ADMINPC"));
             records.insert(

@@ -260,9 +260,9 @@ fn an_allowed_incident_is_alerted_as_informational() {
             "{host} from {source} on {engine}"
         );
     }
-    // One candidate that is not allowed is enough, because it may be the source.
+    // A candidate that is not allowed and fits better is enough, because it may be the source.
     let mut records = Host::new("PC1").psexec(2_700_000, 9, "10.55.1.77");
-    records.push(Host::new("PC1").connection(2_702_000, "10.99.1.1"));
+    records.push(Host::new("PC1").connection(2_701_590, "10.99.1.1"));
     assert_eq!(
         last(alerts(&mut *module, &records)),
         raised,

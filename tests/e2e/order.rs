@@ -65,8 +65,9 @@ fn severity_follows_what_was_seen() {
         // Without the file and a connection, any service looks like this.
         ([false, true, true, true, false], None),
         ([false, false, true, false, true], None),
-        // No process was started.
-        ([true, true, false, true, true], None),
+        // The start was not logged, as popular Sysmon configurations have it: its pipe stands for it.
+        ([true, true, false, true, true], Some("critical")),
+        ([true, true, false, false, true], None),
     ] {
         for (engine, mut module) in engines(module()) {
             let host = Host::new("PC1");

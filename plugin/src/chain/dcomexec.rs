@@ -133,7 +133,8 @@ impl Technique for Dcomexec {
         match &evidence.fact {
             Fact::Connection(connection) => {
                 let mut programs = self.section.programs.iter();
-                programs.any(|program| program.eq_ignore_ascii_case(&connection.program))
+                !connection.is_to_itself()
+                    && programs.any(|program| program.eq_ignore_ascii_case(&connection.program))
             }
             Fact::ProcessStart(start) => matches!(start.parent, Parent::Dcom | Parent::Tracked),
             Fact::Logon(_) => true,
@@ -159,7 +160,7 @@ impl Technique for Dcomexec {
             &CONNECTION,
             settings,
             hints,
-            |connection| {
+            &|connection| {
                 connection.process_guid.is_some()
                     && connection.process_guid == process.parent_process_guid
                     && settings.is_dynamic_port(connection.local_port)

@@ -96,7 +96,7 @@ impl Technique for DistinctCodes {
         let settings = &self.shared.connection;
         let accepts = |found: &Connection| settings.is_service_port(found.local_port);
         let hints = Hints::default();
-        let source = source::find(join, join.anchor, &CONNECTION, settings, hints, accepts);
+        let source = source::find(join, join.anchor, &CONNECTION, settings, hints, &accepts);
         let is_connected = source.is_connected();
         let mut joined = Joined::new(source);
         joined.seen.add(&CONNECTION, is_connected);

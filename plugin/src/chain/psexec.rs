@@ -4,10 +4,9 @@
 //! their names is needed: what they cannot avoid is that the kernel's SMB server (`System`) writes a file and that `services.exe`
 //! starts that very file. Connection, service and pipe make it surer and show who it was.
 //!
-//! Popular Sysmon configurations do not log that start. A service that is set to the file, or a pipe that its process makes, then
-//! stands for it.
+//! Popular Sysmon configurations do not log that start. A pipe that the process makes then stands for it.
 
-use super::source::{self, Hints, LOGON, Source, is_smb_or_rpc};
+use super::source::{self, Hints, LOGON, Source, is_to_services};
 use super::{CHILD, Join, Joined, Piece, Row, Rule, Shared, Table, Technique, Window, service};
 use crate::evidence::{
     Change, Evidence, EvidenceKind, Fact, Needs, Parent, Pipe, ProcessStart, Writer,
@@ -162,10 +161,10 @@ const KEY_FILE: Piece = Piece::evidence(
     "a key file of PsExec names the other machine",
 )
 .optional();
-const SYSTEM_PROGRAM: Piece = Piece::property(
+const WINDOWS_OWN: Piece = Piece::property(
     12,
-    "system program",
-    "every Windows has the program, and no service of Windows runs it",
+    "program of Windows",
+    "the program lies in System32, no file came into that folder, and services of Windows may run it",
 );
 /// A file that the program may have been before it was renamed: SMB renames without an event.
 const RENAMED: Piece = Piece::evidence(
@@ -198,19 +197,6 @@ const FROM_ITSELF: Piece = Piece::property(
     "only a program of the machine itself used its shares, or what PsExec leaves names the machine itself",
 );
 
-/// Pipes that the program of a service makes once it runs.
-const SERVICE_TO_PIPE: Piece = Piece::evidence(
-    16,
-    "pipe of the service",
-    EvidenceKind::Pipe,
-    |windows| Window {
-        before: windows.clock_tolerance.0,
-        after: windows.service_to_process.0,
-    },
-    "the service's program made a pipe of PsExec or a similar tool",
-)
-.optional();
-
 /// The table of the technique.
 pub const TABLE: &Table = &Table {
     rule: Rule {
@@ -219,11 +205,7 @@ pub const TABLE: &Table = &Table {
         name: "Program dropped over SMB and started as a service (PsExec)",
         techniques: &["T1021.002", "T1569.002", "T1570"],
     },
-    anchors: &[
-        EvidenceKind::ProcessStart,
-        EvidenceKind::Pipe,
-        EvidenceKind::ServiceSet,
-    ],
+    anchors: &[EvidenceKind::ProcessStart, EvidenceKind::Pipe],
     pieces: &[
         CONNECTION,
         FILE,
@@ -237,19 +219,16 @@ pub const TABLE: &Table = &Table {
         BY_SERVICES,
         NAMING_PIPE,
         KEY_FILE,
-        SYSTEM_PROGRAM,
+        WINDOWS_OWN,
         RENAMED,
         SELF_CONNECTION,
         FROM_ITSELF,
-        SERVICE_TO_PIPE,
         CREATION_MARKS,
         LOGON,
         CHILD,
     ],
     severity: &[
         Row::new(Severity::Low, &[FROM_ITSELF]),
-        // Nothing shows that it was started.
-        Row::new(Severity::Medium, &[OVER_SMB, SERVICE]).without(&[PROCESS, PIPE]),
         Row::new(Severity::Critical, &[OVER_SMB, CONNECTION]).and_any(&[SERVICE, PIPE]),
         Row::new(Severity::High, &[OVER_SMB]).and_any(&[CONNECTION, SERVICE, PIPE]),
         Row::new(Severity::Medium, &[OVER_SMB]),
@@ -257,10 +236,10 @@ pub const TABLE: &Table = &Table {
         // Written by a program of the host itself: an installer, or PsExec used for SYSTEM on the own machine.
         Row::new(Severity::Low, &[FILE]),
         Row::new(Severity::Medium, &[PIPE, CONNECTION, BY_SERVICES]),
-        // A new service of a connected machine, whose program was renamed after it came, or is one that the system has.
+        // A new service of a connected machine, whose program was renamed after it came, came long before, or is one that every
+        // Windows has and no service of Windows runs.
         Row::new(Severity::Medium, &[CREATED, CONNECTION, BY_SERVICES])
-            .and_any(&[RENAMED, SYSTEM_PROGRAM])
-            .without(&[INTERPRETER]),
+            .without(&[INTERPRETER, WINDOWS_OWN]),
     ],
 };
 
@@ -287,11 +266,6 @@ impl<'j> Program<'j> {
                 process_guid: pipe.process_guid.as_deref(),
                 start: None,
             },
-            Fact::ServiceSet(set) => Program {
-                key: &set.program,
-                process_guid: None,
-                start: None,
-            },
             _ => return None,
         })
     }
@@ -308,14 +282,14 @@ impl<'j> Program<'j> {
     fn used_own_shares<'e>(&self, join: &Join<'e>, file: &Evidence) -> Option<&'e Rc<Evidence>> {
         let mut all = join.all_around(&SELF_CONNECTION, file);
         all.find(|found| match &found.fact {
-            Fact::SelfConnection(found) => {
+            Fact::Connection(found) => {
                 found.process_guid.is_none() || found.process_guid.as_deref() != self.process_guid
             }
             _ => false,
         })
     }
 
-    /// Whether something that is nearer to its start is stored, and is the anchor therefore: the start itself, or a pipe.
+    /// Whether the start itself is stored, and is the anchor therefore.
     #[inline(never)]
     fn has_better_anchor(&self, join: &Join<'_>) -> bool {
         let is_start = |fact: &Fact| match fact {
@@ -326,14 +300,7 @@ impl<'j> Program<'j> {
             }
             _ => false,
         };
-        let is_pipe = |fact: &Fact| match fact {
-            Fact::Pipe(pipe) => self.made(pipe),
-            _ => false,
-        };
-        let is_service = matches!(join.anchor.fact, Fact::ServiceSet(_));
-        self.start.is_none()
-            && (join.nearest(&PROCESS, is_start).is_some()
-                || is_service && join.nearest(&SERVICE_TO_PIPE, is_pipe).is_some())
+        self.start.is_none() && join.nearest(&PROCESS, is_start).is_some()
     }
 }
 
@@ -392,8 +359,8 @@ impl Psexec {
             ..Hints::default()
         };
         let connection = &self.shared.connection;
-        let accepts = |found: &_| is_smb_or_rpc(found, connection);
-        let source = source::find(join, join.anchor, &CONNECTION, connection, hints, accepts);
+        let accepts = |found: &_| is_to_services(found, connection);
+        let source = source::find(join, join.anchor, &CONNECTION, connection, hints, &accepts);
         (source, naming.flatten())
     }
 
@@ -456,7 +423,9 @@ impl Technique for Psexec {
 
     fn wants(&self, evidence: &Evidence) -> bool {
         match &evidence.fact {
-            Fact::Connection(connection) => is_smb_or_rpc(connection, &self.shared.connection),
+            Fact::Connection(connection) => {
+                connection.is_to_itself() || is_to_services(connection, &self.shared.connection)
+            }
             Fact::ProcessStart(start) => matches!(
                 start.parent,
                 Parent::Services | Parent::Unknown | Parent::Tracked
@@ -467,11 +436,7 @@ impl Technique for Psexec {
             }
             other => matches!(
                 other,
-                Fact::FileWrite(_)
-                    | Fact::ServiceSet(_)
-                    | Fact::ServiceMark(_)
-                    | Fact::Logon(_)
-                    | Fact::SelfConnection(_)
+                Fact::FileWrite(_) | Fact::ServiceSet(_) | Fact::ServiceMark(_) | Fact::Logon(_)
             ),
         }
     }
@@ -526,7 +491,6 @@ impl Technique for Psexec {
         };
         let is_local = is_written_here || is_from_itself;
         let is_connected = source.is_connected();
-        let is_system_program = self.shared.suspicious.is_system_program(program.key);
         let renamed = join.nearest(&RENAMED, |fact| match fact {
             Fact::FileWrite(written) => {
                 written.is_over_smb() && written.key.is_in_folder_of(program.key)
@@ -534,6 +498,9 @@ impl Technique for Psexec {
             _ => false,
         });
         let renamed = renamed.filter(|_| file.is_none());
+        let is_windows_own = program.key.is_in_system32()
+            && renamed.is_none()
+            && !self.shared.suspicious.is_system_program(program.key);
         let set = service.and_then(|evidence| service::set_of(evidence));
         let mut joined = Joined::new(source);
         joined.seen.add(&CONNECTION, is_connected);
@@ -550,7 +517,7 @@ impl Technique for Psexec {
         );
         seen.add(&INTERPRETER, is_interpreter);
         seen.add(&FROM_ITSELF, is_from_itself);
-        seen.add(&SYSTEM_PROGRAM, is_system_program);
+        seen.add(&WINDOWS_OWN, is_windows_own);
         seen.add(&RENAMED, renamed.is_some());
         let parent = program.start.map(|start| start.parent);
         seen.add(&BY_SERVICES, parent == Some(Parent::Services));
@@ -570,8 +537,6 @@ impl Technique for Psexec {
             joined.consult(join, service::of_service(marks, set));
         }
         joined.group = program.key.as_str().to_owned();
-        // Its start, or a pipe, as a rule follows within a second.
-        joined.is_undecided = matches!(join.anchor.fact, Fact::ServiceSet(_));
         joined.lateral = match writer {
             _ if is_from_itself => Some(false),
             Some(Writer::System) => Some(true),

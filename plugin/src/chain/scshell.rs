@@ -3,7 +3,7 @@
 //! SCShell, SharpNoPSExec, `sc config` by hand. Nothing is created and nothing dropped. What it cannot avoid: the service's
 //! `ImagePath` is written, its program runs under the service controller, and `ImagePath` is restored.
 
-use super::source::{self, Hints, LOGON, is_smb_or_rpc};
+use super::source::{self, Hints, LOGON, is_to_services};
 use super::{CHILD, Join, Joined, Piece, Row, Rule, Shared, Table, Technique, Window, service};
 use crate::evidence::{Change, Evidence, EvidenceKind, Fact, Parent, ServiceSet};
 use crate::normalize::lower;
@@ -194,7 +194,9 @@ impl Technique for Scshell {
 
     fn wants(&self, evidence: &Evidence) -> bool {
         match &evidence.fact {
-            Fact::Connection(connection) => is_smb_or_rpc(connection, &self.shared.connection),
+            Fact::Connection(connection) => {
+                !connection.is_to_itself() && is_to_services(connection, &self.shared.connection)
+            }
             Fact::FileWrite(_) | Fact::ServiceSet(_) | Fact::ServiceMark(_) | Fact::Logon(_) => {
                 true
             }
@@ -244,12 +246,12 @@ impl Technique for Scshell {
         }
         let connection = &self.shared.connection;
         let center = process.unwrap_or(join.anchor);
-        let accepts = |found: &_| is_smb_or_rpc(found, connection);
+        let accepts = |found: &_| is_to_services(found, connection);
         let hints = Hints {
             first: Some(join.anchor.time.ms),
             ..Hints::default()
         };
-        let source = source::find(join, center, &CONNECTION, connection, hints, accepts);
+        let source = source::find(join, center, &CONNECTION, connection, hints, &accepts);
         let is_connected = source.is_connected();
         let is_local = service::is_local_getsystem(Some(&set.service), &set.command, set.shape);
         let mut joined = Joined::new(source);

@@ -221,23 +221,10 @@ pub fn dropped_in<'j>(join: &Join<'j>, file: &Piece, command: &str) -> Option<&'
         _ => None,
     };
     let files = || join.all(file).filter_map(over_smb);
-    // Splitting the command is only worth it if there is a file that a word of it could name.
-    let line = command::normalize(command, MAX_TEXT);
-    let may_name = |file: &FileWrite| {
-        let name = file.key.file_name();
-        let stem = name.rsplit_once('.').map_or(name, |(stem, _)| stem);
-        line.contains('~') || line.contains(stem)
-    };
-    if !files().any(|(_, file)| may_name(file)) {
+    if !may_name_one_of(command, files().map(|(_, file)| file)) {
         return None;
     }
-    let mut words = Vec::new();
-    words_that_run(command, |word| {
-        // `rundll32` takes a function after a comma; but a file's name may hold a comma, too.
-        let (word, before_comma) = (PathKey::new(word), word.split_once(','));
-        words.push(word.or_anywhere());
-        words.extend(before_comma.map(|(path, _)| PathKey::new(path).or_anywhere()));
-    });
+    let words = words_that_run(command);
     let is_named = |file: &FileWrite| {
         let runnable = RUNNABLE.contains(&file.key.extension());
         let stem = || file.key.as_str().rsplit_once('.').map(|(stem, _)| stem);
@@ -255,26 +242,53 @@ pub fn dropped_in<'j>(join: &Join<'j>, file: &Piece, command: &str) -> Option<&'
         .min_by_key(|evidence| evidence.time.ms.abs_diff(anchor))
 }
 
-/// Passes on the words of a command that can name what it runs: for `cmd.exe` the first word of each command and every word with a
+/// Whether a command can name one of these files. Splitting the command is only worth it then.
+#[inline(never)]
+fn may_name_one_of<'f>(command: &str, mut files: impl Iterator<Item = &'f FileWrite>) -> bool {
+    let Some(first) = files.next() else {
+        return false;
+    };
+    let line = command::normalize(command, MAX_TEXT);
+    std::iter::once(first).chain(files).any(|file| {
+        let name = file.key.file_name();
+        let stem = name.rsplit_once('.').map_or(name, |(stem, _)| stem);
+        line.contains('~') || line.contains(stem)
+    })
+}
+
+/// The words of a command that can name what it runs, as paths: for `cmd.exe` the first word of each command and every word with a
 /// folder in it, but not the files that it writes its output to; else every word with a folder.
 #[inline(never)]
-fn words_that_run(command: &str, mut take: impl FnMut(&str)) {
+fn words_that_run(command: &str) -> Vec<PathKey> {
+    let mut words = Vec::new();
     let Some(run) = cmd::innermost(command) else {
-        let words = command.split(['"', ' ', '\t', '&', '|', '>', '^']);
-        words.filter(|word| word.contains('\\')).for_each(take);
-        return;
+        let parts = command.split(['"', ' ', '\t', '&', '|', '>', '^']);
+        for word in parts.filter(|word| word.contains('\\')) {
+            add_word(&mut words, word);
+        }
+        return words;
     };
     let mut is_first = true;
-    for token in cmd::tokens(run.command) {
+    for token in cmd::tokens(&run.command) {
         match token {
             cmd::Token::Word(word) => {
                 if is_first || word.contains('\\') {
-                    take(&word);
+                    add_word(&mut words, &word);
                 }
                 is_first = false;
             }
             cmd::Token::End => is_first = true,
             cmd::Token::Output(..) | cmd::Token::Input(_) | cmd::Token::Same(..) => {}
         }
+    }
+    words
+}
+
+#[inline(never)]
+fn add_word(words: &mut Vec<PathKey>, word: &str) {
+    words.push(PathKey::new(word).or_anywhere());
+    // `rundll32` takes a function after a comma; but a file's name may hold a comma, too.
+    if let Some((path, _)) = word.split_once(',') {
+        words.push(PathKey::new(path).or_anywhere());
     }
 }

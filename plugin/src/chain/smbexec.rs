@@ -4,7 +4,7 @@
 //! powershell and command targets, Cobalt Strike `psexec_psh`. Nothing is dropped: the service controller itself starts `cmd.exe` or
 //! `powershell.exe`, with one throw-away service for each command. Services do not do that.
 
-use super::source::{self, Hints, LOGON, is_smb_or_rpc};
+use super::source::{self, Hints, LOGON, is_to_services};
 use super::{
     CHILD, Join, Joined, Piece, Row, Rule, Shared, Table, Technique, Window, is_tool_command,
     service,
@@ -230,7 +230,9 @@ impl Technique for Smbexec {
 
     fn wants(&self, evidence: &Evidence) -> bool {
         match &evidence.fact {
-            Fact::Connection(connection) => is_smb_or_rpc(connection, &self.shared.connection),
+            Fact::Connection(connection) => {
+                !connection.is_to_itself() && is_to_services(connection, &self.shared.connection)
+            }
             Fact::ServiceSet(_) | Fact::ServiceMark(_) | Fact::FileWrite(_) | Fact::Logon(_) => {
                 true
             }
@@ -273,12 +275,12 @@ impl Technique for Smbexec {
             return None;
         }
         let connection = &self.shared.connection;
-        let accepts = |found: &_| is_smb_or_rpc(found, connection);
+        let accepts = |found: &_| is_to_services(found, connection);
         let hints = Hints {
             first: service.map(|evidence| evidence.time.ms),
             ..Hints::default()
         };
-        let source = source::find(join, join.anchor, &CONNECTION, connection, hints, accepts);
+        let source = source::find(join, join.anchor, &CONNECTION, connection, hints, &accepts);
         let is_connected = source.is_connected();
         let is_local = service::is_local_getsystem(name, command, process.shape);
         let mut joined = Joined::new(source);

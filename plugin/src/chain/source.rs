@@ -23,19 +23,19 @@ pub struct Source {
     /// Whether something beside the time identifies the candidate.
     pub is_identified: bool,
     /// Whether the process runs in the session of the logon: it is remote, whatever else was logged.
-    #[serde(default)]
+    #[serde(skip)]
     pub is_session_known: bool,
     /// Whether the logon lies within 2 s before the execution.
-    #[serde(default)]
+    #[serde(skip)]
     pub is_logon_near: bool,
     /// The addresses that connected within seconds of the execution, the one that fits best first.
-    #[serde(default)]
+    #[serde(skip)]
     pub at_work: Vec<IpAddr>,
     /// The addresses from which persons logged on within seconds of the execution.
-    #[serde(default)]
+    #[serde(skip)]
     pub logged_on: Vec<IpAddr>,
     /// Whether connections of that time were evicted, so that others may have been at work.
-    #[serde(default)]
+    #[serde(skip)]
     pub is_incomplete: bool,
     /// Whether the logon's account is certain: the source is identified, or nobody else logged on within the window.
     pub is_user_certain: bool,
@@ -83,6 +83,12 @@ pub fn is_smb_or_rpc(connection: &Connection, settings: &ConnectionSettings) -> 
         || programs.any(|program| **program == *connection.program)
 }
 
+/// Whether a connection can be that of an execution through the service controller: to SMB or the endpoint mapper, or to a dynamic
+/// port of the controller itself. Other hosts of RPC services are connected to for many reasons.
+pub fn is_to_services(connection: &Connection, settings: &ConnectionSettings) -> bool {
+    settings.is_service_port(connection.local_port) || &*connection.program == "services.exe"
+}
+
 /// A person's logon this long before the first piece of an execution is the one that it came with, whoever else connected, in
 /// milliseconds.
 const LOGON_MS: i64 = 2_000;
@@ -103,7 +109,7 @@ pub fn find(
     piece: &Piece,
     settings: &ConnectionSettings,
     hints: Hints,
-    accepts: impl Fn(&Connection) -> bool,
+    accepts: &dyn Fn(&Connection) -> bool,
 ) -> Source {
     let mut source = Source {
         machine: hints.machine,

@@ -200,7 +200,9 @@ impl Technique for Wmiexec {
 
     fn wants(&self, evidence: &Evidence) -> bool {
         match &evidence.fact {
-            Fact::Connection(connection) => is_smb_or_rpc(connection, &self.shared.connection),
+            Fact::Connection(connection) => {
+                !connection.is_to_itself() && is_smb_or_rpc(connection, &self.shared.connection)
+            }
             Fact::ProcessStart(start) => match start.parent {
                 Parent::Wmi => {
                     // Inventories start so many programs that they would leave no room for others.

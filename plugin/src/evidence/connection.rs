@@ -7,9 +7,10 @@ use super::{
 use crate::normalize::address;
 use crate::normalize::path::PathKey;
 use serde::{Deserialize, Serialize};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
-/// A connection. Its sides are normalized, whichever way round Sysmon wrote them.
+/// A connection. Its sides are normalized, whichever way round Sysmon wrote them. Also one of a program of the host to the host's own
+/// shares, as PsExec makes when it is used on the machine itself: its remote address is then a loopback address.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub struct Connection {
     /// Address of the other machine.
@@ -18,7 +19,7 @@ pub struct Connection {
     pub remote_port: Option<u16>,
     /// Port on the host that was connected to.
     pub local_port: u16,
-    /// File name of the program that listens there, in lower case.
+    /// File name of the program that listens there, in lower case; of the program that connected, if that is one of the host.
     pub program: Box<str>,
     /// ProcessGuid of that program, normalized.
     pub process_guid: Option<Box<str>>,
@@ -31,9 +32,20 @@ pub const KIND: KindInfo = KindInfo {
     related: None,
 };
 
+impl Connection {
+    /// Whether it is a connection of the host to itself.
+    pub fn is_to_itself(&self) -> bool {
+        self.remote.is_loopback()
+    }
+}
+
 impl Evident for Connection {
     fn kind(&self) -> EvidenceKind {
-        EvidenceKind::Connection
+        if self.is_to_itself() {
+            EvidenceKind::SelfConnection
+        } else {
+            EvidenceKind::Connection
+        }
     }
 
     fn joins_like(&self, other: &Self, _: bool) -> bool {
@@ -54,50 +66,19 @@ impl Evident for Connection {
     }
 
     fn summary(&self) -> String {
+        if self.is_to_itself() {
+            return format!("{} connected to this machine's own shares", self.program);
+        }
         format!("{} connected to port {}", self.remote, self.local_port)
     }
 }
 
-/// A program of the host connected to the host's own shares: PsExec used on the machine itself does.
-#[derive(Debug, PartialEq, Serialize, Deserialize)]
-pub struct SelfConnection {
-    /// File name of the program, in lower case.
-    pub program: Box<str>,
-    /// ProcessGuid of that program, normalized.
-    pub process_guid: Option<Box<str>>,
-}
-
 /// Storage of connections to itself.
 pub const SELF: KindInfo = KindInfo {
-    share: 2,
+    share: 1,
     eviction_order: 0,
     related: None,
 };
-
-impl Evident for SelfConnection {
-    fn kind(&self) -> EvidenceKind {
-        EvidenceKind::SelfConnection
-    }
-
-    fn joins_like(&self, other: &Self, _: bool) -> bool {
-        self == other
-    }
-
-    fn worth(&self) -> u8 {
-        0
-    }
-
-    fn heap_bytes(&self) -> usize {
-        sum([
-            text_bytes(&self.program),
-            optional_bytes(&self.process_guid),
-        ])
-    }
-
-    fn summary(&self) -> String {
-        format!("{} connected to this machine's own shares", self.program)
-    }
-}
 
 /// Rejects outbound connections that show no new address of the host and do not go to its own shares, and UDP.
 pub struct Prefilter;
@@ -152,10 +133,16 @@ fn to_itself(event: &Event<'_>, context: &Context<'_>) -> Option<Fact> {
         || fields.address(Field::SourceIp) == Some(destination);
     let program = PathKey::new(&fields.text(Field::Image)?);
     let program = program.file_name();
-    if !fields.port(Field::DestinationPort).is_some_and(is_smb) || !is_self || program == "system" {
+    let local_port = fields
+        .port(Field::DestinationPort)
+        .filter(|port| is_smb(*port))?;
+    if !is_self || program == "system" {
         return None;
     }
-    Some(Fact::SelfConnection(SelfConnection {
+    Some(Fact::Connection(Connection {
+        remote: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        remote_port: None,
+        local_port,
         program: program.into(),
         process_guid: process_guid(event, Field::ProcessGuid),
     }))

@@ -38,7 +38,7 @@ const FILE_EXECUTABLE: u32 = 29;
 
 /// Storage of files.
 pub const KIND: KindInfo = KindInfo {
-    share: 11,
+    share: 10,
     eviction_order: 4,
     related: None,
 };

@@ -15,7 +15,7 @@ pub mod process_start;
 pub mod service;
 pub mod tracked;
 
-pub use connection::{Connection, SelfConnection};
+pub use connection::Connection;
 pub use file_write::{FileWrite, Writer};
 pub use logon::Logon;
 pub use needs::Needs;
@@ -89,8 +89,6 @@ macro_rules! facts {
 facts! {
     /// An inbound connection from another machine.
     Connection(Connection),
-    /// A program connected to its own machine's shares.
-    SelfConnection(SelfConnection),
     /// A file was written.
     FileWrite(FileWrite),
     /// A process was started.

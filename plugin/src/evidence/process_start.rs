@@ -44,7 +44,7 @@ pub struct ProcessStart {
     /// What the whole command line shows, where it is too long to be kept.
     pub long: Option<Box<LongLine>>,
     /// Whether many such programs are started legitimately, so that it gives way to others when room is short.
-    #[serde(default)]
+    #[serde(skip)]
     pub is_common: Cell<bool>,
     /// Its command line [normalized](command::normalize); worked out when first asked for.
     #[serde(skip)]

@@ -6,6 +6,7 @@
 
 use super::lower_ascii;
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 
 /// What of a command line matters. Several can hold at once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,12 +68,12 @@ pub enum Token {
 }
 
 /// What `cmd.exe` was asked to run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Run<'l> {
     /// Whether `/Q` was given.
     pub is_quiet: bool,
     /// The command, as it stands after `/C`, `/R` or `/K`.
-    pub command: &'l str,
+    pub command: Cow<'l, str>,
 }
 
 /// What a command line of `cmd.exe` runs; `None` if there is no `/C`, `/R` or `/K` in it.
@@ -95,7 +96,7 @@ pub fn run(line: &str) -> Option<Run<'_>> {
                 'c' | 'C' | 'r' | 'R' | 'k' | 'K' if !is_value => {
                     return Some(Run {
                         is_quiet,
-                        command: after(),
+                        command: Cow::Borrowed(after()),
                     });
                 }
                 'q' | 'Q' if !is_value => is_quiet = true,
@@ -122,17 +123,20 @@ const MAX_SHELLS: usize = 4;
 pub fn innermost(line: &str) -> Option<Run<'_>> {
     let mut found = run(line)?;
     for _ in 0..MAX_SHELLS {
-        found.command = unquoted(found.command);
-        let Some(inner) = Some(found.command)
-            .filter(|command| is_program(&lower_ascii(program(command)), &CMD))
-            .and_then(run)
-        else {
-            break;
-        };
-        found = Run {
-            is_quiet: found.is_quiet || inner.is_quiet,
-            command: inner.command,
-        };
+        let command = unquoted(&found.command).into_owned();
+        let is_shell = is_program(&lower_ascii(program(&command)), &CMD);
+        let inner = Some(&*command).filter(|_| is_shell).and_then(run);
+        let next = inner.map(|inner| (inner.is_quiet, inner.command.into_owned()));
+        match next {
+            Some((is_quiet, inner)) => {
+                found.is_quiet |= is_quiet;
+                found.command = Cow::Owned(inner);
+            }
+            None => {
+                found.command = Cow::Owned(command);
+                break;
+            }
+        }
     }
     Some(found)
 }
@@ -140,20 +144,24 @@ pub fn innermost(line: &str) -> Option<Run<'_>> {
 /// A command without the quotes around all of it. Like `cmd.exe`, this takes away the first and the last quote, unless there are just
 /// two and nothing but a program between them.
 #[inline(never)]
-fn unquoted(command: &str) -> &str {
+fn unquoted(command: &str) -> Cow<'_, str> {
     let command = command.trim();
     let Some((inside, after)) = command
         .strip_prefix('"')
         .and_then(|rest| rest.rsplit_once('"'))
     else {
-        return command;
+        return Cow::Borrowed(command);
     };
-    let is_program = !inside.contains(['"', '&', '<', '>', '(', ')', '@', '^', '|'])
+    let special = ['"', '&', '<', '>', '(', ')', '@', '^', '|'];
+    let is_program = !inside.is_empty()
+        && !inside.contains(special)
         && (!inside.contains(' ') || inside.contains('\\') && !inside.contains(" /"));
-    if is_program || !after.trim().is_empty() && !inside.contains('"') {
-        command
+    if is_program {
+        Cow::Borrowed(command)
+    } else if after.is_empty() {
+        Cow::Borrowed(inside)
     } else {
-        inside
+        Cow::Owned([inside, after].concat())
     }
 }
 
@@ -206,7 +214,7 @@ pub fn shape(line: &str) -> Shape {
         && let Some(run) = innermost(&line)
     {
         shape.add(Shape::QUIET, run.is_quiet);
-        shape_of_command(run.command, &mut shape);
+        shape_of_command(&run.command, &mut shape);
     }
     shape
 }
@@ -429,7 +437,7 @@ mod tests {
         ] {
             let expected = Run {
                 is_quiet: quiet,
-                command,
+                command: command.into(),
             };
             assert_eq!(run(line), Some(expected), "{line}");
         }
@@ -525,6 +533,10 @@ mod tests {
                 Shape::OUTPUT_TO_FILE,
             ),
             (r#"cmd /c "C:\Program Files\a b.exe" /q /c"#, Shape::NONE),
+            (
+                r#"cmd /Q /c """"echo cd > C:\a.bat"#,
+                Shape::QUIET.and(Shape::WRITES_BATCH),
+            ),
             ("powershell -enc AAAA", Shape::HIDDEN_POWERSHELL),
             ("powershell.exe /e AAAA", Shape::HIDDEN_POWERSHELL),
             (

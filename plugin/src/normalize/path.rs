@@ -90,6 +90,11 @@ impl PathKey {
                 .into(),
             );
         }
+        PathKey::normalized(path)
+    }
+
+    #[inline(never)]
+    fn normalized(path: &str) -> PathKey {
         let unquoted = path.trim().trim_matches('"').trim();
         let mut text = collapse(unquoted);
         for _ in 0..PREFIX_ROUNDS {
@@ -139,6 +144,13 @@ impl PathKey {
     /// The last component.
     pub fn file_name(&self) -> &str {
         self.0.get(name_start(&self.0)..).unwrap_or(&self.0)
+    }
+
+    /// Whether this file lies in System32.
+    pub fn is_in_system32(&self) -> bool {
+        self.0
+            .get(1..)
+            .is_some_and(|below| below.starts_with(r":\windows\system32\"))
     }
 
     /// Whether this file lies below ProgramData.
@@ -224,6 +236,7 @@ fn unquoted_program(command: &str) -> &str {
 }
 
 /// The path in lower case, with forward slashes turned, runs of backslashes made one (two at the very start), and `%%` made `%`.
+#[inline(never)]
 fn collapse(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut slashes = 0usize;
@@ -248,6 +261,7 @@ fn collapse(text: &str) -> String {
 }
 
 /// `\device\harddiskvolume3\x` is `x` on a drive whose letter the log does not state.
+#[inline(never)]
 fn volume(text: &str) -> Option<String> {
     let rest = text.strip_prefix(r"\device\harddiskvolume")?;
     let (number, below) = rest.split_once('\\')?;
@@ -258,6 +272,7 @@ fn volume(text: &str) -> Option<String> {
 }
 
 /// Replaces the share of `\\host\admin$\x`, of `\\host\c$\x` and of any other share of any host. `..` does not lead out of a share.
+#[inline(never)]
 fn share(text: &str) -> Option<String> {
     let rest = text.strip_prefix(r"\\")?;
     let (_host, rest) = rest.split_once('\\')?;
@@ -273,6 +288,7 @@ fn share(text: &str) -> Option<String> {
 }
 
 /// Replaces a variable at the beginning. What a variable that is not known stands for is open.
+#[inline(never)]
 fn variable(text: &str) -> Option<String> {
     let (name, below) = text.strip_prefix('%')?.split_once('%')?;
     let below = below.strip_prefix('\\');
@@ -304,6 +320,7 @@ fn may_have_two_names(path: &str) -> bool {
 }
 
 /// A path with the folders that have two names under one of them.
+#[inline(never)]
 fn one_folder(path: String) -> String {
     let Some((drive, below)) = path
         .split_at_checked(2)
@@ -320,6 +337,7 @@ fn one_folder(path: String) -> String {
 }
 
 /// Drops `.`, resolves `..`, cuts trailing dots and spaces of each component, and drops the name of the default stream.
+#[inline(never)]
 fn components(text: &str) -> String {
     let text = text.strip_suffix("::$data").unwrap_or(text);
     let mut kept: Vec<&str> = Vec::new();
@@ -369,6 +387,7 @@ fn short_names_match(a: &str, b: &str) -> bool {
     }
 }
 
+#[inline(never)]
 fn same_component(a: &str, b: &str) -> bool {
     let is_drive = |part: &str| part.len() == 2 && part.ends_with(':');
     a == b
@@ -380,6 +399,7 @@ fn same_component(a: &str, b: &str) -> bool {
 /// Whether `short` can be the short name that Windows gives a file called `long`: up to six characters of its name without blanks and
 /// dots, or from the fifth such name on two of them and four hexadecimal digits, then `~` and a number, then three characters of the
 /// extension ([MS-FSCC] 2.1.5.2.1).
+#[inline(never)]
 fn is_short_for(short: &str, long: &str) -> bool {
     let split = |name: &'_ str| match name.rsplit_once('.') {
         Some((stem, extension)) => (stem.to_owned(), extension.to_owned()),
