@@ -165,6 +165,7 @@ impl Correlator {
     }
 
     /// Reads the evidence out of an event and stores it.
+    #[inline(never)]
     fn store(&self, event: &Event<'_>, host: &mut Host, work: &mut Work<'_>) -> Stored {
         let counters = &mut *work.counters;
         if host.clock.observe(event.time.ms) {

@@ -44,7 +44,7 @@ pub struct Incident {
     #[serde(skip)]
     pub held_at: i64,
     /// The sources that were alerted or merged so far, each once; at most [`MAX_SOURCES`].
-    #[serde(default)]
+    #[serde(skip)]
     sources: Vec<IpAddr>,
     /// Hashes of the anchors' identities, the latest last.
     anchors: Vec<u64>,

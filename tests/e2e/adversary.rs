@@ -176,14 +176,15 @@ fn floods_of_the_same_evidence_hide_an_attack_from_a_known_size_on() {
             PROGRAMS,
             |host| dropped(host, 0, 7),
             START,
-            10,
+            // As evidence, and by their paths alone.
+            9 + 256,
             [&["psexec critical"], &["psexec medium"]],
         ),
         (
             PROGRAMS,
             |host| unconnected(host, 0),
             START,
-            10,
+            9 + 256,
             [&["psexec high"], &NOTHING],
         ),
         (
@@ -471,7 +472,7 @@ fn records_of_another_host_change_nothing_and_forged_ones_are_believed() {
 fn the_first_of_duplicate_keys_and_of_two_objects_counts() {
     for (engine, mut module) in engines(module()) {
         for (n, first) in [
-            r#"{"Image":"C:\\a.exe","#,
+            r#"{"Image":"C:\\a.exe","CommandLine":"a","#,
             r#"{"Hostname":"PC9","#,
             "{} {",
             "{\"a\":1}\n{",
@@ -481,6 +482,8 @@ fn the_first_of_duplicate_keys_and_of_two_objects_counts() {
         {
             let mut records = dropped(&Host::new(&format!("PC{n}")), 0, 7);
             records[START] = records[START].replacen('{', first, 1);
+            // A pipe of the process would stand for its start.
+            records.retain(|record| !record.contains("PipeName"));
             for record in &records {
                 assert_eq!(
                     module.call("t", 0, 0, record.as_bytes()),

@@ -14,7 +14,7 @@ fn padded(before: &str, filling: &str, after: &str) -> String {
 }
 
 /// What changes nothing of what a command does.
-const FILLINGS: [&str; 5] = [" ", "@", "\"\"", "rem a & ", r"\\b "];
+const FILLINGS: [&str; 5] = [" ", "@", "\"\"", "rem a & ", r"rem \\b & "];
 
 #[test]
 fn the_tool_command_is_found_at_the_end_of_a_long_line() {

@@ -151,6 +151,7 @@ impl Technique for Dcomexec {
         }
         let hints = Hints {
             logon_id: process.logon_id,
+            is_connection_tied: true,
             ..Hints::default()
         };
         let settings = &self.shared.connection;

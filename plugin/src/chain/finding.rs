@@ -151,7 +151,7 @@ pub struct Finding {
     /// Whether repeats must also have a possible source in common (where one is known).
     pub group_by_source: bool,
     /// Whether what follows may show that another technique found it.
-    #[serde(default)]
+    #[serde(skip)]
     pub is_undecided: bool,
     /// How bad it is.
     pub severity: Severity,

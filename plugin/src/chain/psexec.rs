@@ -334,9 +334,9 @@ impl Psexec {
             })
         };
         let is_interpreter = self.shared.suspicious.is_interpreter(program.key);
-        let run_by_command = || match program.start.and_then(ProcessStart::words) {
-            Some(line) if is_interpreter => service::dropped_in(join, &FILE, line),
-            _ => None,
+        let run_by_command = || {
+            let start = program.start.filter(|_| is_interpreter)?;
+            service::dropped_in(join, &FILE, start)
         };
         // If several events wrote the file, the one over SMB counts.
         started_from(true)
@@ -426,10 +426,15 @@ impl Technique for Psexec {
             Fact::Connection(connection) => {
                 connection.is_to_itself() || is_to_services(connection, &self.shared.connection)
             }
-            Fact::ProcessStart(start) => matches!(
-                start.parent,
-                Parent::Services | Parent::Unknown | Parent::Tracked
-            ),
+            Fact::ProcessStart(start) => {
+                if self.shared.suspicious.is_interpreter(&start.key) {
+                    service::named(start);
+                }
+                matches!(
+                    start.parent,
+                    Parent::Services | Parent::Unknown | Parent::Tracked
+                )
+            }
             Fact::Pipe(pipe) => {
                 let mut patterns = self.section.pipes.iter();
                 patterns.any(|pattern| wildcard(pattern, &pipe.key))

@@ -212,48 +212,36 @@ const RUNNABLE: [&str; 13] = [
     "exe", "com", "scr", "pif", "bat", "cmd", "ps1", "vbs", "js", "wsf", "hta", "dll", "msi",
 ];
 
-/// The file that came over SMB and that a command runs, such as `cmd /c <file>`. `file` is the piece whose
+/// The file that came over SMB and that the command of a process runs, such as `cmd /c <file>`. `file` is the piece whose
 /// evidence is looked through.
 #[inline(never)]
-pub fn dropped_in<'j>(join: &Join<'j>, file: &Piece, command: &str) -> Option<&'j Rc<Evidence>> {
-    let over_smb = |evidence: &'j Rc<Evidence>| match &evidence.fact {
-        Fact::FileWrite(file) if file.is_over_smb() => Some((evidence, file)),
-        _ => None,
-    };
-    let files = || join.all(file).filter_map(over_smb);
-    if !may_name_one_of(command, files().map(|(_, file)| file)) {
-        return None;
-    }
-    let words = words_that_run(command);
+pub fn dropped_in<'j>(
+    join: &Join<'j>,
+    file: &Piece,
+    process: &ProcessStart,
+) -> Option<&'j Rc<Evidence>> {
+    let words = named(process);
     let is_named = |file: &FileWrite| {
-        let runnable = RUNNABLE.contains(&file.key.extension());
         let stem = || file.key.as_str().rsplit_once('.').map(|(stem, _)| stem);
-        runnable
-            && words.iter().any(|word| {
-                file.key.matches(word)
-                    || word.extension().is_empty()
-                        && stem().is_some_and(|stem| word.matches_text(stem))
-            })
+        let is_stem = |word: &PathKey| stem().is_some_and(|stem| word.matches_text(stem));
+        let is_it =
+            |word: &PathKey| file.key.matches(word) || word.extension().is_empty() && is_stem(word);
+        file.is_over_smb() && RUNNABLE.contains(&file.key.extension()) && words.iter().any(is_it)
     };
-    let anchor = join.anchor.time.ms;
-    files()
-        .filter(|(_, file)| is_named(file))
-        .map(|(evidence, _)| evidence)
-        .min_by_key(|evidence| evidence.time.ms.abs_diff(anchor))
+    join.nearest(file, |fact| match fact {
+        Fact::FileWrite(file) => is_named(file),
+        _ => false,
+    })
 }
 
-/// Whether a command can name one of these files. Splitting the command is only worth it then.
-#[inline(never)]
-fn may_name_one_of<'f>(command: &str, mut files: impl Iterator<Item = &'f FileWrite>) -> bool {
-    let Some(first) = files.next() else {
-        return false;
-    };
-    let line = command::normalize(command, MAX_TEXT);
-    std::iter::once(first).chain(files).any(|file| {
-        let name = file.key.file_name();
-        let stem = name.rsplit_once('.').map_or(name, |(stem, _)| stem);
-        line.contains('~') || line.contains(stem)
-    })
+/// How many paths of one command are looked at.
+const MAX_NAMED: usize = 64;
+
+/// The paths in the command line of a process that can name what it runs; at most [`MAX_NAMED`], each once.
+pub fn named(process: &ProcessStart) -> &[PathKey] {
+    process
+        .named
+        .get_or_init(|| words_that_run(process.words().unwrap_or_default()).into())
 }
 
 /// The words of a command that can name what it runs, as paths: for `cmd.exe` the first word of each command and every word with a
@@ -286,9 +274,12 @@ fn words_that_run(command: &str) -> Vec<PathKey> {
 
 #[inline(never)]
 fn add_word(words: &mut Vec<PathKey>, word: &str) {
-    words.push(PathKey::new(word).or_anywhere());
     // `rundll32` takes a function after a comma; but a file's name may hold a comma, too.
-    if let Some((path, _)) = word.split_once(',') {
-        words.push(PathKey::new(path).or_anywhere());
+    let before_comma = word.split_once(',').map(|(path, _)| path);
+    for path in [Some(word), before_comma].into_iter().flatten() {
+        let path = PathKey::new(path).or_anywhere();
+        if words.len() < MAX_NAMED && !words.contains(&path) {
+            words.push(path);
+        }
     }
 }

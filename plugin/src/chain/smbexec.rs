@@ -239,7 +239,11 @@ impl Technique for Smbexec {
             Fact::ProcessStart(start) => match start.parent {
                 Parent::Tracked => true,
                 Parent::Services | Parent::Unknown => {
-                    self.shared.suspicious.is_interpreter(&start.key)
+                    let is_interpreter = self.shared.suspicious.is_interpreter(&start.key);
+                    if is_interpreter {
+                        service::named(start);
+                    }
+                    is_interpreter
                 }
                 _ => false,
             },
@@ -265,8 +269,7 @@ impl Technique for Smbexec {
             None => true,
         };
         // A file that came over SMB and is run by the command is `psexec`.
-        let words = process.words().unwrap_or(command);
-        if service::dropped_in(join, &FILE, words).is_some() {
+        if service::dropped_in(join, &FILE, process).is_some() {
             return None;
         }
         let name = set.map(|(_, set)| &*set.service);

@@ -25,6 +25,9 @@ pub struct Source {
     /// Whether the process runs in the session of the logon: it is remote, whatever else was logged.
     #[serde(skip)]
     pub is_session_known: bool,
+    /// Whether any connection was seen that the technique accepts, if not from the likeliest address.
+    #[serde(skip)]
+    pub has_connection: bool,
     /// Whether the logon lies within 2 s before the execution.
     #[serde(skip)]
     pub is_logon_near: bool,
@@ -52,6 +55,8 @@ pub struct Hints {
     pub machine: Option<String>,
     /// When the first piece of the execution was logged, in milliseconds.
     pub first: Option<i64>,
+    /// Whether more than its time ties a connection to the execution, so that a logon from elsewhere does not outweigh it.
+    pub is_connection_tied: bool,
 }
 
 /// The window of connections around an execution.
@@ -173,9 +178,10 @@ pub fn find(
     let is_of_best = |logon: &Logon, _| best.is_none_or(|best| logon.remote == best);
     let logon = identified
         .or_else(|| nearest(&came_connected))
-        .or_else(|| nearest(&came_with))
+        .or_else(|| nearest(&came_with).filter(|_| best.is_none() || !hints.is_connection_tied))
         .or_else(|| nearest(&is_of_best))
         .map(|(_, logon, evidence)| (logon.remote, Rc::clone(evidence)));
+    source.has_connection = best.is_some();
     source.is_identified = identified.is_some();
     source.is_session_known = by_session.is_some();
     source.is_logon_near = logons.iter().any(|(_, found, evidence)| {

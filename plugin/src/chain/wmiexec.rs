@@ -7,6 +7,7 @@
 use super::source::{self, Hints, LOGON, is_smb_or_rpc};
 use super::{
     CHILD, Join, Joined, Piece, Row, Rule, Shared, Table, Technique, Window, is_tool_command,
+    service,
 };
 use crate::evidence::{Connection, Evidence, EvidenceKind, Fact, Needs, Parent, ProcessStart};
 use crate::normalize::cmd::Shape;
@@ -97,6 +98,16 @@ const SUSPICIOUS: Piece = Piece::property(
     "the program is an interpreter, or it is on a share or where users can write",
 );
 
+/// Files that came over SMB, one of which the program may be.
+const FILE: Piece = Piece::evidence(
+    7,
+    "file",
+    EvidenceKind::FileWrite,
+    service::file_window,
+    "the program came over SMB just before",
+)
+.optional();
+
 /// The table of the technique.
 pub const TABLE: &Table = &Table {
     rule: Rule {
@@ -114,6 +125,7 @@ pub const TABLE: &Table = &Table {
         RPC,
         PERSON,
         SUSPICIOUS,
+        FILE,
         LOGON,
         CHILD,
     ],
@@ -165,6 +177,16 @@ impl Wmiexec {
         self.section.ignore.hit(process.key.as_str())
     }
 
+    /// Whether the program came over SMB just before.
+    #[inline(never)]
+    fn is_dropped(join: &Join<'_>, process: &ProcessStart) -> bool {
+        let file = join.nearest(&FILE, |fact| match fact {
+            Fact::FileWrite(file) => file.is_over_smb() && file.key.matches(&process.key),
+            _ => false,
+        });
+        file.is_some()
+    }
+
     fn is_rpc(&self, connection: &Connection) -> bool {
         let settings = &self.shared.connection;
         let port = connection.local_port;
@@ -211,7 +233,7 @@ impl Technique for Wmiexec {
                 }
                 parent => parent == Parent::Tracked,
             },
-            Fact::Logon(_) => true,
+            Fact::Logon(_) | Fact::FileWrite(_) => true,
             _ => false,
         }
     }
@@ -245,11 +267,10 @@ impl Technique for Wmiexec {
         } else {
             let by_rpc = find(Hints::default(), &|found| self.is_rpc(found));
             let suspicious = &self.shared.suspicious;
-            // What management tools start takes more than a connection some time before.
-            let is_connected = match self.is_ignored(process) {
-                true => !by_rpc.at_work.is_empty(),
-                false => by_rpc.connection.is_some(),
-            };
+            // A name that management tools use is free to take: by whoever copied the program there just before.
+            let is_named_legitimately =
+                self.is_ignored(process) && !Wmiexec::is_dropped(join, process);
+            let is_connected = by_rpc.has_connection && !is_named_legitimately;
             seen.add(&RPC, is_connected || is_session_known);
             seen.add(&PERSON, Wmiexec::is_by_person(process));
             seen.add(

@@ -31,7 +31,7 @@ use crate::normalize::time::Timestamp;
 use crate::record::Field;
 use crate::record::Fields;
 use crate::settings::Windows;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use std::net::IpAddr;
 
 /// Declares the facts: for each its variant and its type.
@@ -40,7 +40,7 @@ macro_rules! facts {
         /// What happened.
         #[derive(Debug, PartialEq, Serialize, Deserialize)]
         pub enum Fact {
-            $($(#[$doc])* $variant($type),)*
+            $($(#[$doc])* #[serde(deserialize_with = "apart")] $variant($type),)*
         }
 
         impl Fact {
@@ -101,6 +101,12 @@ facts! {
     Pipe(Pipe),
     /// Somebody logged on over the network.
     Logon(Box<Logon>),
+}
+
+/// Reads a fact from a snapshot in a function of its own: together all of them would take too much of the interpreter's stack.
+#[inline(never)]
+fn apart<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
+    T::deserialize(deserializer)
 }
 
 /// Declares which events are read, by which file of this folder.

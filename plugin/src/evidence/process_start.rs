@@ -46,6 +46,10 @@ pub struct ProcessStart {
     /// Whether many such programs are started legitimately, so that it gives way to others when room is short.
     #[serde(skip)]
     pub is_common: Cell<bool>,
+    /// The paths in its command line that can name what it runs; filled by `chain::service` before it is stored, where the
+    /// interpreter's stack has room for it.
+    #[serde(skip)]
+    pub named: OnceCell<Box<[PathKey]>>,
     /// Its command line [normalized](command::normalize); worked out when first asked for.
     #[serde(skip)]
     normalized_line: OnceCell<Box<str>>,
@@ -171,8 +175,8 @@ impl Evident for ProcessStart {
         sum([
             text_bytes(&self.image),
             text_bytes(self.key.as_str()),
-            // As it was logged, and normalized.
-            optional_bytes(&self.command_line).saturating_mul(2),
+            // As it was logged, normalized, and as paths.
+            optional_bytes(&self.command_line).saturating_mul(3),
             optional_bytes(&self.process_guid),
             optional_bytes(&self.user),
             optional_bytes(&self.original_file_name),
@@ -302,6 +306,7 @@ pub(super) fn read(event: &Event<'_>, context: &Context<'_>) -> Found {
         parent_image,
         parent_process_guid,
         is_common: Cell::new(false),
+        named: OnceCell::new(),
         normalized_line: OnceCell::new(),
         is_tool_command: OnceCell::new(),
         shape,

@@ -10,6 +10,7 @@ use std::borrow::Cow;
 
 /// What of a command line matters. Several can hold at once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct Shape(u8);
 
 impl Shape {

@@ -52,12 +52,13 @@ fn room(kind: EvidenceKind, places: usize) -> usize {
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct EvidenceStore {
     kinds: [Vec<Slot>; EvidenceKind::COUNT],
-    /// The latest time of a connection that was evicted or not stored, in milliseconds.
-    #[serde(default)]
+    /// The latest time of a connection that was evicted or not stored, in milliseconds. Not saved, like the next: each
+    /// more field makes reading a snapshot take more of the interpreter's stack.
+    #[serde(skip)]
     lost_connection: Option<i64>,
     /// Files that came over SMB and whose evidence had to give way: a hash of the path, and when they were written. A program may be
     /// among hundreds of documents that are copied to a file server.
-    #[serde(default)]
+    #[serde(skip)]
     written: VecDeque<(u64, i64)>,
     /// How many of those were forgotten since [`EvidenceStore::take_forgotten`].
     #[serde(skip)]
