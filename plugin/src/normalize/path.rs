@@ -589,7 +589,48 @@ mod tests {
         }
     }
 
+    /// The short name that Windows gives a file first.
+    fn short_name(stem: &str, extension: &str) -> String {
+        let kept: String = stem.chars().filter(|c| !" .".contains(*c)).collect();
+        let kept = kept.replace(['+', ',', ';', '=', '[', ']'], "_");
+        let stem: String = kept.chars().take(6).collect();
+        let extension: String = extension.chars().take(3).collect();
+        format!("{stem}~1.{extension}").to_uppercase()
+    }
+
     proptest::proptest! {
+        /// Any file, however its folder, its name and the case of both are spelled.
+        #[test]
+        fn every_spelling_of_a_path_is_one_file(
+            (spelled, folder) in proptest::sample::select(&[
+                (r"C:\Windows\", r"C:\Windows\"),
+                (r"\\?\C:\Windows\", r"C:\Windows\"),
+                (r"%%SystemRoot%%\", r"C:\Windows\"),
+                (r"\SystemRoot\", r"C:\Windows\"),
+                (r"\\127.0.0.1\ADMIN$\", r"C:\Windows\"),
+                (r"\\h\ADMIN$\..\", r"C:\Windows\"),
+                (r"%ProgramData%\", r"C:\ProgramData\"),
+                (r"C:\Users\All Users\", r"C:\ProgramData\"),
+                (r"C:\PROGRA~3\", r"C:\ProgramData\"),
+                (r"%windir%\Sysnative\", r"C:\Windows\System32\"),
+                (r"C:/Windows//System32/", r"C:\Windows\System32\"),
+                (r"%TEMP%\", r"C:\Windows\Temp\"),
+            ][..]),
+            stem in "[a-zA-Z0-9][a-zA-Z0-9 _+=.-]{5,14}[a-zA-Z0-9]",
+            extension in "exe|com|scr|dllx",
+            is_short: bool,
+            is_upper: bool,
+            ending in "|\\.| |::\\$DATA",
+        ) {
+            let name = if is_short { short_name(&stem, &extension) } else { format!("{stem}.{extension}") };
+            let spelled = format!("{spelled}{name}{ending}");
+            let spelled = if is_upper { spelled.to_uppercase() } else { spelled };
+            let (a, b) = (PathKey::new(&spelled), PathKey::new(&format!("{folder}{stem}.{extension}")));
+            proptest::prop_assert!(a.matches(&b) && b.matches(&a), "{spelled}: {a:?} and {b:?}");
+            let other = PathKey::new(&format!("{folder}z{stem}.{extension}"));
+            proptest::prop_assert!(!a.matches(&other) || stem.starts_with('z'), "{spelled} is not {other:?}");
+        }
+
         #[test]
         fn a_normalized_path_is_its_own_key(path in "[a-zA-Z]:\\\\[a-cA-C\\\\/%:.~ $()]{0,30}[a-cA-C]") {
             let (text, key) = (collapse(&path), PathKey::new(&path));
