@@ -9,6 +9,7 @@ pub mod dcomexec;
 pub mod distinct_codes;
 mod finding;
 mod join;
+mod program;
 pub mod psexec;
 pub mod scshell;
 mod service;

@@ -6,13 +6,11 @@
 //!
 //! Popular Sysmon configurations do not log that start. A pipe that the process makes then stands for it.
 
+use super::program::Program;
 use super::source::{self, Hints, LOGON, Source, is_to_services};
 use super::{CHILD, Join, Joined, Piece, Row, Rule, Shared, Table, Technique, Window, service};
-use crate::evidence::{
-    Change, Evidence, EvidenceKind, Fact, Needs, Parent, Pipe, ProcessStart, Writer,
-};
+use crate::evidence::{Change, Evidence, EvidenceKind, Fact, Needs, Parent, Writer};
 use crate::normalize::host;
-use crate::normalize::path::PathKey;
 use crate::settings::wildcard::wildcard;
 use crate::settings::{Levels, Severity};
 use serde::{Deserialize, Serialize};
@@ -147,7 +145,7 @@ const NAMING_PIPE: Piece = Piece::evidence(
     "a pipe of the process names the other machine",
 )
 .optional();
-/// How near to the start of the process a key file is of this run and not of another, in milliseconds.
+/// How near to the start of the process a key file is of this run, in milliseconds.
 const KEY_FILE_MS: i64 = 5_000;
 /// Key files by which PsExec names the machine that it was started from.
 const KEY_FILE: Piece = Piece::evidence(
@@ -175,7 +173,6 @@ const RENAMED: Piece = Piece::evidence(
     "`System` wrote another file into the program's folder",
 )
 .optional();
-
 /// How long before the file a program of the host connects to the host's own shares when it copies the file itself, in milliseconds.
 const SELF_MS: i64 = 5_000;
 /// Connections by which a program of the host wrote the file over the host's own shares.
@@ -244,65 +241,6 @@ pub const TABLE: &Table = &Table {
 };
 
 const CREATION_MARKS: Piece = service::CREATION_MARKS.around(&SERVICE);
-
-/// The program that an anchor is about.
-struct Program<'j> {
-    key: &'j PathKey,
-    process_guid: Option<&'j str>,
-    /// Its start, if that is the anchor.
-    start: Option<&'j ProcessStart>,
-}
-
-impl<'j> Program<'j> {
-    fn of(anchor: &'j Evidence) -> Option<Program<'j>> {
-        Some(match &anchor.fact {
-            Fact::ProcessStart(start) => Program {
-                key: &start.key,
-                process_guid: start.process_guid.as_deref(),
-                start: Some(start),
-            },
-            Fact::Pipe(pipe) => Program {
-                key: &pipe.image,
-                process_guid: pipe.process_guid.as_deref(),
-                start: None,
-            },
-            _ => return None,
-        })
-    }
-
-    /// Whether a pipe was made by the program.
-    fn made(&self, pipe: &Pipe) -> bool {
-        self.process_guid.is_some() && pipe.process_guid.as_deref() == self.process_guid
-            || pipe.image.matches(self.key)
-    }
-
-    /// The connection of a program of the host to the host's own shares, by which the file may have been written. What the program
-    /// itself connects to, it was started before.
-    #[inline(never)]
-    fn used_own_shares<'e>(&self, join: &Join<'e>, file: &Evidence) -> Option<&'e Rc<Evidence>> {
-        let mut all = join.all_around(&SELF_CONNECTION, file);
-        all.find(|found| match &found.fact {
-            Fact::Connection(found) => {
-                found.process_guid.is_none() || found.process_guid.as_deref() != self.process_guid
-            }
-            _ => false,
-        })
-    }
-
-    /// Whether the start itself is stored, and is the anchor therefore.
-    #[inline(never)]
-    fn has_better_anchor(&self, join: &Join<'_>) -> bool {
-        let is_start = |fact: &Fact| match fact {
-            Fact::ProcessStart(start) => {
-                let is_same = self.process_guid.is_some()
-                    && start.process_guid.as_deref() == self.process_guid;
-                is_same || start.key.matches(self.key)
-            }
-            _ => false,
-        };
-        self.start.is_none() && join.nearest(&PROCESS, is_start).is_some()
-    }
-}
 
 /// The technique; anchored in the process start, or in what stands for it.
 pub struct Psexec {
@@ -385,11 +323,7 @@ impl Psexec {
             .filter_map(|evidence| match &evidence.fact {
                 // The pipe is named after the service, whatever that was called.
                 Fact::Pipe(pipe) if program.made(pipe) => {
-                    let mut suffixes = ["-stdin", "-stdout", "-stderr"].iter();
-                    let stem = suffixes.find_map(|suffix| pipe.key.strip_suffix(suffix))?;
-                    let (stem, _pid) = stem.rsplit_once('-')?;
-                    let (_service, host) = stem.split_once('-')?;
-                    Some((host.to_owned(), Some(evidence)))
+                    Some((pipe.other_machine()?.to_owned(), Some(evidence)))
                 }
                 _ => None,
             });
@@ -448,7 +382,7 @@ impl Technique for Psexec {
 
     fn join<'j>(&self, join: &Join<'j>) -> Option<Joined<'j>> {
         let program = Program::of(join.anchor)?;
-        if program.has_better_anchor(join) {
+        if program.has_better_anchor(join, &PROCESS) {
             return None;
         }
         let is_interpreter = self.shared.suspicious.is_interpreter(program.key);
@@ -477,7 +411,8 @@ impl Technique for Psexec {
         });
         // An execution of the host itself has no source, whoever else used its shares at the time.
         let is_written_here = matches!(writer, Some(Writer::Process(_)));
-        let self_connection = file.and_then(|file| program.used_own_shares(join, file));
+        let self_connection =
+            file.and_then(|file| program.used_own_shares(join, &SELF_CONNECTION, file));
         let (source, naming) = if is_written_here {
             (Source::default(), None)
         } else {

@@ -29,6 +29,17 @@ pub const KIND: KindInfo = KindInfo {
     related: None,
 };
 
+impl Pipe {
+    /// The machine that PsExec names in the pipe (`\\PSEXESVC-<HOST>-<pid>-stdin`, whatever its service is called).
+    pub fn other_machine(&self) -> Option<&str> {
+        let mut suffixes = ["-stdin", "-stdout", "-stderr"].iter();
+        let stem = suffixes.find_map(|suffix| self.key.strip_suffix(suffix))?;
+        let (stem, _pid) = stem.rsplit_once('-')?;
+        let (_service, host) = stem.split_once('-')?;
+        Some(host)
+    }
+}
+
 impl Evident for Pipe {
     fn kind(&self) -> EvidenceKind {
         EvidenceKind::Pipe
