@@ -195,17 +195,18 @@ fn is_program(word: &str, names: &[&str]) -> bool {
     names.contains(&name)
 }
 
-const CMD: [&str; 2] = ["cmd", "%comspec%"];
+/// Sysmon doubles the percent sign in some places.
+const CMD: [&str; 3] = ["cmd", "%comspec%", "%%comspec%%"];
 const POWERSHELL: [&str; 2] = ["powershell", "pwsh"];
 
 /// What matters of a command line, of a process or a service.
 #[inline(never)]
 pub fn shape(line: &str) -> Shape {
-    let first = lower_ascii(&program(line).replace("%%", "%"));
+    let first = lower_ascii(program(line));
     if !is_program(&first, &POWERSHELL) && !is_program(&first, &CMD) {
         return Shape::NONE;
     }
-    let line = lower_ascii(&line.replace("%%", "%"));
+    let line = lower_ascii(line);
     let program = program(&line);
     let mut shape = Shape::NONE;
     if is_program(program, &POWERSHELL) {
@@ -354,6 +355,11 @@ impl Iterator for Tokens<'_> {
     }
 }
 
+/// Whether a byte ends a run of characters that mean nothing in a word. All are ASCII.
+fn is_special(byte: u8, in_quotes: bool) -> bool {
+    byte == b'"' || !in_quotes && b" ^&|<>(),;=\t\n\r\x0b\x0c".contains(&byte)
+}
+
 impl Tokens<'_> {
     /// Skips bytes of characters that are one byte long.
     fn skip(&mut self, bytes: usize) {
@@ -387,23 +393,25 @@ impl Tokens<'_> {
     fn word(&mut self) -> String {
         let mut word = String::new();
         let mut in_quotes = false;
-        let mut is_escaped = false;
         let mut length = 0usize;
-        for (at, c) in self.rest.char_indices() {
-            let after = at.saturating_add(c.len_utf8());
-            if is_escaped {
-                is_escaped = false;
-                word.push(c);
-            } else if c == '"' {
-                in_quotes = !in_quotes;
-            } else if c == '^' && !in_quotes {
-                is_escaped = true;
-            } else if !in_quotes && " \t,;=&|()<>\n\r\u{b}\u{c}".contains(c) {
-                break;
-            } else {
-                word.push(c);
+        // In runs of characters that mean nothing: encoded commands are thousands of bytes long.
+        while let Some(rest) = self.rest.get(length..).filter(|rest| !rest.is_empty()) {
+            let run = rest.bytes().position(|byte| is_special(byte, in_quotes));
+            let run = rest.get(..run.unwrap_or(rest.len())).unwrap_or(rest);
+            word.push_str(run);
+            length = length.saturating_add(run.len());
+            let mut after = rest.get(run.len()..).unwrap_or_default().chars();
+            match after.next() {
+                Some('"') => in_quotes = !in_quotes,
+                Some('^') => {
+                    if let Some(escaped) = after.next() {
+                        word.push(escaped);
+                        length = length.saturating_add(escaped.len_utf8());
+                    }
+                }
+                _ => break,
             }
-            length = after;
+            length = length.saturating_add(1);
         }
         // Nothing but what ends a word is left: it is skipped, so that every call makes progress.
         if length == 0 {
