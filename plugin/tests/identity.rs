@@ -195,6 +195,9 @@ fn an_entry_with_sources_needs_proof_and_not_presence() {
     }
 }
 
+/// What it is, what is written with the command, what follows, and the incidents.
+type Row<'r> = (&'r str, Vec<&'r String>, Option<&'r String>, &'r [&'r str]);
+
 #[test]
 fn a_service_is_new_or_changed_by_what_was_written_and_what_follows() {
     let host = Host::new("PC1");
@@ -207,7 +210,7 @@ fn a_service_is_new_or_changed_by_what_was_written_and_what_follows() {
     );
     let deleted = host.service_value(700, "Fax", DELETED.0, DELETED.1);
     let restored = host.service(5_000, "Fax", r"C:\Windows\system32\fxssvc.exe");
-    let rows: [(&str, Vec<&String>, Option<&String>, &[&str]); 8] = [
+    let rows: [Row<'_>; 8] = [
         (
             "all three values",
             vec![&kind, &start, &account],
@@ -384,7 +387,7 @@ fn a_pipe_stands_for_the_start_of_its_program() {
     let pipe = host.pipe(120, 7, TOOL, r"\PSEXESVC");
     let mut all = dropped(&host, 0, 7);
     let start = all.pop().expect("the start");
-    let unlogged = [&all[..], &[pipe.clone()]].concat();
+    let unlogged = [&all[..], std::slice::from_ref(&pipe)].concat();
     let found = incidents("{}", &unlogged);
     assert_eq!(levels(&found), ["psexec high"]);
     assert_eq!(found[0]["missing"], json!(["connection", "process"]));
