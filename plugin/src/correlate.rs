@@ -83,9 +83,6 @@ pub enum Release {
     All,
 }
 
-/// Sysmon's event of a written file.
-const FILE_CREATE: u32 = 11;
-
 /// For how long all records of a host pass after an incident of medium or more, where `alert.pass` drops records, in milliseconds.
 const CONTEXT_MS: i64 = 600_000;
 
@@ -193,31 +190,32 @@ impl Correlator {
         }
         let evidence = Rc::new(evidence);
         self.recall_file(&evidence, host, work);
-        let counters = &mut *work.counters;
-        let places = work.policy.limits.evidence_per_host.get();
-        let tolerance = self.shared.windows.clock_tolerance.0;
-        let put = host
-            .store
-            .put(&evidence, places, &host.clock, self.join_window, tolerance);
-        let forgotten = host.store.take_forgotten();
-        counters.forgotten_files = counters.forgotten_files.saturating_add(forgotten);
-        match put {
-            Put::Duplicate => {
-                add(&mut counters.evidence_duplicate);
-                return Stored::Nothing(Taken::Evidence);
-            }
-            Put::NoRoom => {
-                add(&mut counters.evicted_evidence);
-                return Stored::Nothing(Taken::Evidence);
-            }
-            Put::Stored { evicted } => {
-                add(&mut counters.evidence);
-                let evicted = evicted as u64;
-                counters.evicted_evidence = counters.evicted_evidence.saturating_add(evicted);
+        match self.put(&evidence, host, work) {
+            Put::Duplicate => add(&mut work.counters.evidence_duplicate),
+            Put::NoRoom => add(&mut work.counters.evicted_evidence),
+            Put::Stored { .. } => {
+                add(&mut work.counters.evidence);
+                self.relate(&evidence, host);
+                return Stored::New(evidence);
             }
         }
-        self.relate(&evidence, host);
-        Stored::New(evidence)
+        Stored::Nothing(Taken::Evidence)
+    }
+
+    /// Puts evidence into the host's store, and counts what had to give way.
+    fn put(&self, evidence: &Rc<Evidence>, host: &mut Host, work: &mut Work<'_>) -> Put {
+        let places = work.policy.limits.evidence_per_host.get();
+        let tolerance = self.shared.windows.clock_tolerance.0;
+        let (clock, keep) = (&host.clock, self.join_window);
+        let put = host.store.put(evidence, places, clock, keep, tolerance);
+        let counters = &mut *work.counters;
+        let forgotten = host.store.take_forgotten();
+        counters.forgotten_files = counters.forgotten_files.saturating_add(forgotten);
+        if let Put::Stored { evicted } = put {
+            let evicted = evicted as u64;
+            counters.evicted_evidence = counters.evicted_evidence.saturating_add(evicted);
+        }
+        put
     }
 
     /// Stores again that a file came over SMB, if it is what was run now and its evidence had to give way.
@@ -231,22 +229,13 @@ impl Correlator {
         let Some(ms) = host.store.recall(key) else {
             return;
         };
-        let file = Rc::new(Evidence {
-            time: Timestamp {
-                ms,
-                ..evidence.time
-            },
-            record_id: None,
-            event_id: FILE_CREATE,
-            fact: Fact::FileWrite(FileWrite::recalled(path, key)),
-        });
-        let places = work.policy.limits.evidence_per_host.get();
-        let tolerance = self.shared.windows.clock_tolerance.0;
-        let (clock, keep) = (&host.clock, self.join_window);
-        if let Put::Stored { evicted } = host.store.put(&file, places, clock, keep, tolerance) {
-            let counters = &mut *work.counters;
-            counters.evicted_evidence = counters.evicted_evidence.saturating_add(evicted as u64);
-        }
+        let time = Timestamp {
+            ms,
+            ..evidence.time
+        };
+        let file = Rc::new(FileWrite::recalled(path, key, time));
+        // One that cannot be stored now is no new record that was lost.
+        let _ = self.put(&file, host, work);
     }
 
     /// Shows new evidence to stored evidence of the related kind that was logged near it.

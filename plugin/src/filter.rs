@@ -208,7 +208,8 @@ impl Filter {
             add(&mut self.counters.text_cut);
         }
         let (policy, correlator, tracked) = (&self.policy, &self.correlator, &mut self.tracked);
-        let key = &*self.hosts.key_of(&event.host.key, event.time.ms).to_owned();
+        let whole_name = self.hosts.whole_name(&event.host.key, event.time.ms);
+        let key = whole_name.as_deref().unwrap_or(&event.host.key);
         let limits = &policy.limits;
         let is_queued =
             policy.alert.emit == Emit::Record && self.ticks.are_coming(self.counters.records);

@@ -39,8 +39,8 @@ impl<'j> Program<'j> {
             || pipe.image.matches(self.key)
     }
 
-    /// The connection of a program of the host to the host's own shares, among the evidence of `piece`, by which `file` may have been written. What the program
-    /// itself connects to, it was started before.
+    /// The connection of a program of the host to the host's own shares, among the evidence of `piece`, by which `file` may have
+    /// been written. What the program itself connects to, it was started before.
     #[inline(never)]
     pub fn used_own_shares<'e>(
         &self,

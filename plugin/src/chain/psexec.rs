@@ -360,15 +360,13 @@ impl Technique for Psexec {
             Fact::Connection(connection) => {
                 connection.is_to_itself() || is_to_services(connection, &self.shared.connection)
             }
-            Fact::ProcessStart(start) => {
-                if self.shared.suspicious.is_interpreter(&start.key) {
-                    service::named(start);
+            Fact::ProcessStart(start) => match start.parent {
+                Parent::Services | Parent::Unknown => {
+                    service::read_interpreter(start, &self.shared.suspicious);
+                    true
                 }
-                matches!(
-                    start.parent,
-                    Parent::Services | Parent::Unknown | Parent::Tracked
-                )
-            }
+                parent => parent == Parent::Tracked,
+            },
             Fact::Pipe(pipe) => {
                 let mut patterns = self.section.pipes.iter();
                 patterns.any(|pattern| wildcard(pattern, &pipe.key))
@@ -458,7 +456,6 @@ impl Technique for Psexec {
         seen.add(&INTERPRETER, is_interpreter);
         seen.add(&FROM_ITSELF, is_from_itself);
         seen.add(&WINDOWS_OWN, is_windows_own);
-        seen.add(&RENAMED, renamed.is_some());
         let parent = program.start.map(|start| start.parent);
         seen.add(&BY_SERVICES, parent == Some(Parent::Services));
         let seen = joined.seen;

@@ -194,9 +194,7 @@ impl Technique for Scshell {
 
     fn wants(&self, evidence: &Evidence) -> bool {
         match &evidence.fact {
-            Fact::Connection(connection) => {
-                !connection.is_to_itself() && is_to_services(connection, &self.shared.connection)
-            }
+            Fact::Connection(connection) => is_to_services(connection, &self.shared.connection),
             Fact::FileWrite(_) | Fact::ServiceSet(_) | Fact::ServiceMark(_) | Fact::Logon(_) => {
                 true
             }

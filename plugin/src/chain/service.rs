@@ -7,8 +7,8 @@ use crate::normalize::cmd::{self, Shape};
 use crate::normalize::command;
 use crate::normalize::path::PathKey;
 use crate::record::MAX_TEXT;
-use crate::settings::Windows;
 use crate::settings::wildcard::{FEW, wildcard, wildcard_begins};
+use crate::settings::{SuspiciousSettings, Windows};
 use std::rc::Rc;
 
 /// The window of a service's command around the start of its process.
@@ -131,8 +131,8 @@ fn is_truncated(text: &str) -> bool {
     text.len() >= MAX_TEXT.saturating_sub(4)
 }
 
-/// A service's command as a pattern for the command line of its process: `%NAME%` becomes `*`, and a truncated command is open at its end. A command of nothing but variables becomes the empty pattern, which matches
-/// no command line.
+/// A service's command as a pattern for the command line of its process: `%NAME%` becomes `*`, and a truncated command is
+/// open at its end. A command of nothing but variables becomes the empty pattern, which matches no command line.
 fn as_pattern(command: &str) -> String {
     let normalized = command::normalize(command, MAX_TEXT);
     let mut pattern = String::with_capacity(normalized.len());
@@ -234,11 +234,21 @@ pub fn dropped_in<'j>(
     })
 }
 
+/// Whether a process is an interpreter. What its command names is read at once: where it is needed, the calls are so deep that
+/// reading it there could exceed the stack of Fluent Bit's interpreter.
+pub fn read_interpreter(process: &ProcessStart, suspicious: &SuspiciousSettings) -> bool {
+    let is_interpreter = suspicious.is_interpreter(&process.key);
+    if is_interpreter {
+        named(process);
+    }
+    is_interpreter
+}
+
 /// How many paths of one command are looked at.
 const MAX_NAMED: usize = 64;
 
 /// The paths in the command line of a process that can name what it runs; at most [`MAX_NAMED`], each once.
-pub fn named(process: &ProcessStart) -> &[PathKey] {
+fn named(process: &ProcessStart) -> &[PathKey] {
     process
         .named
         .get_or_init(|| words_that_run(process.words().unwrap_or_default()).into())

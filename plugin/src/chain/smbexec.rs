@@ -230,20 +230,14 @@ impl Technique for Smbexec {
 
     fn wants(&self, evidence: &Evidence) -> bool {
         match &evidence.fact {
-            Fact::Connection(connection) => {
-                !connection.is_to_itself() && is_to_services(connection, &self.shared.connection)
-            }
+            Fact::Connection(connection) => is_to_services(connection, &self.shared.connection),
             Fact::ServiceSet(_) | Fact::ServiceMark(_) | Fact::FileWrite(_) | Fact::Logon(_) => {
                 true
             }
             Fact::ProcessStart(start) => match start.parent {
                 Parent::Tracked => true,
                 Parent::Services | Parent::Unknown => {
-                    let is_interpreter = self.shared.suspicious.is_interpreter(&start.key);
-                    if is_interpreter {
-                        service::named(start);
-                    }
-                    is_interpreter
+                    service::read_interpreter(start, &self.shared.suspicious)
                 }
                 _ => false,
             },

@@ -25,9 +25,6 @@ pub struct Source {
     /// Whether the process runs in the session of the logon: it is remote, whatever else was logged.
     #[serde(skip)]
     pub is_session_known: bool,
-    /// Whether any connection was seen that the technique accepts, if not from the likeliest address.
-    #[serde(skip)]
-    pub has_connection: bool,
     /// Whether the logon lies within 2 s before the execution.
     #[serde(skip)]
     pub is_logon_near: bool,
@@ -80,18 +77,21 @@ pub const LOGON: Piece = Piece::evidence(
 )
 .optional();
 
-/// Whether a connection can be that of a remote execution: to a service port, or to a dynamic port of the service controller or of
-/// another host of RPC services.
+/// Whether a connection from another machine can be that of a remote execution: to a service port, or to a dynamic port of the
+/// service controller or of another host of RPC services.
 pub fn is_smb_or_rpc(connection: &Connection, settings: &ConnectionSettings) -> bool {
     let mut programs = settings.dynamic_programs.iter();
-    settings.is_service_port(connection.local_port)
-        || programs.any(|program| **program == *connection.program)
+    !connection.is_to_itself()
+        && (settings.is_service_port(connection.local_port)
+            || programs.any(|program| **program == *connection.program))
 }
 
-/// Whether a connection can be that of an execution through the service controller: to SMB or the endpoint mapper, or to a dynamic
-/// port of the controller itself. Other hosts of RPC services are connected to for many reasons.
+/// Whether a connection from another machine can be that of an execution through the service controller: to SMB or the endpoint
+/// mapper, or to a dynamic port of the controller itself. Other hosts of RPC services are connected to for many reasons.
 pub fn is_to_services(connection: &Connection, settings: &ConnectionSettings) -> bool {
-    settings.is_service_port(connection.local_port) || &*connection.program == "services.exe"
+    !connection.is_to_itself()
+        && (settings.is_service_port(connection.local_port)
+            || &*connection.program == "services.exe")
 }
 
 /// A person's logon this long before the first piece of an execution is the one that it came with, whoever else connected, in
@@ -162,9 +162,8 @@ pub fn find(
         (Some(machine), Some(workstation)) => host::is_same_netbios(machine, workstation),
         _ => false,
     };
-    let tolerance = LOGON_MS;
     let is_just_before = |ms: i64| {
-        (first.saturating_sub(LOGON_MS)..=center_ms.max(first).saturating_add(tolerance))
+        (first.saturating_sub(LOGON_MS)..=center_ms.max(first).saturating_add(LOGON_MS))
             .contains(&ms)
     };
     let came_with = |logon: &Logon, ms| logon.is_person() && is_just_before(ms);
@@ -181,7 +180,6 @@ pub fn find(
         .or_else(|| nearest(&came_with).filter(|_| best.is_none() || !hints.is_connection_tied))
         .or_else(|| nearest(&is_of_best))
         .map(|(_, logon, evidence)| (logon.remote, Rc::clone(evidence)));
-    source.has_connection = best.is_some();
     source.is_identified = identified.is_some();
     source.is_session_known = by_session.is_some();
     source.is_logon_near = logons.iter().any(|(_, found, evidence)| {

@@ -194,6 +194,13 @@ impl Wmiexec {
             || is_smb_or_rpc(connection, settings) && settings.is_dynamic_port(port)
     }
 
+    /// Whether any machine connected to RPC, if not the likeliest source.
+    fn is_by_rpc(&self, join: &Join<'_>) -> bool {
+        let mut connections = join.all(&CONNECTION);
+        connections
+            .any(|found| matches!(&found.fact, Fact::Connection(found) if self.is_rpc(found)))
+    }
+
     /// Whether another tool command of the same session ran near by.
     fn is_repeated(&self, join: &Join<'_>, process: &ProcessStart) -> bool {
         join.all(&REPEATED).any(|other| match &other.fact {
@@ -222,9 +229,7 @@ impl Technique for Wmiexec {
 
     fn wants(&self, evidence: &Evidence) -> bool {
         match &evidence.fact {
-            Fact::Connection(connection) => {
-                !connection.is_to_itself() && is_smb_or_rpc(connection, &self.shared.connection)
-            }
+            Fact::Connection(connection) => is_smb_or_rpc(connection, &self.shared.connection),
             Fact::ProcessStart(start) => match start.parent {
                 Parent::Wmi => {
                     // Inventories start so many programs that they would leave no room for others.
@@ -246,14 +251,12 @@ impl Technique for Wmiexec {
             return None;
         }
         let connection = &self.shared.connection;
-        let find = |hints, accepts: &dyn Fn(&Connection) -> bool| {
-            source::find(join, join.anchor, &CONNECTION, connection, hints, accepts)
-        };
         let hints = Hints {
             logon_id: process.logon_id,
             ..Hints::default()
         };
-        let source = find(hints, &|found| is_smb_or_rpc(found, connection));
+        let accepts = |found: &_| is_smb_or_rpc(found, connection);
+        let source = source::find(join, join.anchor, &CONNECTION, connection, hints, &accepts);
         let is_session_known = source.is_session_known;
         let is_connected = source.is_connected();
         let is_tool_command = self.is_tool_command(process);
@@ -265,12 +268,11 @@ impl Technique for Wmiexec {
         if is_tool_command {
             seen.add(&REPEATED, self.is_repeated(join, process));
         } else {
-            let by_rpc = find(Hints::default(), &|found| self.is_rpc(found));
             let suspicious = &self.shared.suspicious;
             // A name that management tools use is free to take: by whoever copied the program there just before.
             let is_named_legitimately =
                 self.is_ignored(process) && !Wmiexec::is_dropped(join, process);
-            let is_connected = by_rpc.has_connection && !is_named_legitimately;
+            let is_connected = !is_named_legitimately && self.is_by_rpc(join);
             seen.add(&RPC, is_connected || is_session_known);
             seen.add(&PERSON, Wmiexec::is_by_person(process));
             seen.add(

@@ -1,10 +1,11 @@
 //! Files written: Sysmon events 11 (any file) and 29 (an executable, whatever its name).
 
 use super::{
-    Context, Event, EventPrefilter, EvidenceKind, Evident, Fact, Field, Fields, Found, KindInfo,
-    Known, Needs, optional, required, sum, text_bytes,
+    Context, Event, EventPrefilter, Evidence, EvidenceKind, Evident, Fact, Field, Fields, Found,
+    KindInfo, Known, Needs, optional, required, sum, text_bytes,
 };
 use crate::normalize::path::PathKey;
+use crate::normalize::time::Timestamp;
 use crate::record::Suffixes;
 use serde::{Deserialize, Serialize};
 
@@ -17,9 +18,9 @@ pub struct FileWrite {
     pub key: PathKey,
     /// Who wrote it.
     pub writer: Writer,
-    /// Whether it was run: it was a program then, whatever its name.
+    /// Whether it is an executable whatever its name: event 29 says so, or it was run.
     #[serde(default)]
-    pub was_run: bool,
+    pub is_executable: bool,
 }
 
 /// Who wrote a file.
@@ -32,6 +33,9 @@ pub enum Writer {
     /// The event names no process.
     Unknown,
 }
+
+/// Sysmon's event of a written file.
+const FILE_CREATE: u32 = 11;
 
 /// Sysmon's event of a written file that is an executable, by what is in it.
 const FILE_EXECUTABLE: u32 = 29;
@@ -52,16 +56,21 @@ const PROGRAM_SUFFIXES: [&str; 9] = ["exe", "com", "scr", "dll", "pif", ".", " "
 
 impl FileWrite {
     fn is_program(&self) -> bool {
-        self.was_run || PROGRAMS.contains(&self.key.extension())
+        self.is_executable || PROGRAMS.contains(&self.key.extension())
     }
 
-    /// A file that came over SMB and was run, of which nothing else is known any more.
-    pub fn recalled(path: &str, key: &PathKey) -> FileWrite {
-        FileWrite {
-            path: path.into(),
-            key: key.clone(),
-            writer: Writer::System,
-            was_run: true,
+    /// The evidence that a file came over SMB at `time` and was run, when nothing else of it is known any more.
+    pub fn recalled(path: &str, key: &PathKey, time: Timestamp) -> Evidence {
+        Evidence {
+            time,
+            record_id: None,
+            event_id: FILE_CREATE,
+            fact: Fact::FileWrite(FileWrite {
+                path: path.into(),
+                key: key.clone(),
+                writer: Writer::System,
+                is_executable: true,
+            }),
         }
     }
 
@@ -147,7 +156,7 @@ pub(super) fn read(event: &Event<'_>, _: &Context<'_>) -> Found {
         path,
         key,
         writer,
-        was_run: event.id == FILE_EXECUTABLE,
+        is_executable: event.id == FILE_EXECUTABLE,
     };
     if !file.is_over_smb() && !file.is_program() {
         return Ok(None);

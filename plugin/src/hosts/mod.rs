@@ -118,11 +118,12 @@ impl Hosts {
             .map(|(name, _)| name.clone())
     }
 
-    /// The key of the host that a record with this name belongs to, at `now` (milliseconds of logged time). A short name belongs to
-    /// the one host with that label that logged its whole name within the last hour; where several did, it is a host of its own.
-    pub fn key_of<'k>(&'k self, key: &'k str, now: i64) -> &'k str {
+    /// The whole name of the host that a record with a short name belongs to, at `now` (milliseconds of logged time): the one host
+    /// with that label that logged its whole name within the last hour. `None` if there is none or more than one, and for a whole
+    /// name: such a record's host has the name as it is.
+    pub fn whole_name(&self, key: &str, now: i64) -> Option<Box<str>> {
         if !is_short(key) {
-            return key;
+            return None;
         }
         let is_current = |entry: &Entry| {
             let last = entry.host.clock.now();
@@ -130,8 +131,8 @@ impl Hosts {
         };
         let mut current = self.with_label(key).filter(|(_, entry)| is_current(entry));
         match (current.next(), current.next()) {
-            (Some((whole, _)), None) => whole,
-            _ => key,
+            (Some((whole, _)), None) => Some(whole.into()),
+            _ => None,
         }
     }
 

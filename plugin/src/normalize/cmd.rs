@@ -83,7 +83,7 @@ pub struct Run<'l> {
 #[inline(never)]
 pub fn run(line: &str) -> Option<Run<'_>> {
     let mut is_quiet = false;
-    let mut rest = after_program(line);
+    let (_, mut rest) = split_program(line);
     loop {
         rest = rest.get(rest.find('/')?..)?.strip_prefix('/')?;
         // Letters up to the next blank or slash; those after a colon are the value of a switch (`/V:ON`).
@@ -125,7 +125,7 @@ pub fn innermost(line: &str) -> Option<Run<'_>> {
     let mut found = run(line)?;
     for _ in 0..MAX_SHELLS {
         let command = unquoted(&found.command).into_owned();
-        let is_shell = is_program(&lower_ascii(program(&command)), &CMD);
+        let is_shell = is_program(&lower_ascii(split_program(&command).0), &CMD);
         let inner = Some(&*command).filter(|_| is_shell).and_then(run);
         let next = inner.map(|inner| (inner.is_quiet, inner.command.into_owned()));
         match next {
@@ -166,26 +166,16 @@ fn unquoted(command: &str) -> Cow<'_, str> {
     }
 }
 
-/// The program at the beginning of a command line.
-fn program(line: &str) -> &str {
+/// A command line, split into the program at its beginning and what follows.
+fn split_program(line: &str) -> (&str, &str) {
     let line = line.trim_start();
     match line.strip_prefix('"') {
-        Some(quoted) => quoted.split('"').next().unwrap_or(quoted),
+        Some(quoted) => quoted.split_once('"').unwrap_or((quoted, "")),
         None => line
-            .split([' ', '\t', '/', ',', ';', '='])
-            .next()
-            .unwrap_or(line),
+            .find([' ', '\t', '/', ',', ';', '='])
+            .and_then(|end| line.split_at_checked(end))
+            .unwrap_or((line, "")),
     }
-}
-
-/// A command line without the program at its beginning.
-fn after_program(line: &str) -> &str {
-    let line = line.trim_start();
-    if let Some(quoted) = line.strip_prefix('"') {
-        return quoted.split_once('"').map_or("", |(_, rest)| rest);
-    }
-    let end = line.find([' ', '\t', '/', ',', ';', '=']);
-    end.and_then(|end| line.get(end..)).unwrap_or_default()
 }
 
 /// Whether a word, in lower case, names a program: with or without a folder and an extension.
@@ -202,15 +192,15 @@ const POWERSHELL: [&str; 2] = ["powershell", "pwsh"];
 /// What matters of a command line, of a process or a service.
 #[inline(never)]
 pub fn shape(line: &str) -> Shape {
-    let first = lower_ascii(program(line));
+    let first = lower_ascii(split_program(line).0);
     if !is_program(&first, &POWERSHELL) && !is_program(&first, &CMD) {
         return Shape::NONE;
     }
     let line = lower_ascii(line);
-    let program = program(&line);
+    let (program, rest) = split_program(&line);
     let mut shape = Shape::NONE;
     if is_program(program, &POWERSHELL) {
-        let words: Vec<String> = words(after_program(&line)).collect();
+        let words: Vec<String> = words(rest).collect();
         shape.add(Shape::HIDDEN_POWERSHELL, hides(&words));
     } else if is_program(program, &CMD)
         && let Some(run) = innermost(&line)

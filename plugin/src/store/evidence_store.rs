@@ -131,6 +131,9 @@ impl EvidenceStore {
 
     /// When a file that came over SMB was written last, if its evidence had to give way; in milliseconds.
     pub fn recall(&self, file: &PathKey) -> Option<i64> {
+        if self.written.is_empty() {
+            return None;
+        }
         let hash = path_hash(file)?;
         let mut written = self.written.iter().rev();
         written.find(|(known, _)| *known == hash).map(|(_, ms)| *ms)

@@ -35,7 +35,7 @@ fn file(ms: i64, path: &str, writer: Writer) -> Rc<Evidence> {
             path: path.into(),
             key: PathKey::new(path),
             writer,
-            was_run: false,
+            is_executable: false,
         }),
     )
 }
