@@ -1,5 +1,6 @@
 //! The alert: the JSON object that is added to a record. ECS names where ECS has one.
 
+use crate::chain::Finding;
 use crate::counters::Counters;
 use crate::evidence::{Evidence, Fact};
 use crate::hosts::Hosts;
@@ -117,7 +118,9 @@ struct Process<'a> {
     original_file_name: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     hashes: Option<&'a str>,
-    parent: ParentProcess<'a>,
+    /// Absent where the start of the process was not logged.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parent: Option<ParentProcess<'a>>,
     /// What it started; at most eight.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     children: Vec<Child<'a>>,
@@ -157,7 +160,6 @@ struct Piece {
 /// was read and has no control characters, which JSON writes six bytes long; children and summaries are cut shorter.
 pub fn write(incident: &Incident, computer: &str) -> String {
     let (finding, rule) = (&incident.finding, incident.rule);
-    let process = finding.process();
     let account = finding.user();
     let mut pieces: Vec<&Evidence> = finding.evidence.iter().map(|piece| &**piece).collect();
     pieces.sort_by_key(|piece| (piece.time.ms, piece.kind() as u8));
@@ -195,18 +197,7 @@ pub fn write(incident: &Incident, computer: &str) -> String {
         }),
         user: account.as_deref().map(user),
         file: finding.file().map(|file| File { path: &file.path }),
-        process: process.map(|process| Process {
-            executable: &process.image,
-            command_line: process.command_line.as_deref(),
-            entity_id: process.process_guid.as_deref(),
-            original_file_name: process.original_file_name.as_deref(),
-            hashes: process.hashes.as_deref(),
-            parent: ParentProcess {
-                executable: process.parent_image.as_deref(),
-                entity_id: process.parent_process_guid.as_deref(),
-            },
-            children: finding.children.iter().filter_map(child).collect(),
-        }),
+        process: process_of(finding),
         service: finding.service().map(|set| Service { name: &set.service }),
         first_seen: incident.first_seen.to_string(),
         last_seen: incident.last_seen.to_string(),
@@ -226,6 +217,29 @@ struct Stats<'a> {
     incidents: usize,
     waiting: usize,
     counters: &'a Counters,
+}
+
+/// The process that was started. Where its start was not logged, what is known of it.
+fn process_of(finding: &Finding) -> Option<Process<'_>> {
+    let start = finding.process();
+    let entity_id = finding.process_guid();
+    // A file and a service do not show that anything was started.
+    if start.is_none() && entity_id.is_none() {
+        return None;
+    }
+    let (executable, _) = finding.program()?;
+    Some(Process {
+        executable,
+        command_line: start.and_then(|start| start.command_line.as_deref()),
+        entity_id,
+        original_file_name: start.and_then(|start| start.original_file_name.as_deref()),
+        hashes: start.and_then(|start| start.hashes.as_deref()),
+        parent: start.map(|start| ParentProcess {
+            executable: start.parent_image.as_deref(),
+            entity_id: start.parent_process_guid.as_deref(),
+        }),
+        children: finding.children.iter().filter_map(child).collect(),
+    })
 }
 
 /// The counters, and how much is remembered, as JSON.

@@ -43,9 +43,9 @@ fn covers(entry: &AllowEntry, finding: &Finding, host: [&str; 2], policy: &Polic
     };
     let process = finding.process();
     let by_process = || {
-        process.is_some_and(|process| {
-            entry.process.hit(process.key.as_str()) || entry.process.hit(&process.image)
-        })
+        let program = finding.program();
+        program
+            .is_some_and(|(path, key)| entry.process.hit(key.as_str()) || entry.process.hit(path))
     };
     let by_hash = || {
         let hashes = process.and_then(|process| process.hashes.as_deref());

@@ -334,11 +334,14 @@ impl Correlator {
         for evidence in finding.evidence.iter().chain(&finding.children) {
             host.store.join(evidence);
         }
-        let process_guid = finding
-            .process()
-            .and_then(|process| process.process_guid.as_deref());
         let limit = policy.limits.tracked_processes.get();
-        if process_guid.is_some_and(|guid| work.tracked.add(guid, limit)) {
+        let is_one_evicted = match (finding.process_guid(), finding.dropped_program()) {
+            (Some(guid), _) => work.tracked.add(guid, limit),
+            // Its start was not logged (yet), but what it starts will be.
+            (None, Some(program)) => work.tracked.add_program(program),
+            (None, None) => false,
+        };
+        if is_one_evicted {
             add(&mut counters.evicted_tracked_processes);
         }
         let rule = &table.rule;

@@ -56,7 +56,8 @@ counters! {
     evicted_anchors,
     /// Own addresses of a host that were forgotten (four are remembered).
     evicted_addresses,
-    /// Processes whose children are no longer looked at, because newer ones took their places (`limits.tracked_processes`).
+    /// Processes whose children are no longer looked at, because newer ones took their places (`limits.tracked_processes`; 64 of those
+    /// whose start was not logged).
     evicted_tracked_processes,
     /// Incidents forgotten because their host had no room (`limits.incidents_per_host`); further evidence opens a new one.
     evicted_incidents,

@@ -7,8 +7,8 @@ use crate::settings::Limits;
 use serde::{Deserialize, Serialize};
 
 /// Number of the format. Pieces of another one are refused. 2: evidence carries the id of its event, and kinds have new names. 3: a
-/// service's marks are kept one by one, own addresses with their time.
-pub const FORMAT: u32 = 3;
+/// service's marks are kept one by one, own addresses with their time. 4: programs are tracked by their paths, too.
+pub const FORMAT: u32 = 4;
 
 /// A host whose piece is longer than this many bytes is left out, because the piece needs room beside all state. Only a host on
 /// which every command line was made long on purpose comes near it.

@@ -4,6 +4,7 @@ use super::join::Join;
 use super::source::Source;
 use super::table::{Piece, Seen, Table};
 use crate::evidence::{Evidence, Fact, FileWrite, Logon, ProcessStart, ServiceSet};
+use crate::normalize::path::PathKey;
 use crate::settings::Severity;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
@@ -26,8 +27,11 @@ pub struct Joined<'j> {
     pub group: String,
     /// Whether repeats must also have a possible source in common (where one is known).
     pub group_by_source: bool,
-    /// Whether what follows may show that another technique found it: it is then not alerted before `windows.grace` has passed.
+    /// Whether what follows may show that another technique found it, or give it a surer anchor: it is then not alerted before
+    /// `windows.grace` has passed.
     pub is_undecided: bool,
+    /// The ProcessGuid of the process that was started, where the start itself was not logged.
+    pub process_guid: Option<&'j str>,
     listed: [Option<&'j Rc<Evidence>>; MAX_LISTED],
     /// Whether the evidence that just arrived was consulted.
     is_consulted: bool,
@@ -44,6 +48,7 @@ impl<'j> Joined<'j> {
             group: String::new(),
             group_by_source: false,
             is_undecided: false,
+            process_guid: None,
             listed: [None; MAX_LISTED],
             is_consulted: false,
         }
@@ -93,11 +98,12 @@ impl<'j> Joined<'j> {
     #[inline(never)]
     pub fn children(&self, join: &Join<'_>, child: &Piece) -> Vec<Rc<Evidence>> {
         let process = self.process();
-        let Some(parent) = process.and_then(|process| process.process_guid.as_ref()) else {
+        let of_start = process.and_then(|process| process.process_guid.as_deref());
+        let Some(parent) = of_start.or(self.process_guid) else {
             return Vec::new();
         };
         let is_child = |evidence: &&Rc<Evidence>| match &evidence.fact {
-            Fact::ProcessStart(start) => start.parent_process_guid.as_ref() == Some(parent),
+            Fact::ProcessStart(start) => start.parent_process_guid.as_deref() == Some(parent),
             _ => false,
         };
         join.all(child)
@@ -144,13 +150,13 @@ impl<'j> Joined<'j> {
 /// What a technique found around one anchor, with its severity.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Finding {
-    /// The process start or service change that it is anchored in.
+    /// The evidence that it is anchored in.
     pub anchor: Rc<Evidence>,
     /// What repeats of the same execution have in common.
     pub group: String,
     /// Whether repeats must also have a possible source in common (where one is known).
     pub group_by_source: bool,
-    /// Whether what follows may show that another technique found it.
+    /// Whether what follows may show that another technique found it, or give it a surer anchor.
     #[serde(skip)]
     pub is_undecided: bool,
     /// How bad it is.
@@ -231,6 +237,27 @@ impl Finding {
             Fact::ProcessStart(start) => Some(&**start),
             _ => None,
         })
+    }
+
+    /// The program that ran: the process that was started, else the file that came for it. As it was logged, and for matching.
+    pub fn program(&self) -> Option<(&str, &PathKey)> {
+        let started = self.process().map(|start| (&*start.image, &start.key));
+        started.or_else(|| self.file().map(|file| (&*file.path, &file.key)))
+    }
+
+    /// The ProcessGuid of the process that was started, normalized.
+    pub fn process_guid(&self) -> Option<&str> {
+        let started = self
+            .process()
+            .and_then(|start| start.process_guid.as_deref());
+        started.or_else(|| self.anchor.fact.process_guid())
+    }
+
+    /// The file that came over SMB and that a service was set to run, as its path for matching.
+    pub fn dropped_program(&self) -> Option<&PathKey> {
+        let (file, set) = self.file().zip(self.service())?;
+        let is_it = file.is_over_smb() && file.key.matches(&set.program);
+        is_it.then_some(&file.key)
     }
 
     /// The service whose program was set.

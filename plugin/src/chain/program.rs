@@ -1,42 +1,91 @@
-//! The program that an anchor is about: its start, or a pipe of its process where the start was not logged.
+//! The program that an anchor is about: its start or, where that was not logged, what stands for it.
 
 use super::{Join, Piece};
-use crate::evidence::{Evidence, Fact, Pipe, ProcessStart};
+use crate::evidence::{Evidence, Fact, Parent, Pipe, ProcessStart};
 use crate::normalize::path::PathKey;
+use std::borrow::Cow;
 use std::rc::Rc;
 
 /// The program that an anchor is about.
 pub struct Program<'j> {
     /// The program for joining.
-    pub key: &'j PathKey,
+    pub key: Cow<'j, PathKey>,
     /// The ProcessGuid of its process, normalized.
     pub process_guid: Option<&'j str>,
     /// Its start, if that is the anchor.
     pub start: Option<&'j ProcessStart>,
+    /// What the anchor is. The surest comes first.
+    rank: Rank,
+}
+
+/// What tells of a program, from the surest to the least sure. An execution has one anchor: the surest that is stored.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Rank {
+    Start,
+    Pipe,
+    Child,
+    Service,
+}
+
+/// The pieces among which a surer anchor is looked for.
+pub struct Anchors<'p> {
+    /// Starts of programs.
+    pub start: &'p Piece,
+    /// Pipes.
+    pub pipe: &'p Piece,
+    /// What programs started.
+    pub child: &'p Piece,
 }
 
 impl<'j> Program<'j> {
-    /// The program that evidence is about, if it is its start or its pipe.
+    /// The program that evidence is about: that was started, that made a pipe, that started another, or that a service was given.
     pub fn of(anchor: &'j Evidence) -> Option<Program<'j>> {
         Some(match &anchor.fact {
+            Fact::ProcessStart(child) if child.parent == Parent::Tracked => Program {
+                key: Cow::Owned(PathKey::new(child.parent_image.as_deref()?)),
+                process_guid: child.parent_process_guid.as_deref(),
+                start: None,
+                rank: Rank::Child,
+            },
             Fact::ProcessStart(start) => Program {
-                key: &start.key,
+                key: Cow::Borrowed(&start.key),
                 process_guid: start.process_guid.as_deref(),
                 start: Some(start),
+                rank: Rank::Start,
             },
             Fact::Pipe(pipe) => Program {
-                key: &pipe.image,
+                key: Cow::Borrowed(&pipe.image),
                 process_guid: pipe.process_guid.as_deref(),
                 start: None,
+                rank: Rank::Pipe,
+            },
+            Fact::ServiceSet(set) => Program {
+                key: Cow::Borrowed(&set.program),
+                process_guid: None,
+                start: None,
+                rank: Rank::Service,
             },
             _ => return None,
         })
     }
 
+    /// Whether the anchor is a service that was given the program: nothing was seen yet of its process.
+    pub fn is_only_set(&self) -> bool {
+        self.rank == Rank::Service
+    }
+
+    /// Whether both are one process, or one program where a ProcessGuid was not logged.
+    fn is_same(&self, other: &Program<'_>) -> bool {
+        match (self.process_guid, other.process_guid) {
+            (Some(own), Some(other)) => own == other,
+            _ => other.key.matches(&self.key),
+        }
+    }
+
     /// Whether a pipe was made by the program.
     pub fn made(&self, pipe: &Pipe) -> bool {
         self.process_guid.is_some() && pipe.process_guid.as_deref() == self.process_guid
-            || pipe.image.matches(self.key)
+            || pipe.image.matches(&self.key)
     }
 
     /// The connection of a program of the host to the host's own shares, among the evidence of `piece`, by which `file` may have
@@ -57,17 +106,20 @@ impl<'j> Program<'j> {
         })
     }
 
-    /// Whether the start itself is stored, among the evidence of `piece`, and is the anchor therefore.
+    /// Whether surer evidence of the same program is stored among the evidence of these pieces, and is the anchor therefore.
     #[inline(never)]
-    pub fn has_better_anchor(&self, join: &Join<'_>, piece: &Piece) -> bool {
-        let is_start = |fact: &Fact| match fact {
-            Fact::ProcessStart(start) => {
-                let is_same = self.process_guid.is_some()
-                    && start.process_guid.as_deref() == self.process_guid;
-                is_same || start.key.matches(self.key)
-            }
-            _ => false,
-        };
-        self.start.is_none() && join.nearest(piece, is_start).is_some()
+    pub fn has_better_anchor(&self, join: &Join<'_>, among: &Anchors<'_>) -> bool {
+        let ranks = [
+            (Rank::Start, among.start),
+            (Rank::Pipe, among.pipe),
+            (Rank::Child, among.child),
+        ];
+        let mut better = ranks.iter().filter(|(rank, _)| *rank < self.rank);
+        better.any(|(_, piece)| {
+            let is_of_it = |evidence: &Rc<Evidence>| {
+                Program::of(evidence).is_some_and(|other| self.is_same(&other))
+            };
+            join.all(piece).any(is_of_it)
+        })
     }
 }

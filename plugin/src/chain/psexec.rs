@@ -4,9 +4,10 @@
 //! their names is needed: what they cannot avoid is that the kernel's SMB server (`System`) writes a file and that `services.exe`
 //! starts that very file. Connection, service and pipe make it surer and show who it was.
 //!
-//! Popular Sysmon configurations do not log that start. A pipe that the process makes then stands for it.
+//! Popular Sysmon configurations do not log that start. A pipe that the process makes then stands for it, or what the process
+//! starts; where neither comes, the service that was given the file.
 
-use super::program::Program;
+use super::program::{Anchors, Program};
 use super::source::{self, Hints, LOGON, Source, is_to_services};
 use super::{CHILD, Join, Joined, Piece, Row, Rule, Shared, Table, Technique, Window, service};
 use crate::evidence::{Change, Evidence, EvidenceKind, Fact, Needs, Parent, Writer};
@@ -93,8 +94,9 @@ const PROCESS: Piece = Piece::evidence(
     2,
     "process",
     EvidenceKind::ProcessStart,
+    // Also around what stands for the start: a pipe of the process, or what it started as long as that belongs to it.
     |windows| Window {
-        before: windows.process_to_pipe.0,
+        before: windows.process_to_pipe.0.max(windows.suppress.0),
         after: windows.service_to_process.0,
     },
     "the program was started by the service controller, or by an unknown parent",
@@ -202,7 +204,12 @@ pub const TABLE: &Table = &Table {
         name: "Program dropped over SMB and started as a service (PsExec)",
         techniques: &["T1021.002", "T1569.002", "T1570"],
     },
-    anchors: &[EvidenceKind::ProcessStart, EvidenceKind::Pipe],
+    anchors: &[
+        EvidenceKind::ProcessStart,
+        EvidenceKind::Pipe,
+        EvidenceKind::Child,
+        EvidenceKind::ServiceSet,
+    ],
     pieces: &[
         CONNECTION,
         FILE,
@@ -242,6 +249,13 @@ pub const TABLE: &Table = &Table {
 
 const CREATION_MARKS: Piece = service::CREATION_MARKS.around(&SERVICE);
 
+/// Where surer anchors of one execution are.
+const ANCHORS: Anchors<'static> = Anchors {
+    start: &PROCESS,
+    pipe: &PIPE,
+    child: &CHILD,
+};
+
 /// The technique; anchored in the process start, or in what stands for it.
 pub struct Psexec {
     section: Section,
@@ -266,12 +280,12 @@ impl Psexec {
         let started_from = |over_smb: bool| {
             join.nearest(&FILE, |fact| match fact {
                 Fact::FileWrite(file) => {
-                    file.is_over_smb() == over_smb && file.key.matches(program.key)
+                    file.is_over_smb() == over_smb && file.key.matches(&program.key)
                 }
                 _ => false,
             })
         };
-        let is_interpreter = self.shared.suspicious.is_interpreter(program.key);
+        let is_interpreter = self.shared.suspicious.is_interpreter(&program.key);
         let run_by_command = || {
             let start = program.start.filter(|_| is_interpreter)?;
             service::dropped_in(join, &FILE, start)
@@ -380,10 +394,10 @@ impl Technique for Psexec {
 
     fn join<'j>(&self, join: &Join<'j>) -> Option<Joined<'j>> {
         let program = Program::of(join.anchor)?;
-        if program.has_better_anchor(join, &PROCESS) {
+        if program.has_better_anchor(join, &ANCHORS) {
             return None;
         }
-        let is_interpreter = self.shared.suspicious.is_interpreter(program.key);
+        let is_interpreter = self.shared.suspicious.is_interpreter(&program.key);
         let file = self.file(join, &program);
         // Without the start only what came over SMB shows that it is no service like any other.
         let is_over_smb =
@@ -394,7 +408,7 @@ impl Technique for Psexec {
         let service = join.nearest(&SERVICE, |fact| match fact {
             // The controller runs the command as it stands, so the line of the process is the command, whatever file that names.
             Fact::ServiceSet(set) => {
-                !is_interpreter && set.program.matches(program.key)
+                !is_interpreter && set.program.matches(&program.key)
                     || program.start.is_some_and(|start| service::runs(start, set))
             }
             _ => false,
@@ -431,14 +445,14 @@ impl Technique for Psexec {
         let is_connected = source.is_connected();
         let renamed = join.nearest(&RENAMED, |fact| match fact {
             Fact::FileWrite(written) => {
-                written.is_over_smb() && written.key.is_in_folder_of(program.key)
+                written.is_over_smb() && written.key.is_in_folder_of(&program.key)
             }
             _ => false,
         });
         let renamed = renamed.filter(|_| file.is_none());
         let is_windows_own = program.key.is_in_system32()
             && renamed.is_none()
-            && !self.shared.suspicious.is_system_program(program.key);
+            && !self.shared.suspicious.is_system_program(&program.key);
         let set = service.and_then(|evidence| service::set_of(evidence));
         let mut joined = Joined::new(source);
         joined.seen.add(&CONNECTION, is_connected);
@@ -474,6 +488,8 @@ impl Technique for Psexec {
             joined.consult(join, service::of_service(marks, set));
         }
         joined.group = program.key.as_str().to_owned();
+        joined.process_guid = program.process_guid;
+        joined.is_undecided = program.is_only_set();
         joined.lateral = match writer {
             _ if is_from_itself => Some(false),
             Some(Writer::System) => Some(true),

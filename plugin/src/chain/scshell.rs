@@ -238,8 +238,8 @@ impl Technique for Scshell {
         if restored.is_none() && process.is_none() || is_ignored() {
             return None;
         }
-        // A program that came over SMB and was started is `psexec`, whatever service it was given to.
-        if process.is_some() && Scshell::is_just_written(join, set, true) {
+        // A program that came over SMB is `psexec`, whatever service it was given to.
+        if Scshell::is_just_written(join, set, true) {
             return None;
         }
         let connection = &self.shared.connection;

@@ -70,7 +70,8 @@ macro_rules! facts {
                 match self { $(Fact::$variant(fact) => fact.summary(),)* }
             }
 
-            fn process_guid(&self) -> Option<&str> {
+            /// The normalized ProcessGuid of the process that it identifies, if it does.
+            pub fn process_guid(&self) -> Option<&str> {
                 match self { $(Fact::$variant(fact) => fact.process_guid(),)* }
             }
 
@@ -260,7 +261,7 @@ pub trait Evident {
     /// What an alert says of it, in one line.
     fn summary(&self) -> String;
 
-    /// The normalized ProcessGuid that identifies it, if it is a process.
+    /// The normalized ProcessGuid of the process that it identifies, if it does.
     fn process_guid(&self) -> Option<&str> {
         None
     }

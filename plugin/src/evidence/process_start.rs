@@ -196,8 +196,12 @@ impl Evident for ProcessStart {
         format!("{parent} started {}", self.image)
     }
 
+    /// What a tracked process started stands for that process.
     fn process_guid(&self) -> Option<&str> {
-        self.process_guid.as_deref()
+        match self.parent {
+            Parent::Tracked => self.parent_process_guid.as_deref(),
+            _ => self.process_guid.as_deref(),
+        }
     }
 
     fn label(&self) -> &str {
@@ -239,6 +243,10 @@ impl EventPrefilter for Prefilter {
         if known.tracked.is_empty() {
             return true;
         }
+        let parent = so_far.text(Field::ParentImage);
+        if parent.is_some_and(|parent| known.tracked.has_program(&parent)) {
+            return false;
+        }
         let raw = so_far.raw_string(Field::ParentProcessGuid);
         if let Some(parent) = raw.and_then(guid::strip_braces) {
             return !known.tracked.contains(parent);
@@ -261,11 +269,14 @@ fn parent_of(
     context: &Context<'_>,
 ) -> (Parent, Option<Box<str>>) {
     let image = optional(event, Field::ParentImage).filter(|image| &**image != "?");
-    let is_tracked = |guid: &str| context.tracked.contains(guid.as_bytes());
+    let is_guid_tracked = |guid: &str| context.tracked.contains(guid.as_bytes());
+    let is_program_tracked = |image: &str| context.tracked.has_program(image);
+    let is_tracked = process_guid.is_some_and(is_guid_tracked)
+        || image.as_deref().is_some_and(is_program_tracked);
     let is_dcom_server = |name: &str| context.needs.dcom_servers.iter().any(|known| known == name);
     let parent = match image.as_deref().map(PathKey::new) {
         Some(key) if key.matches_text(CONTROLLER_KEY) => Parent::Services,
-        _ if process_guid.is_some_and(is_tracked) => Parent::Tracked,
+        _ if is_tracked => Parent::Tracked,
         None => Parent::Unknown,
         Some(key) if key.file_name() == "wmiprvse.exe" => Parent::Wmi,
         Some(key) if is_dcom_server(key.file_name()) => Parent::Dcom,

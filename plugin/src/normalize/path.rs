@@ -175,6 +175,20 @@ impl PathKey {
         }
     }
 
+    /// A hash of the path below its drive, which not every event states. `None` where the path is not known up to the drive.
+    pub fn hash(&self) -> Option<u64> {
+        hash_below_drive(&self.0)
+    }
+
+    /// The [hash](PathKey::hash) of a path as Sysmon writes it in `Image`: whole, from the drive on.
+    pub fn hash_of_image(image: &str) -> Option<u64> {
+        match image.is_ascii() {
+            // Nothing but the case of letters can differ, which is the same to the hash.
+            true => hash_below_drive(image),
+            false => PathKey::new(image).hash(),
+        }
+    }
+
     /// The extension in lower case without the dot; empty if there is none.
     pub fn extension(&self) -> &str {
         match self.file_name().rsplit_once('.') {
@@ -182,6 +196,11 @@ impl PathKey {
             None => "",
         }
     }
+}
+
+fn hash_below_drive(path: &str) -> Option<u64> {
+    let below = path.get(2..).filter(|below| below.starts_with('\\'))?;
+    Some(bytes::hash(below.as_bytes()))
 }
 
 /// Where the last component of a path begins.

@@ -6,7 +6,6 @@
 
 use super::clock::Clock;
 use crate::evidence::{Evidence, EvidenceKind, Fact};
-use crate::json::bytes;
 use crate::normalize::path::PathKey;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
@@ -134,7 +133,7 @@ impl EvidenceStore {
         if self.written.is_empty() {
             return None;
         }
-        let hash = path_hash(file)?;
+        let hash = file.hash()?;
         let mut written = self.written.iter().rev();
         written.find(|(known, _)| *known == hash).map(|(_, ms)| *ms)
     }
@@ -288,7 +287,7 @@ impl EvidenceStore {
         }
         if let Fact::FileWrite(file) = &evidence.fact
             && file.is_over_smb()
-            && let Some(hash) = path_hash(&file.key)
+            && let Some(hash) = file.key.hash()
         {
             if self.written.len() >= MAX_WRITTEN {
                 self.written.pop_front();
@@ -307,14 +306,6 @@ impl EvidenceStore {
             self.lose(&slot.evidence);
         }
     }
-}
-
-/// A hash of a path below its drive, which not every event states. `None` where the path is not known up to the drive.
-fn path_hash(path: &PathKey) -> Option<u64> {
-    let below = path.as_str().get(2..)?;
-    below
-        .starts_with('\\')
-        .then(|| bytes::hash(below.as_bytes()))
 }
 
 impl Slot {
