@@ -16,6 +16,16 @@ pub fn asks_for_source(policy: &Policy) -> bool {
     policy.allow.iter().any(|entry| !entry.source.is_empty())
 }
 
+/// Whether it may turn out that an entry covers a finding that none covers yet: nothing identifies its source, and an address of an
+/// entry may be it.
+pub fn may_be_allowed(finding: &Finding, policy: &Policy) -> bool {
+    let source = &finding.source;
+    let mut ranges = policy.allow.iter().flat_map(|entry| &entry.source);
+    let mut is_candidate =
+        || ranges.any(|range| source.candidates.iter().any(|ip| range.contains(*ip)));
+    !source.is_identified && (source.ip.is_none() || is_candidate())
+}
+
 /// Whether every field that the entry gives matches. A source matches if a session, a pipe or a key file identifies it; else if its
 /// connection or logon lies within seconds of the execution, no other address fits better or logged on then, and no connection of that
 /// time was evicted.
@@ -27,9 +37,13 @@ fn covers(entry: &AllowEntry, finding: &Finding, host: [&str; 2], policy: &Polic
         (Some(ip), true) => in_ranges(&ip),
         // Presence is no proof: the allowed machine must have been at work at that time, fit best, and have been alone in logging on.
         (Some(ip), false) => {
-            let is_at_work = source.at_work.contains(&ip) || source.logged_on.contains(&ip);
-            let mut rivals = source.at_work.iter().take(1).chain(&source.logged_on);
-            in_ranges(&ip) && is_at_work && !source.is_incomplete && rivals.all(in_ranges)
+            let logged_on = || source.logged_on.iter().copied();
+            let is_at_work = source
+                .at_work()
+                .chain(logged_on())
+                .any(|at_work| at_work == ip);
+            let mut rivals = source.at_work().take(1).chain(logged_on());
+            in_ranges(&ip) && is_at_work && !source.is_incomplete && rivals.all(|ip| in_ranges(&ip))
         }
     };
     let is_user_certain = source.is_user_certain || finding.logon().is_none();

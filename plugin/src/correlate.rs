@@ -141,6 +141,12 @@ impl Correlator {
 
     /// Whether any technique wants a kind of evidence.
     pub fn wants_kind(&self, kind: EvidenceKind) -> bool {
+        // What only says something about another kind is wanted where that is.
+        let info = kind.info();
+        let kind = match &info.related {
+            Some(related) if info.only_relates => related.kind,
+            _ => kind,
+        };
         self.techniques.iter().any(|correlated| {
             let table = correlated.technique.table();
             let mut pieces = table.pieces.iter();
@@ -184,8 +190,9 @@ impl Correlator {
                 return Stored::Nothing(Taken::Incomplete);
             }
         };
+        let only_relates = evidence.kind().info().only_relates;
         let mut techniques = self.techniques.iter();
-        if !techniques.any(|correlated| correlated.technique.wants(&evidence)) {
+        if !only_relates && !techniques.any(|correlated| correlated.technique.wants(&evidence)) {
             return Stored::Nothing(Taken::Unwanted);
         }
         let evidence = Rc::new(evidence);
@@ -193,10 +200,13 @@ impl Correlator {
         match self.put(&evidence, host, work) {
             Put::Duplicate => add(&mut work.counters.evidence_duplicate),
             Put::NoRoom => add(&mut work.counters.evicted_evidence),
+            Put::NotKept => self.relate(&evidence, host),
             Put::Stored { .. } => {
                 add(&mut work.counters.evidence);
                 self.relate(&evidence, host);
-                return Stored::New(evidence);
+                if !only_relates {
+                    return Stored::New(evidence);
+                }
             }
         }
         Stored::Nothing(Taken::Evidence)
@@ -224,16 +234,18 @@ impl Correlator {
         let (path, key) = match &evidence.fact {
             Fact::ProcessStart(start) => (&*start.image, &start.key),
             Fact::ServiceSet(set) => (set.program.as_str(), &set.program),
+            // It stands for the start of its program.
+            Fact::Pipe(pipe) => (pipe.image.as_str(), &pipe.image),
             _ => return,
         };
-        let Some(ms) = host.store.recall(key) else {
+        let Some(written) = host.store.recall(key) else {
             return;
         };
         let time = Timestamp {
-            ms,
+            ms: written.ms,
             ..evidence.time
         };
-        let file = Rc::new(FileWrite::recalled(path, key, time));
+        let file = Rc::new(FileWrite::recalled(path, key, time, written.event_id));
         // One that cannot be stored now is no new record that was lost.
         let _ = self.put(&file, host, work);
     }
@@ -345,6 +357,13 @@ impl Correlator {
             add(&mut counters.evicted_tracked_processes);
         }
         let rule = &table.rule;
+        let mut finding = finding;
+        let of_one = |incident: &&Incident| {
+            incident.rule.id == rule.id && Rc::ptr_eq(&incident.finding.anchor, &finding.anchor)
+        };
+        if let Some(before) = host.incidents.iter().find(of_one) {
+            finding.source.remember(&before.finding.source);
+        }
         let suppress = self.shared.windows.suppress.0;
         let allowed = allow::reason(&finding, [host_label, &host.computer], policy);
         // One change of a service is one execution: what waited to be decided is.
@@ -386,7 +405,9 @@ impl Correlator {
         }
         // The source may be about to be logged; an alert about what turns out to be allowed helps nobody.
         let finding = &incident.finding;
-        let is_source_unknown = finding.source.ip.is_none() && finding.lateral != Some(false);
+        let is_source_unknown = incident.allowed.is_none()
+            && finding.lateral != Some(false)
+            && allow::may_be_allowed(finding, policy);
         let is_waiting = finding.is_undecided || self.asks_for_source && is_source_unknown;
         if incident.revision == 0 && is_waiting {
             if incident.held_until.is_none() {

@@ -2,7 +2,7 @@
 
 use crate::chain::{Finding, MAX_CHILDREN, Rule};
 use crate::counters::{Counters, add};
-use crate::evidence::{Evidence, Fact};
+use crate::evidence::{Evidence, EvidenceKind, Fact};
 use crate::normalize::time::Timestamp;
 use crate::policy::{Allowed, Policy, Severity};
 use serde::{Deserialize, Serialize};
@@ -208,21 +208,13 @@ impl Incident {
         let is_same = Rc::ptr_eq(&old.anchor, &finding.anchor);
         // The writer of the file stays known after the file's event was forgotten.
         let stays_local = old.lateral == Some(false) && finding.file().is_none() && is_same;
-        if finding.severity >= old.severity && !stays_local {
-            self.finding = merged(finding, old);
-        } else if is_new_source && had_source && !is_same {
-            let severity = old.severity;
+        let is_more = finding.severity >= old.severity || is_same || is_new_source && had_source;
+        if is_more && !stays_local {
+            let severity = finding.severity.max(old.severity);
             self.finding = Finding {
                 severity,
                 ..merged(finding, old)
             };
-        } else if let Some(connection) = &finding.source.connection
-            && !stays_local
-            && old.source.connection.is_none()
-            && is_same
-        {
-            self.finding.evidence.push(Rc::clone(connection));
-            self.finding.source = finding.source;
         }
         self.severity = match self.allowed {
             Some(_) => Severity::Informational,
@@ -282,18 +274,17 @@ impl Incident {
 fn merged(new: Finding, old: &Finding) -> Finding {
     let mut merged = new;
     let is_same = Rc::ptr_eq(&merged.anchor, &old.anchor);
-    // The source is that of one execution, not of those that it is grouped with.
+    // The source is that of one execution, not of those that it is grouped with; and where these have but the source in common,
+    // everything else is of one execution, too.
+    let is_of_one = merged.group_by_source;
     let is_taken = |evidence: &&Rc<Evidence>| {
-        is_same || !matches!(evidence.fact, Fact::Connection(_) | Fact::Logon(_))
+        is_same || !is_of_one && !matches!(evidence.fact, Fact::Connection(_) | Fact::Logon(_))
     };
     for evidence in old.evidence.iter().filter(is_taken) {
         let kind = evidence.kind();
         if !merged.evidence.iter().any(|have| have.kind() == kind) {
             merged.evidence.push(Rc::clone(evidence));
         }
-    }
-    if merged.source.ip.is_none() && is_same {
-        merged.source = old.source.clone();
     }
     for child in &old.children {
         let is_new = !merged.children.iter().any(|have| Rc::ptr_eq(have, child));
@@ -307,10 +298,15 @@ fn merged(new: Finding, old: &Finding) -> Finding {
     merged
 }
 
-/// The times of the earliest and the latest evidence.
+/// The times of the earliest and the latest evidence. A logon may be hours older than what is done in its session.
 fn span(finding: &Finding) -> (Timestamp, Timestamp) {
     let anchor = finding.anchor.time;
-    let times = finding.evidence.iter().map(|evidence| evidence.time);
+    let is_part = |evidence: &&Rc<Evidence>| evidence.kind() != EvidenceKind::Logon;
+    let times = finding
+        .evidence
+        .iter()
+        .filter(is_part)
+        .map(|evidence| evidence.time);
     let first = times.clone().min_by_key(|time| time.ms).unwrap_or(anchor);
     let last = times.max_by_key(|time| time.ms).unwrap_or(anchor);
     (first, last)

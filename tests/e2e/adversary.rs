@@ -171,48 +171,41 @@ fn floods_of_the_same_evidence_hide_an_attack_from_a_known_size_on() {
         i64,
         [&'static [&'static str]; 2],
     );
-    let rows: [Row; 7] = [
+    let rows: [Row; 6] = [
         (
             PROGRAMS,
             |host| dropped(host, 0, 7),
-            START,
+            SERVICE,
             // As evidence, and by their paths alone.
-            9 + 256,
+            11 + 256,
             [&["psexec critical"], &["psexec medium"]],
         ),
         (
             PROGRAMS,
             |host| unconnected(host, 0),
-            START,
-            9 + 256,
+            SERVICE,
+            11 + 256,
             [&["psexec high"], &NOTHING],
-        ),
-        (
-            SERVICES,
-            |host| dropped(host, 0, 7),
-            START,
-            4,
-            [&["psexec critical"], &["psexec high"]],
         ),
         (
             SERVICES,
             |host| smbexec(host, 0, TOOL_COMMAND),
             6,
-            4,
+            7,
             [&["smbexec critical"], &["smbexec medium"]],
         ),
         (
             SERVICES,
             |host| smbexec(host, 0, OTHER_COMMAND),
             6,
-            4,
+            7,
             [&["smbexec high"], &NOTHING],
         ),
         (
             SERVICES,
             |host| scshell(host, 5_000),
             2,
-            3,
+            6,
             [&["scshell high"], &NOTHING],
         ),
         (
@@ -282,11 +275,11 @@ fn a_flood_of_connections_hides_the_source() {
 #[test]
 fn forged_host_names_make_the_filter_forget_a_host() {
     let host = Host::new("victim");
-    for (count, want) in [(4_095, &["psexec critical"][..]), (4_096, &NOTHING)] {
+    for (count, want) in [(4_095, &["psexec high"][..]), (4_096, &NOTHING)] {
         let mut module = wasmtime(module());
-        let mut records = dropped(&host, 0, 7);
+        let mut records = unconnected(&host, 0);
         records.splice(
-            START..START,
+            SERVICE..SERVICE,
             (0..count).map(|n| Host::new(&format!("F{n}")).connection(0, "10.1.1.1")),
         );
         assert_eq!(incidents(&alerts(&mut *module, &records)), want, "{count}");
@@ -400,7 +393,7 @@ fn a_clock_set_in_the_middle_of_an_attack_hides_it() {
             for (at, want) in [
                 (0, &["psexec critical"][..]),
                 (SERVICE, &["psexec medium"]),
-                (START, &NOTHING),
+                (START, &["psexec critical"]),
                 (8, &["psexec critical"]),
             ] {
                 let host = Host::new(&format!("PC{n}-{at}"));
@@ -427,15 +420,8 @@ fn a_clock_set_in_the_middle_of_an_attack_hides_it() {
 fn records_of_another_host_change_nothing_and_forged_ones_are_believed() {
     for (engine, mut module) in engines(module()) {
         let (victim, other) = (Host::new("victim"), Host::new("other"));
-        let torn: Vec<String> = [dropped(&victim, 0, 7), dropped(&other, 0, 8)]
-            .into_iter()
-            .flatten()
-            .collect();
-        let split: Vec<String> = torn[..START]
-            .iter()
-            .chain(&torn[8 + START..])
-            .cloned()
-            .collect();
+        let (of_victim, of_other) = (unconnected(&victim, 0), unconnected(&other, 0));
+        let split = [&of_victim[..SERVICE], &of_other[SERVICE..]].concat();
         assert_eq!(
             incidents(&alerts(&mut *module, &split)),
             NOTHING,

@@ -65,9 +65,11 @@ fn severity_follows_what_was_seen() {
         // Without the file and a connection, any service looks like this.
         ([false, true, true, true, false], None),
         ([false, false, true, false, true], None),
-        // The start was not logged, as popular Sysmon configurations have it: its pipe stands for it.
+        // The start was not logged, as popular Sysmon configurations have it: its pipe stands for it, or the service.
         ([true, true, false, true, true], Some("critical")),
-        ([true, true, false, false, true], None),
+        ([true, true, false, false, true], Some("critical")),
+        ([true, true, false, false, false], Some("high")),
+        ([true, false, false, false, true], None),
     ] {
         for (engine, mut module) in engines(module()) {
             let host = Host::new("PC1");

@@ -827,7 +827,7 @@ fn a_state_file_that_cannot_be_used_is_put_aside() {
         good.split_once('\n')
             .expect("a head")
             .1
-            .replacen(r#""state":3"#, r#""state":99"#, 1);
+            .replacen(r#""state":4"#, r#""state":99"#, 1);
     let other = format!(
         "{{\"psexec_filter_state\":1,\"pieces\":{},\"crc32\":{}}}\n{body}",
         body.lines().count(),

@@ -125,7 +125,7 @@ fn text_that_is_no_state_is_refused() {
         let records = attacks();
         call(&mut *engine, &records[0]);
         let before = engine.save().expect("state");
-        let other = before[0].replacen(r#""state":3"#, r#""state":2"#, 1);
+        let other = before[0].replacen(r#""state":4"#, r#""state":3"#, 1);
         assert_ne!(other, before[0]);
         for text in [
             "",

@@ -74,7 +74,7 @@ impl<'j> Joined<'j> {
         self.is_consulted |= evidence.any(|evidence| Rc::ptr_eq(evidence, join.arrived));
     }
 
-    /// Whether the evidence that just arrived is part of what was found, if only as one of several possible connections, or changed
+    /// Whether the evidence that just arrived is part of what was found, if only as one of several possible sources, or changed
     /// it. Otherwise the finding does not lead to an alert.
     pub fn involves(&self, arrived: &Rc<Evidence>) -> bool {
         let is_it = |evidence: &Rc<Evidence>| Rc::ptr_eq(evidence, arrived);
@@ -82,7 +82,12 @@ impl<'j> Joined<'j> {
         self.is_consulted
             || self.listed.iter().flatten().any(|evidence| is_it(evidence))
             || self.source.logon.as_ref().is_some_and(is_it)
-            || matches!(&arrived.fact, Fact::Connection(connection) if candidates.contains(&connection.remote))
+            || match &arrived.fact {
+                Fact::Connection(connection) => candidates.contains(&connection.remote),
+                // It may show that somebody else was at work than was taken for the source.
+                Fact::Logon(logon) => candidates.contains(&logon.remote),
+                _ => false,
+            }
     }
 
     /// The process that was started, if one is among the evidence.
@@ -157,7 +162,6 @@ pub struct Finding {
     /// Whether repeats must also have a possible source in common (where one is known).
     pub group_by_source: bool,
     /// Whether what follows may show that another technique found it, or give it a surer anchor.
-    #[serde(skip)]
     pub is_undecided: bool,
     /// How bad it is.
     pub severity: Severity,

@@ -1,7 +1,7 @@
 //! What a technique sees of a host: an anchor, and the stored evidence within the windows that the technique's table declares.
 
 use super::table::{Piece, Table, Window};
-use crate::evidence::{Evidence, Fact};
+use crate::evidence::{Evidence, EvidenceKind, Fact, Logon};
 use crate::settings::Windows;
 use crate::store::EvidenceStore;
 use std::rc::Rc;
@@ -46,7 +46,8 @@ impl<'j> Join<'j> {
 
     /// The stored evidence that can be this piece, around other evidence than the anchor.
     ///
-    /// This is the only way to stored evidence, so that nothing is looked for outside the windows that the table declares.
+    /// This and [`Join::session`] are the only ways to stored evidence, so that nothing else is looked for outside the windows that
+    /// the table declares.
     pub fn all_around(
         &self,
         piece: &Piece,
@@ -76,9 +77,27 @@ impl<'j> Join<'j> {
             .min_by_key(|evidence| evidence.time.ms.abs_diff(anchor))
     }
 
-    /// Whether a connection that was logged at `since` (milliseconds) or later was evicted, so that its absence shows nothing.
-    pub fn lost_connections_since(&self, since: i64) -> bool {
-        self.store.lost_connections_since(since)
+    /// The logon whose session has this id, unless the session had ended before the anchor. However long ago it was: a session
+    /// lasts as long as somebody works in it.
+    pub fn session(&self, logon_id: u64) -> Option<(&'j Logon, &'j Rc<Evidence>)> {
+        let anchor = self.anchor.time.ms;
+        let tolerance = self.windows.clock_tolerance.0;
+        let began = self.store.of(EvidenceKind::Logon);
+        let began = began.filter(|logon| logon.time.ms <= anchor.saturating_add(tolerance));
+        let sessions = began.filter_map(|evidence| match &evidence.fact {
+            Fact::Logon(logon) => Some((&**logon, evidence)),
+            _ => None,
+        });
+        sessions
+            .filter(|(logon, _)| logon.logon_id == Some(logon_id))
+            .filter(|(logon, _)| !logon.had_ended(anchor.saturating_sub(tolerance)))
+            .max_by_key(|(_, evidence)| evidence.time.ms)
+    }
+
+    /// Whether a connection, or a person's logon, that was logged at `since` (milliseconds) or later was evicted, so that its absence
+    /// shows nothing.
+    pub fn lost_sources_since(&self, since: i64) -> bool {
+        self.store.lost_sources_since(since)
     }
 
     /// Whether evidence lies within a window around the anchor.

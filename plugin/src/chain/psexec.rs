@@ -405,10 +405,12 @@ impl Technique for Psexec {
         if program.start.is_none() && !file.is_some_and(is_over_smb) {
             return None;
         }
+        let is_shared_host = service::is_shared_host(&program.key);
+        let is_any = is_interpreter || is_shared_host;
         let service = join.nearest(&SERVICE, |fact| match fact {
             // The controller runs the command as it stands, so the line of the process is the command, whatever file that names.
             Fact::ServiceSet(set) => {
-                !is_interpreter && set.program.matches(&program.key)
+                !is_any && set.program.matches(&program.key)
                     || program.start.is_some_and(|start| service::runs(start, set))
             }
             _ => false,
@@ -451,7 +453,7 @@ impl Technique for Psexec {
         });
         let renamed = renamed.filter(|_| file.is_none());
         let is_windows_own = program.key.is_in_system32()
-            && renamed.is_none()
+            && (renamed.is_none() || is_shared_host)
             && !self.shared.suspicious.is_system_program(&program.key);
         let set = service.and_then(|evidence| service::set_of(evidence));
         let mut joined = Joined::new(source);

@@ -230,7 +230,8 @@ impl Technique for Scshell {
         let is_interpreter = || suspicious.is_interpreter(&set.program);
         let process = join.nearest(&PROCESS, |fact| match fact {
             Fact::ProcessStart(start) => {
-                service::runs(start, set) || set.program.matches(&start.key) && !is_interpreter()
+                let is_any = || is_interpreter() || service::is_shared_host(&set.program);
+                service::runs(start, set) || set.program.matches(&start.key) && !is_any()
             }
             _ => false,
         });

@@ -72,7 +72,7 @@ pub fn restored_window(windows: &Windows) -> Window {
 }
 
 /// The command by which a service got its own program back after `from`, among the evidence of the piece `restored`: one that it had
-/// before; where none was seen before, a later one whose program has another file name, because an update keeps the name.
+/// before; else a later one whose program has another file name than all before it, because an update keeps the name.
 #[inline(never)]
 pub fn restored<'j>(
     join: &Join<'j>,
@@ -95,20 +95,32 @@ pub fn restored<'j>(
         other.time.ms > from.time.ms
             || other.time.ms == from.time.ms && other.record_id > from.record_id
     };
-    let mut before = others()
-        .filter(|(other, _)| !is_later(other))
-        .map(|(_, found)| found)
-        .peekable();
-    let is_known = before.peek().is_some();
-    let before: Vec<&ServiceSet> = before.collect();
+    let before = others().filter(|(other, _)| !is_later(other));
+    let before: Vec<&ServiceSet> = before.map(|(_, found)| found).collect();
     let is_own = |found: &ServiceSet| {
-        let is_other_program = found.program.file_name() != set.program.file_name();
-        is_other_program && (!is_known || before.iter().any(|known| known.command == found.command))
+        let is_other_than = |set: &ServiceSet| found.program.file_name() != set.program.file_name();
+        let mut known = before.iter();
+        // A command that was written before, perhaps as a decoy, does not make another one the service's own.
+        is_other_than(set)
+            && (known.any(|known| known.command == found.command)
+                || before.iter().all(|known| is_other_than(known)))
     };
     others()
         .filter(|(other, found)| is_later(other) && is_own(found))
         .map(|(other, _)| other)
         .min_by_key(|other| other.time.ms)
+}
+
+/// Programs in which Windows runs many services. Which of them a process is for, only its whole command tells.
+const SHARED_HOSTS: [&str; 2] = [
+    r"?:\windows\system32\svchost.exe",
+    r"?:\windows\system32\dllhost.exe",
+];
+
+/// Whether a program is one in which Windows runs many services, at its own place.
+pub fn is_shared_host(program: &PathKey) -> bool {
+    let mut hosts = SHARED_HOSTS.iter();
+    hosts.any(|host| program.matches_text(host))
 }
 
 /// Whether a process is what the service controller starts for a service's command: the same words, with variables resolved.
@@ -261,7 +273,7 @@ fn words_that_run(command: &str) -> Vec<PathKey> {
     let mut words = Vec::new();
     let Some(run) = cmd::innermost(command) else {
         let parts = command.split(['"', ' ', '\t', '&', '|', '>', '^']);
-        for word in parts.filter(|word| word.contains('\\')) {
+        for word in parts.filter(|word| word.contains('\\') || has_drive(word)) {
             add_word(&mut words, word);
         }
         return words;
@@ -270,7 +282,7 @@ fn words_that_run(command: &str) -> Vec<PathKey> {
     for token in cmd::tokens(&run.command) {
         match token {
             cmd::Token::Word(word) => {
-                if is_first || word.contains('\\') {
+                if is_first || word.contains('\\') || has_drive(&word) {
                     add_word(&mut words, &word);
                 }
                 is_first = false;
@@ -280,6 +292,12 @@ fn words_that_run(command: &str) -> Vec<PathKey> {
         }
     }
     words
+}
+
+/// Whether a word begins with a drive, such as `C:/Windows/x.exe`: a slash alone may begin a switch.
+fn has_drive(word: &str) -> bool {
+    let bytes = word.trim_start_matches('"').as_bytes();
+    matches!(bytes, [letter, b':', b'/', ..] if letter.is_ascii_alphabetic())
 }
 
 #[inline(never)]

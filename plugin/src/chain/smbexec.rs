@@ -301,6 +301,10 @@ impl Technique for Smbexec {
             // A local getsystem is an incident of its own, even during an attack.
             joined.group = "local".to_owned();
         } else {
+            // So is what an installer runs, so that it does not hide a tool's command.
+            if joined.seen.has(&TOOL_COMMAND) {
+                joined.group = "tool".to_owned();
+            }
             joined.lateral = is_connected.then_some(true);
         }
         Some(joined)

@@ -28,13 +28,14 @@ pub struct Source {
     /// Whether the logon lies within 2 s before the execution.
     #[serde(skip)]
     pub is_logon_near: bool,
-    /// The addresses that connected within seconds of the execution, the one that fits best first.
+    /// The addresses that connected within seconds of the execution, the one that fits best first, with how far they are from the
+    /// time that fits, in milliseconds.
     #[serde(skip)]
-    pub at_work: Vec<IpAddr>,
-    /// The addresses from which persons logged on within seconds of the execution.
+    at_work: Vec<(i64, IpAddr)>,
+    /// The addresses from which persons who may have done it logged on within seconds of the execution.
     #[serde(skip)]
     pub logged_on: Vec<IpAddr>,
-    /// Whether connections of that time were evicted, so that others may have been at work.
+    /// Whether connections or logons of that time were evicted, so that others may have been at work.
     #[serde(skip)]
     pub is_incomplete: bool,
     /// Whether the logon's account is certain: the source is identified, or nobody else logged on within the window.
@@ -102,10 +103,14 @@ const LOGON_MS: i64 = 2_000;
 /// milliseconds. A connection may be logged later, within its window.
 const PROOF_MS: i64 = 5_000;
 
+/// How many addresses that were at work, or logged on, are remembered of one execution. Of more that logged on nobody knows any more
+/// that they were no rivals of an allowed one, so that it has no proof.
+const MAX_REMEMBERED: usize = 32;
+
 /// Looks for the source of an execution at `center` among the connections that are a `piece` of it and that the technique `accepts`.
 ///
 /// Surest is the logon whose session the process runs in; then the machine that a pipe or key file of the execution names; then a
-/// person's logon at most 2 s before the first piece. Else it is the connection that fits best: Sysmon writes event 3 about 1.5 s
+/// person's logon at most 2 s before the first piece, an administrator's first. Else it is the connection that fits best: Sysmon writes event 3 about 1.5 s
 /// late (median), so that with the smallest |logged - 1.5 s - center|. Machine accounts and ANONYMOUS LOGON are no persons.
 #[inline(never)]
 pub fn find(
@@ -154,10 +159,10 @@ pub fn find(
         let fitting = logons
             .iter()
             .filter(|(_, logon, evidence)| fits(logon, evidence.time.ms));
-        fitting.min_by_key(|(distance, logon, _)| (!logon.is_person(), *distance))
+        let rank = |logon: &Logon| (!logon.is_person(), !logon.is_administrative());
+        let best = fitting.min_by_key(|(distance, logon, _)| (rank(logon), *distance));
+        best.map(|(_, logon, evidence)| (*logon, *evidence))
     };
-    let is_same_session =
-        |logon: &Logon, _| hints.logon_id.is_some() && logon.logon_id == hints.logon_id;
     let is_same_machine = |logon: &Logon, _| match (&source.machine, &logon.workstation) {
         (Some(machine), Some(workstation)) => host::is_same_netbios(machine, workstation),
         _ => false,
@@ -171,7 +176,7 @@ pub fn find(
     let is_connected =
         |logon: &Logon, _| candidates.is_empty() || candidates.contains(&logon.remote);
     let came_connected = |logon: &Logon, ms| came_with(logon, ms) && is_connected(logon, ms);
-    let by_session = nearest(&is_same_session);
+    let by_session = hints.logon_id.and_then(|id| join.session(id));
     let identified = by_session.or_else(|| nearest(&is_same_machine));
     let best = connections.first().map(|(_, remote, _)| *remote);
     let is_of_best = |logon: &Logon, _| best.is_none_or(|best| logon.remote == best);
@@ -179,7 +184,7 @@ pub fn find(
         .or_else(|| nearest(&came_connected))
         .or_else(|| nearest(&came_with).filter(|_| best.is_none() || !hints.is_connection_tied))
         .or_else(|| nearest(&is_of_best))
-        .map(|(_, logon, evidence)| (logon.remote, Rc::clone(evidence)));
+        .map(|(logon, evidence)| (logon.remote, Rc::clone(evidence)));
     source.is_identified = identified.is_some();
     source.is_session_known = by_session.is_some();
     source.is_logon_near = logons.iter().any(|(_, found, evidence)| {
@@ -188,11 +193,13 @@ pub fn find(
                 .as_ref()
                 .is_some_and(|(_, chosen)| Rc::ptr_eq(chosen, evidence))
     });
+    // A remote execution needs the rights of an administrator. Where these were logged, nobody else counts.
+    let are_rights_logged = logons.iter().any(|(_, logon, _)| logon.is_administrative());
+    let may_execute =
+        |logon: &Logon| logon.is_person() && (!are_rights_logged || logon.is_administrative());
     let persons = || {
-        logons
-            .iter()
-            .map(|(_, logon, _)| *logon)
-            .filter(|logon| logon.is_person())
+        let logons = logons.iter().map(|(_, logon, _)| *logon);
+        logons.filter(|logon| may_execute(logon))
     };
     let first_person = persons().next();
     source.is_user_certain = source.is_identified
@@ -211,30 +218,88 @@ pub fn find(
     let is_near = |ms: i64, after: i64| {
         ms >= first.saturating_sub(PROOF_MS) && ms <= center_ms.saturating_add(after)
     };
-    for (_, remote, evidence) in &connections {
-        if is_near(evidence.time.ms, i64::MAX) && !source.at_work.contains(remote) {
-            source.at_work.push(*remote);
+    for (distance, remote, evidence) in &connections {
+        if is_near(evidence.time.ms, i64::MAX) {
+            source.add_at_work(*distance, *remote);
         }
     }
     for (_, logon, evidence) in &logons {
         if is_near(evidence.time.ms, LOGON_MS)
-            && logon.is_person()
+            && may_execute(logon)
             && !source.logged_on.contains(&logon.remote)
         {
             source.logged_on.push(logon.remote);
         }
     }
-    source.is_incomplete = join.lost_connections_since(first.saturating_sub(PROOF_MS));
+    source.is_incomplete = join.lost_sources_since(first.saturating_sub(PROOF_MS));
     // Whoever logged on may have come over a connection that was not logged.
-    for (_, logon, _) in &logons {
-        if !source.candidates.contains(&logon.remote) {
-            source.candidates.push(logon.remote);
+    let logged_on = logons.iter().map(|(_, logon, _)| logon.remote);
+    for remote in logged_on.chain(by_session.map(|(logon, _)| logon.remote)) {
+        if !source.candidates.contains(&remote) {
+            source.candidates.push(remote);
         }
     }
     source
 }
 
 impl Source {
+    /// Adds an address that connected within seconds of the execution, `distance` milliseconds from the time that fits.
+    fn add_at_work(&mut self, distance: i64, remote: IpAddr) {
+        match self.at_work.iter_mut().find(|(_, known)| *known == remote) {
+            Some((known, _)) => *known = distance.min(*known),
+            None => self.at_work.push((distance, remote)),
+        }
+    }
+
+    /// The addresses that connected within seconds of the execution, the one that fits best first.
+    pub fn at_work(&self) -> impl Iterator<Item = IpAddr> {
+        self.at_work.iter().map(|(_, remote)| *remote)
+    }
+
+    /// Takes in what was known of the source of the same execution before, when evidence was stored that may have had to give way:
+    /// what once identified the source still does, and whoever was at work then was.
+    #[inline(never)]
+    pub fn remember(&mut self, before: &Source) {
+        for (distance, remote) in &before.at_work {
+            self.add_at_work(*distance, *remote);
+        }
+        self.at_work.sort_unstable();
+        self.at_work.truncate(MAX_REMEMBERED);
+        for remote in &before.logged_on {
+            if !self.logged_on.contains(remote) {
+                self.logged_on.push(*remote);
+            }
+        }
+        // Whatever came before was looked at when it came.
+        self.is_incomplete &= before.is_incomplete;
+        self.is_incomplete |= self.logged_on.len() > MAX_REMEMBERED;
+        self.logged_on.truncate(MAX_REMEMBERED);
+        if self.rank() >= before.rank() {
+            return;
+        }
+        self.ip = before.ip;
+        self.connection.clone_from(&before.connection);
+        self.logon.clone_from(&before.logon);
+        self.machine.clone_from(&before.machine);
+        self.is_identified = before.is_identified;
+        self.is_session_known = before.is_session_known;
+        self.is_logon_near = before.is_logon_near;
+        self.is_user_certain = before.is_user_certain;
+        if let Some(ip) = before.ip.filter(|ip| !self.candidates.contains(ip)) {
+            self.candidates.push(ip);
+        }
+    }
+
+    /// How sure the source is, the higher the surer.
+    fn rank(&self) -> u8 {
+        match (self.is_identified, self.is_logon_near, self.ip) {
+            (true, _, _) => 3,
+            (false, true, _) => 2,
+            (false, false, Some(_)) => 1,
+            (false, false, None) => 0,
+        }
+    }
+
     /// Whether a connection from another machine was seen, or a person's logon from there just before.
     pub fn is_connected(&self) -> bool {
         self.connection.is_some() || self.is_logon_near

@@ -26,11 +26,7 @@ pub struct Connection {
 }
 
 /// There are many connections, and each is worth little: they have the largest share and are evicted first.
-pub const KIND: KindInfo = KindInfo {
-    share: 16,
-    eviction_order: 0,
-    related: None,
-};
+pub const KIND: KindInfo = KindInfo::shared(16, 0);
 
 impl Connection {
     /// Whether it is a connection of the host to itself.
@@ -74,11 +70,7 @@ impl Evident for Connection {
 }
 
 /// Storage of connections to itself.
-pub const SELF: KindInfo = KindInfo {
-    share: 1,
-    eviction_order: 0,
-    related: None,
-};
+pub const SELF: KindInfo = KindInfo::shared(1, 0);
 
 /// Rejects outbound connections that show no new address of the host and do not go to its own shares, and UDP.
 pub struct Prefilter;

@@ -34,18 +34,11 @@ pub enum Writer {
     Unknown,
 }
 
-/// Sysmon's event of a written file.
-const FILE_CREATE: u32 = 11;
-
 /// Sysmon's event of a written file that is an executable, by what is in it.
 const FILE_EXECUTABLE: u32 = 29;
 
 /// Storage of files.
-pub const KIND: KindInfo = KindInfo {
-    share: 10,
-    eviction_order: 4,
-    related: None,
-};
+pub const KIND: KindInfo = KindInfo::shared(12, 4);
 
 /// Extensions of files that Windows runs as programs. A file that came over SMB is kept whatever its name.
 const PROGRAMS: [&str; 5] = ["exe", "com", "scr", "dll", "pif"];
@@ -59,12 +52,12 @@ impl FileWrite {
         self.is_executable || PROGRAMS.contains(&self.key.extension())
     }
 
-    /// The evidence that a file came over SMB at `time` and was run, when nothing else of it is known any more.
-    pub fn recalled(path: &str, key: &PathKey, time: Timestamp) -> Evidence {
+    /// The evidence that a file came over SMB at `time`, by this event, and was run, when nothing else of it is known any more.
+    pub fn recalled(path: &str, key: &PathKey, time: Timestamp, event_id: u32) -> Evidence {
         Evidence {
             time,
             record_id: None,
-            event_id: FILE_CREATE,
+            event_id,
             fact: Fact::FileWrite(FileWrite {
                 path: path.into(),
                 key: key.clone(),
@@ -119,7 +112,7 @@ impl Evident for FileWrite {
     }
 }
 
-/// Rejects files that did not come over SMB and are not programs.
+/// Rejects files of event 11 that did not come over SMB and are not programs.
 pub struct Prefilter {
     system: Suffixes,
     programs: Suffixes,
@@ -138,7 +131,8 @@ impl EventPrefilter for Prefilter {
     }
 
     fn rejects(&self, so_far: &Fields<'_>, _: &Known<'_>) -> bool {
-        so_far.ends_with_none_of(Field::Image, &self.system)
+        so_far.event_id() != Some(FILE_EXECUTABLE)
+            && so_far.ends_with_none_of(Field::Image, &self.system)
             && so_far.ends_with_none_of(Field::TargetFilename, &self.programs)
     }
 }

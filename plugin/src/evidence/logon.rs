@@ -2,10 +2,12 @@
 
 use super::{
     Context, Event, EventPrefilter, EvidenceKind, Evident, Fact, Field, Fields, Found, KindInfo,
-    Known, Missing, Needs, optional, optional_bytes, required, sum, text_bytes,
+    Known, Logoff, Missing, Needs, Privileges, Related, Room, optional, optional_bytes, required,
+    sum, text_bytes,
 };
 use crate::normalize::address;
 use serde::{Deserialize, Serialize};
+use std::cell::Cell;
 use std::net::IpAddr;
 
 /// A logon.
@@ -21,22 +23,60 @@ pub struct Logon {
     pub logon_id: Option<u64>,
     /// The name that the other machine gave itself.
     pub workstation: Option<Box<str>>,
+    /// Whether the session has the rights of an administrator, as far as was seen (4672).
+    is_administrative: Cell<bool>,
+    /// When the session ended (4634), in milliseconds of logged time; `None` if that was not seen.
+    ended: Cell<Option<i64>>,
 }
 
-/// Storage of logons.
+/// Storage of logons: a table of sessions, because a process may be started long after the logon in whose session it runs. When room
+/// is short, sessions that ended go first, then those of machines. 32 of some 400 bytes each.
 pub const KIND: KindInfo = KindInfo {
-    share: 5,
-    eviction_order: 1,
-    related: None,
+    room: Room::Own(32),
+    outlasts_windows: true,
+    related: Some(Related {
+        kind: EvidenceKind::Privileges,
+        within: |windows| windows.clock_tolerance.0,
+    }),
+    ..KindInfo::shared(0, 0)
 };
 
-/// Logon type of a 4624 that comes over the network.
-const NETWORK_LOGON: u32 = 3;
+/// Logon type of a 4624 or 4634 of a session that came over the network.
+pub(super) const NETWORK_LOGON: u32 = 3;
+
+/// Whether a logon session can be that of a network logon: not one of LocalSystem, LocalService or NetworkService.
+pub(super) fn is_for_session(logon_id: u64) -> bool {
+    !matches!(logon_id, 0 | 0x3e4 | 0x3e5 | 0x3e7)
+}
 
 impl Logon {
     /// Whether the account is a person's: not a machine's (`$`), and not the one that stands for nobody.
     pub fn is_person(&self) -> bool {
         !self.user.ends_with('$') && !self.user.eq_ignore_ascii_case("ANONYMOUS LOGON")
+    }
+
+    /// Whether the session has the rights of an administrator, as far as was seen.
+    pub fn is_administrative(&self) -> bool {
+        self.is_administrative.get()
+    }
+
+    /// Whether the session had ended before `ms` (logged time), as far as was seen.
+    pub fn had_ended(&self, ms: i64) -> bool {
+        self.ended.get().is_some_and(|ended| ended < ms)
+    }
+
+    /// Takes in that a session has the rights of an administrator.
+    pub fn raise(&self, privileges: &Privileges) {
+        if self.logon_id == Some(privileges.logon_id) {
+            self.is_administrative.set(true);
+        }
+    }
+
+    /// Takes in that a session ended.
+    pub fn end(&self, logoff: &Logoff) {
+        if self.logon_id == Some(logoff.logon_id) {
+            self.ended.set(Some(logoff.at));
+        }
     }
 
     /// The account as `domain\name`, or `name` where no domain was logged.
@@ -58,7 +98,12 @@ impl Evident for Logon {
     }
 
     fn worth(&self) -> u8 {
-        1
+        match (self.ended.get(), self.is_person()) {
+            (Some(_), _) => 0,
+            (None, false) => 1,
+            (None, true) if !self.is_administrative() => 2,
+            (None, true) => 3,
+        }
     }
 
     fn heap_bytes(&self) -> usize {
@@ -71,6 +116,12 @@ impl Evident for Logon {
 
     fn summary(&self) -> String {
         format!("{} logged on from {}", self.user, self.remote)
+    }
+
+    fn relate(&self, other: &Fact) {
+        if let Fact::Privileges(privileges) = other {
+            self.raise(privileges);
+        }
     }
 }
 
@@ -113,6 +164,8 @@ pub(super) fn read(event: &Event<'_>, context: &Context<'_>) -> Found {
         domain: optional(event, Field::TargetDomainName),
         logon_id: session(event, Field::TargetLogonId),
         workstation: optional(event, Field::WorkstationName),
+        is_administrative: Cell::new(false),
+        ended: Cell::new(None),
     }))))
 }
 

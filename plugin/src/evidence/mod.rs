@@ -7,20 +7,24 @@
 
 pub mod connection;
 pub mod file_write;
+pub mod logoff;
 pub mod logon;
 pub mod needs;
 pub mod own_addresses;
 pub mod pipe;
+pub mod privileges;
 pub mod process_start;
 pub mod service;
 pub mod tracked;
 
 pub use connection::Connection;
 pub use file_write::{FileWrite, Writer};
+pub use logoff::Logoff;
 pub use logon::Logon;
 pub use needs::Needs;
 pub use own_addresses::OwnAddresses;
 pub use pipe::Pipe;
+pub use privileges::Privileges;
 pub use process_start::{Parent, ProcessStart};
 pub use service::{Change, Mark, ServiceMark, ServiceSet};
 pub use tracked::TrackedProcesses;
@@ -102,6 +106,10 @@ facts! {
     Pipe(Pipe),
     /// Somebody logged on over the network.
     Logon(Box<Logon>),
+    /// A logon session has the rights of an administrator.
+    Privileges(Privileges),
+    /// A logon session ended.
+    Logoff(Logoff),
 }
 
 /// Reads a fact from a snapshot in a function of its own: together all of them would take too much of the interpreter's stack.
@@ -169,6 +177,8 @@ events! {
     service: Sysmon 13;
     pipe: Sysmon 17, Sysmon 18;
     logon: Security 4624;
+    logoff: Security 4634;
+    privileges: Security 4672;
 }
 
 /// Declares the kinds of evidence that a host stores.
@@ -190,7 +200,7 @@ macro_rules! kinds {
 
             /// The sum of the shares of all kinds.
             #[allow(clippy::arithmetic_side_effects)] // evaluated by the compiler, which refuses an overflow
-            pub const SHARES: usize = 0 $(+ EvidenceKind::$kind.info().share)*;
+            pub const SHARES: usize = 0 $(+ EvidenceKind::$kind.info().share())*;
 
             /// How the kind is stored.
             pub const fn info(self) -> &'static KindInfo {
@@ -219,19 +229,76 @@ kinds! {
     ServiceMark: &service::MARK,
     /// Named pipes.
     Pipe: &pipe::KIND,
-    /// Logons over the network.
+    /// Logons over the network, as long as their sessions last.
     Logon: &logon::KIND,
+    /// Logon sessions with the rights of an administrator.
+    Privileges: &privileges::KIND,
+    /// Ends of logon sessions.
+    Logoff: &logoff::KIND,
 }
 
 /// How a kind of evidence is stored.
 #[derive(Debug)]
 pub struct KindInfo {
-    /// Its part of the places that a host has: this share of the sum of all [shares](EvidenceKind::SHARES).
-    pub share: usize,
+    /// How many places it has on a host.
+    pub room: Room,
+    /// Whether it only says something about the [related](KindInfo::related) kind: it is wanted where that is, and no reason to look
+    /// at anchors.
+    pub only_relates: bool,
+    /// Whether it stays as long as there is room, not only as long as any technique would join it by its time.
+    pub outlasts_windows: bool,
     /// When all hosts together hold too much, kinds with a smaller number are evicted first.
     pub eviction_order: u8,
     /// A kind whose evidence shows something about this kind's. The facts are shown to each other when either is stored.
     pub related: Option<Related>,
+}
+
+impl EvidenceKind {
+    /// How much evidence of this kind a host may store; `places` are those that kinds share (`limits.evidence_per_host`).
+    pub fn room(self, places: usize) -> usize {
+        match self.info().room {
+            Room::Share(share) => {
+                let room = places.saturating_mul(share);
+                let room = room.checked_div(EvidenceKind::SHARES);
+                room.unwrap_or_default().max(1)
+            }
+            Room::Own(room) => room,
+            Room::None => 0,
+        }
+    }
+}
+
+impl KindInfo {
+    /// A kind with this share, and an eviction order.
+    pub const fn shared(share: usize, eviction_order: u8) -> KindInfo {
+        KindInfo {
+            room: Room::Share(share),
+            outlasts_windows: false,
+            only_relates: false,
+            eviction_order,
+            related: None,
+        }
+    }
+
+    /// Its share of the places that kinds share.
+    const fn share(&self) -> usize {
+        match self.room {
+            Room::Share(share) => share,
+            Room::Own(_) | Room::None => 0,
+        }
+    }
+}
+
+/// The room of a kind of evidence on a host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Room {
+    /// A part of the places that a host has (`limits.evidence_per_host`): this share of the sum of all
+    /// [shares](EvidenceKind::SHARES).
+    Share(usize),
+    /// So many places of its own.
+    Own(usize),
+    /// It is never stored.
+    None,
 }
 
 /// A related kind of evidence.
@@ -302,6 +369,10 @@ impl<T: Evident> Evident for Box<T> {
 
     fn label(&self) -> &str {
         (**self).label()
+    }
+
+    fn relate(&self, other: &Fact) {
+        (**self).relate(other);
     }
 }
 

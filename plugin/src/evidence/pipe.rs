@@ -23,11 +23,7 @@ pub struct Pipe {
 }
 
 /// Storage of pipes.
-pub const KIND: KindInfo = KindInfo {
-    share: 3,
-    eviction_order: 3,
-    related: None,
-};
+pub const KIND: KindInfo = KindInfo::shared(3, 3);
 
 impl Pipe {
     /// The machine that PsExec names in the pipe (`\\PSEXESVC-<HOST>-<pid>-stdin`, whatever its service is called).

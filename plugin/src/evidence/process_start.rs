@@ -88,25 +88,13 @@ pub enum Parent {
 }
 
 /// Storage of processes started by the service controller.
-pub const BY_SERVICES: KindInfo = KindInfo {
-    share: 8,
-    eviction_order: 8,
-    related: None,
-};
+pub const BY_SERVICES: KindInfo = KindInfo::shared(8, 8);
 
 /// Storage of processes started by WMI or over DCOM.
-pub const BY_COM: KindInfo = KindInfo {
-    share: 6,
-    eviction_order: 7,
-    related: None,
-};
+pub const BY_COM: KindInfo = KindInfo::shared(6, 7);
 
 /// Storage of children of tracked processes.
-pub const BY_TRACKED: KindInfo = KindInfo {
-    share: 4,
-    eviction_order: 2,
-    related: None,
-};
+pub const BY_TRACKED: KindInfo = KindInfo::shared(4, 2);
 
 impl ProcessStart {
     /// Its command line, [normalized](command::normalize).

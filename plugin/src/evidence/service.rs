@@ -73,22 +73,20 @@ pub enum Mark {
 
 /// Storage of programs of services. Marks logged near by show whether the service is new.
 pub const SET: KindInfo = KindInfo {
-    share: 5,
-    eviction_order: 6,
     related: Some(Related {
         kind: EvidenceKind::ServiceMark,
         within: |windows| windows.service_created.0,
     }),
+    ..KindInfo::shared(8, 6)
 };
 
 /// Storage of marks.
 pub const MARK: KindInfo = KindInfo {
-    share: 6,
-    eviction_order: 5,
     related: Some(Related {
         kind: EvidenceKind::ServiceSet,
         within: |windows| windows.service_created.0,
     }),
+    ..KindInfo::shared(6, 5)
 };
 
 impl ServiceSet {

@@ -1,6 +1,7 @@
 use super::testing::{SECURITY, SYSMON, fact_of, needs, with_event};
 use super::*;
 use crate::normalize::address;
+use crate::normalize::path::PathKey;
 use crate::settings::wildcard::wildcard;
 use proptest::sample::select;
 
@@ -54,7 +55,7 @@ proptest::proptest! {
     /// An event that is rejected early holds neither evidence nor a new address of the host.
     #[test]
     fn an_event_that_is_rejected_early_is_no_evidence(
-        id in select(&[1, 3, 11, 13, 17, 18, 4624][..]),
+        id in select(&[1, 3, 11, 13, 17, 18, 29, 4624, 4634, 4672][..]),
         initiated in select(&["true", "false", ""][..]),
         protocol in select(&["tcp", "udp", "UDP", "-"][..]),
         addresses in (select(ADDRESSES), select(ADDRESSES)),
@@ -63,17 +64,20 @@ proptest::proptest! {
         value in select(VALUES),
         pipe in select(PIPES),
         logon_type in select(&["3", "2", "-"][..]),
+        session in select(&["0x5a1f2c", "0x3e7", "999", "0X3E7", "-", ""][..]),
         parent in select(PARENTS),
         is_tracked: bool,
+        is_program_tracked: bool,
         is_known: bool,
     ) {
-        let provider = if id == 4624 { SECURITY } else { SYSMON };
+        let provider = if id > 4000 { SECURITY } else { SYSMON };
         let record = serde_json::json!({
             "EventID": id, "ProviderName": provider, "Computer": "PC1", "EventTime": "2024-09-14T09:52:33Z",
             "Initiated": initiated, "Protocol": protocol, "SourceIp": addresses.0, "SourcePort": ports.0,
             "DestinationIp": addresses.1, "DestinationPort": ports.1, "Image": image, "ParentImage": image,
             "TargetFilename": image, "TargetObject": format!("HKLM{value}"), "Details": "cmd", "PipeName": pipe,
             "LogonType": logon_type, "IpAddress": addresses.0, "TargetUserName": "alice",
+            "TargetLogonId": session, "SubjectLogonId": session,
         });
         let record = record.to_string().replacen('{', &format!(r#"{{"ParentProcessGuid":{parent},"#), 1);
         let own = if is_known {
@@ -84,6 +88,9 @@ proptest::proptest! {
         let (needs, mut tracked) = (needs(), TrackedProcesses::default());
         if is_tracked {
             tracked.add(TRACKED, 1);
+        }
+        if is_program_tracked {
+            tracked.add_program(&PathKey::new(r"C:\x\x.exe"));
         }
         let mut outcome = Ok(());
         with_event(&record, |event| {

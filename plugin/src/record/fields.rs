@@ -87,9 +87,11 @@ impl<'a> Fields<'a> {
         self.place(field).spelling != Spelling::Absent
     }
 
-    /// Whether no named values were found. All events of Sysmon that are used have `Image`, 4624 has `LogonType`.
+    /// Whether no named values were found. All events of Sysmon that are used have `Image`, 4624 and 4634 have `LogonType`, 4672 has
+    /// `SubjectLogonId`.
     pub(super) fn lacks_data(&self) -> bool {
-        !self.has(Field::Image) && !self.has(Field::LogonType)
+        let named = [Field::Image, Field::LogonType, Field::SubjectLogonId];
+        !named.iter().any(|field| self.has(*field))
     }
 
     fn slice(&self, place: Place) -> Option<&[u8]> {

@@ -16,7 +16,7 @@
 use super::place::Spelling;
 use std::borrow::Cow;
 
-/// A value that a record can state about an event. The names are those of Sysmon and of Security event 4624.
+/// A value that a record can state about an event. The names are those of Sysmon and of the Security events 4624, 4634 and 4672.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 #[allow(missing_docs)] // the names are those of the manifests and the Windows event envelope
@@ -55,6 +55,7 @@ pub enum Field {
     TargetDomainName,
     TargetLogonId,
     WorkstationName,
+    SubjectLogonId,
     /// The hashes that [`Field::Hashes`] joins in one text, where a producer keeps them apart.
     Md5,
     Sha1,
@@ -99,13 +100,14 @@ macro_rules! named_as_declared {
     ($($field:ident)*) => { &[$((stringify!($field), Field::$field)),*] };
 }
 
-/// The names inside `EventData` as Windows writes them (Sysmon manifest, schemas 3.2 to 4.91; Security-Auditing manifest, event 4624).
+/// The names inside `EventData` as Windows writes them (Sysmon manifest, schemas 3.2 to 4.91; Security-Auditing manifest, events 4624,
+/// 4634 and 4672).
 pub static EVENT_DATA: &[(&str, Field)] = named_as_declared![
     UtcTime ProcessGuid Image CommandLine User LogonId OriginalFileName Hashes
     ParentProcessGuid ParentImage ParentCommandLine
     Protocol Initiated SourceIp SourcePort DestinationIp DestinationPort
     TargetFilename TargetObject Details PipeName
-    LogonType IpAddress IpPort TargetUserName TargetDomainName TargetLogonId WorkstationName
+    LogonType IpAddress IpPort TargetUserName TargetDomainName TargetLogonId WorkstationName SubjectLogonId
 ];
 
 /// How a producer writes the names and values inside `EventData`.

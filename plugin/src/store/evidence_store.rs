@@ -40,30 +40,34 @@ const EVICTION_ORDER: [EvidenceKind; EvidenceKind::COUNT] = {
     order
 };
 
-/// How much evidence of a kind a host may store, of the `places` that it has for all kinds.
-fn room(kind: EvidenceKind, places: usize) -> usize {
-    let share = places.saturating_mul(kind.info().share);
-    let room = share.checked_div(EvidenceKind::SHARES);
-    room.unwrap_or_default().max(1)
-}
-
 /// The evidence of one host.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct EvidenceStore {
     kinds: [Vec<Slot>; EvidenceKind::COUNT],
-    /// The latest time of a connection that was evicted or not stored, in milliseconds. Not saved, like the next: each
+    /// The latest time of a connection or a person's logon that was evicted or not stored, in milliseconds. Not saved, like the next: each
     /// more field makes reading a snapshot take more of the interpreter's stack.
     #[serde(skip)]
-    lost_connection: Option<i64>,
-    /// Files that came over SMB and whose evidence had to give way: a hash of the path, and when they were written. A program may be
-    /// among hundreds of documents that are copied to a file server.
+    lost_source: Option<i64>,
+    /// Files that came over SMB and whose evidence had to give way. A program may be among hundreds of documents that are copied to a
+    /// file server.
     #[serde(skip)]
-    written: VecDeque<(u64, i64)>,
+    written: VecDeque<Written>,
     /// How many of those were forgotten since [`EvidenceStore::take_forgotten`].
     #[serde(skip)]
     forgotten: u64,
     #[serde(skip)]
     bytes: usize,
+}
+
+/// What is remembered of a file that came over SMB and whose evidence had to give way.
+#[derive(Clone, Copy, Debug)]
+pub struct Written {
+    /// [Hash](PathKey::hash) of its path.
+    hash: u64,
+    /// When it was written last, in milliseconds.
+    pub ms: i64,
+    /// Id of the event that showed it.
+    pub event_id: u32,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -84,6 +88,8 @@ pub enum Put {
     Duplicate,
     /// The kind's places are full of evidence that is worth more.
     NoRoom,
+    /// Its kind is never stored.
+    NotKept,
 }
 
 impl EvidenceStore {
@@ -121,21 +127,18 @@ impl EvidenceStore {
 
     /// Memory held, in bytes.
     pub fn bytes(&self) -> usize {
-        let written = self
-            .written
-            .capacity()
-            .saturating_mul(size_of::<(u64, i64)>());
+        let written = self.written.capacity().saturating_mul(size_of::<Written>());
         self.bytes.saturating_add(written)
     }
 
-    /// When a file that came over SMB was written last, if its evidence had to give way; in milliseconds.
-    pub fn recall(&self, file: &PathKey) -> Option<i64> {
+    /// What is remembered of a file that came over SMB, if its evidence had to give way.
+    pub fn recall(&self, file: &PathKey) -> Option<Written> {
         if self.written.is_empty() {
             return None;
         }
         let hash = file.hash()?;
         let mut written = self.written.iter().rev();
-        written.find(|(known, _)| *known == hash).map(|(_, ms)| *ms)
+        written.find(|known| known.hash == hash).copied()
     }
 
     /// How many written files were forgotten since the last call.
@@ -167,6 +170,10 @@ impl EvidenceStore {
         tolerance: i64,
     ) -> Put {
         let kind = evidence.kind();
+        let room = kind.room(places);
+        if room == 0 {
+            return Put::NotKept;
+        }
         let (ms, record_id) = (evidence.time.ms, evidence.record_id);
         let is_alike = |slot: &&Slot| slot.evidence.joins_like(evidence);
         let is_at_the_same_time = |slot: &&Slot| {
@@ -183,14 +190,16 @@ impl EvidenceStore {
         if self.slots(kind).iter().filter(is_alike).count() >= ALIKE
             && let Some(oldest) = self.slots(kind).iter().position(|slot| is_alike(&slot))
         {
-            let lost = self.lost_connection;
+            let lost = self.lost_source;
             self.remove(kind, oldest);
             // Its machine is still known by the others.
-            self.lost_connection = lost;
+            self.lost_source = lost;
             evicted = 1;
         }
-        let room = room(kind, places);
-        let is_stale = |slot: &Slot| clock.is_stale(slot.evidence.time.ms, keep);
+        // What outlasts windows is not worth less because it is old.
+        let is_stale = |slot: &Slot| {
+            !kind.info().outlasts_windows && clock.is_stale(slot.evidence.time.ms, keep)
+        };
         let worth = evidence.fact.worth();
         while self.slots(kind).len() >= room {
             let Some(index) = self.cheapest(kind, is_stale) else {
@@ -261,6 +270,9 @@ impl EvidenceStore {
     }
 
     fn remove_expired(&mut self, kind: EvidenceKind, clock: &Clock, keep: i64) {
+        if kind.info().outlasts_windows {
+            return;
+        }
         let Some(slots) = self.kinds.get_mut(kind as usize) else {
             return;
         };
@@ -275,15 +287,20 @@ impl EvidenceStore {
         self.bytes = self.bytes.saturating_sub(freed);
     }
 
-    /// Whether a connection that was logged at `since` (milliseconds) or later was evicted.
-    pub fn lost_connections_since(&self, since: i64) -> bool {
-        self.lost_connection.is_some_and(|lost| lost >= since)
+    /// Whether a connection, or a person's logon, that was logged at `since` (milliseconds) or later was evicted.
+    pub fn lost_sources_since(&self, since: i64) -> bool {
+        self.lost_source.is_some_and(|lost| lost >= since)
     }
 
     /// Remembers of evicted evidence what its absence must not be taken for.
     fn lose(&mut self, evidence: &Evidence) {
-        if evidence.kind() == EvidenceKind::Connection {
-            self.lost_connection = self.lost_connection.max(Some(evidence.time.ms));
+        let is_source = match &evidence.fact {
+            Fact::Connection(connection) => !connection.is_to_itself(),
+            Fact::Logon(logon) => logon.is_person(),
+            _ => false,
+        };
+        if is_source {
+            self.lost_source = self.lost_source.max(Some(evidence.time.ms));
         }
         if let Fact::FileWrite(file) = &evidence.fact
             && file.is_over_smb()
@@ -293,7 +310,11 @@ impl EvidenceStore {
                 self.written.pop_front();
                 self.forgotten = self.forgotten.saturating_add(1);
             }
-            self.written.push_back((hash, evidence.time.ms));
+            self.written.push_back(Written {
+                hash,
+                ms: evidence.time.ms,
+                event_id: evidence.event_id,
+            });
         }
     }
 

@@ -210,8 +210,8 @@ pub fn stream(data: &[u8]) -> (Policy, Vec<String>) {
         let mut number = || choices.byte() % 3;
         let ports = [445, 135, 50_000];
         let ports = (ports[number()].to_string(), ports[number()].to_string());
-        let event = [1, 3, 11, 13, 17, 18, 4624, 1][choices.byte() % 8];
-        let (provider, channel) = if event == 4624 {
+        let event = [1, 3, 11, 13, 17, 18, 4624, 4634, 4672, 1][choices.byte() % 10];
+        let (provider, channel) = if event > 4000 {
             (SECURITY_PROVIDER, "Security")
         } else {
             (SYSMON_PROVIDER, "")
@@ -225,7 +225,7 @@ pub fn stream(data: &[u8]) -> (Policy, Vec<String>) {
             "Details": choices.text(&COMMANDS), "PipeName": choices.text(&[r"\PSEXESVC", r"\PSEXESVC-PC9-7-stdin", r"\RemCom_x"]),
             "Initiated": choices.of(&["false", "false", "true", "x"]), "SourceIp": choices.text(&ADDRESSES), "DestinationIp": choices.text(&ADDRESSES),
             "SourcePort": ports.0, "DestinationPort": ports.1, "LogonType": "3", "IpAddress": choices.text(&ADDRESSES), "TargetUserName": choices.raw(9),
-            "TargetLogonId": "0x1d313d", "WorkstationName": choices.of(&["PC9", "-"]),
+            "TargetLogonId": "0x1d313d", "SubjectLogonId": choices.of(&["0x3e7", "0x1d313d"]), "WorkstationName": choices.of(&["PC9", "-"]),
         });
         records.push(record.to_string());
     }
@@ -294,7 +294,7 @@ pub fn decoders(data: &[u8]) {
         }
     }
     let values: Vec<&str> = text.split('\n').take(40).collect();
-    let event = [1, 3, 11, 13, 17, 4624][data.len() % 6];
+    let event = [1, 3, 11, 13, 17, 4624, 4634, 4672][data.len() % 8];
     let envelope = |key: &str, value: Value| {
         json!({"EventID": event, "ProviderName": "Microsoft-Windows-Sysmon", "Channel": "Microsoft-Windows-Sysmon/Operational", "Computer": "PC1",
             "TimeCreated": "2024-09-14T09:00:00Z", key: value})

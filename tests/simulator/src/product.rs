@@ -11,7 +11,7 @@ use psexec_filter_plugin::policy::{Millis, Policy};
 
 /// How much evidence of that kind the policy has room for on one host.
 pub fn room(policy: &Policy, kind: Kind) -> usize {
-    (policy.limits.evidence_per_host.get() * kind.info().share / Kind::SHARES).max(1)
+    kind.room(policy.limits.evidence_per_host.get())
 }
 
 /// The longest of the policy's windows, in milliseconds.

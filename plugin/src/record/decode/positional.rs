@@ -1,12 +1,12 @@
 //! The values of an event in an array without names (Fluent Bit `StringInserts`, Fluentd `EventData`).
 //!
 //! Sysmon's schemas moved fields, and neither the event's `Version` nor the number of values distinguishes the schemas. But `UtcTime`
-//! is one of the first three values and has a format of its own; everything else is found from there. Security event 4624 only ever
-//! grew at its end. Each value must then have the format of its field, and if one does not, none is used: a wrong guess is worse than
+//! is one of the first three values and has a format of its own; everything else is found from there. The events of the Security
+//! channel only ever grew at their ends. Each value must then have the format of its field, and if one does not, none is used: a wrong guess is worse than
 //! none.
 //!
-//! Sources: SysmonCommon `manifest.xml`, schemas 2.0 to 4.91; the manifest of Microsoft-Windows-Security-Auditing, event 4624
-//! versions 0 to 2.
+//! Sources: SysmonCommon `manifest.xml`, schemas 2.0 to 4.91; the manifest of Microsoft-Windows-Security-Auditing, events 4624
+//! (versions 0 to 2), 4634 and 4672.
 
 use crate::json::cursor::Elements;
 use crate::record::fields::{Fields, MAX_TEXT};
@@ -25,12 +25,11 @@ pub fn find_values(fields: &mut Fields<'_>) -> bool {
     let Some(id) = fields.number(Field::EventId) else {
         return false;
     };
-    let Some(found) = Values::split(fields).and_then(|values| {
-        if id == LOGON {
-            values.logon()
-        } else {
-            values.sysmon(id)
-        }
+    let Some(found) = Values::split(fields).and_then(|values| match id {
+        LOGON => values.logon(),
+        LOGOFF => values.security(&LOGOFF_VALUES),
+        PRIVILEGES => values.security(&PRIVILEGES_VALUES),
+        _ => values.sysmon(id),
     }) else {
         return false;
     };
@@ -42,6 +41,36 @@ pub fn find_values(fields: &mut Fields<'_>) -> bool {
 
 /// Security: an account was logged on.
 const LOGON: u32 = 4624;
+
+/// Security: an account was logged off.
+const LOGOFF: u32 = 4634;
+
+/// Security: special privileges were assigned to a new logon.
+const PRIVILEGES: u32 = 4672;
+
+/// Where a value of an event of the Security channel is, and the format that it must have.
+type Position = (usize, Field, fn(&str) -> bool);
+
+const LOGON_VALUES: [Position; 7] = [
+    (5, Field::TargetUserName, is_any),
+    (6, Field::TargetDomainName, is_any),
+    (7, Field::TargetLogonId, is_hex),
+    (8, Field::LogonType, is_integer),
+    (11, Field::WorkstationName, is_any),
+    (18, Field::IpAddress, |text| {
+        is_nothing(text) || is_address(text)
+    }),
+    (19, Field::IpPort, |text| {
+        is_nothing(text) || is_integer(text)
+    }),
+];
+
+const LOGOFF_VALUES: [Position; 2] = [
+    (3, Field::TargetLogonId, is_hex),
+    (4, Field::LogonType, is_integer),
+];
+
+const PRIVILEGES_VALUES: [Position; 1] = [(3, Field::SubjectLogonId, is_hex)];
 
 struct Values<'f, 'a> {
     fields: &'f Fields<'a>,
@@ -172,30 +201,24 @@ impl<'f, 'a> Values<'f, 'a> {
 
     /// The fields of a logon.
     fn logon(&self) -> Option<Found> {
-        type Format = fn(&str) -> bool;
-        const PLACES: [(usize, Field, Format); 7] = [
-            (5, Field::TargetUserName, is_any),
-            (6, Field::TargetDomainName, is_any),
-            (7, Field::TargetLogonId, is_hex),
-            (8, Field::LogonType, is_integer),
-            (11, Field::WorkstationName, is_any),
-            (18, Field::IpAddress, |text| {
-                is_nothing(text) || is_address(text)
-            }),
-            (19, Field::IpPort, |text| {
-                is_nothing(text) || is_integer(text)
-            }),
-        ];
         if !self.is(3, is_hex) || !self.is(4, is_sid) || !self.is(12, is_guid) {
             return None;
         }
-        PLACES
-            .iter()
-            .map(|(index, field, format)| {
-                self.is(*index, *format)
-                    .then_some((*field, *self.places.get(*index)?))
-            })
-            .collect()
+        self.all(&LOGON_VALUES)
+    }
+
+    /// The fields of another event of the Security channel, which begins with whom it is about.
+    fn security(&self, values: &[Position]) -> Option<Found> {
+        self.is(0, is_sid).then(|| self.all(values)).flatten()
+    }
+
+    /// All of these values, each in its format.
+    fn all(&self, values: &[Position]) -> Option<Found> {
+        let place = |(index, field, format): &Position| {
+            self.is(*index, *format)
+                .then_some((*field, *self.places.get(*index)?))
+        };
+        values.iter().map(place).collect()
     }
 
     fn is(&self, index: usize, format: fn(&str) -> bool) -> bool {
@@ -263,6 +286,32 @@ mod tests {
             format!(r#"{head},3,{tail},"10.0.0.5","50211""#).replacen(r#""CORP","#, "", 1),
         ] {
             assert_eq!(text(4624, &values, Field::TargetUserName), None, "{values}");
+        }
+    }
+
+    #[test]
+    fn what_becomes_of_a_session_is_named() {
+        let whose = r#""S-1-5-21-1-2-3-1104","alice","CORP","0x5a1f2c""#;
+        for (id, values, field) in [
+            (4634, format!("{whose},3"), Field::TargetLogonId),
+            (
+                4672,
+                format!(r#"{whose},"SeDebugPrivilege""#),
+                Field::SubjectLogonId,
+            ),
+        ] {
+            assert_eq!(
+                text(id, &values, field).as_deref(),
+                Some("0x5a1f2c"),
+                "{id}"
+            );
+            for wrong in [
+                values.replace("S-1-5", "S"),
+                values.replace("0x5a1f2c", "x"),
+                values.replacen(r#""alice","#, "", 1),
+            ] {
+                assert_eq!(text(id, &wrong, field), None, "{wrong}");
+            }
         }
     }
 

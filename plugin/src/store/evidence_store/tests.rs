@@ -59,7 +59,7 @@ fn a_flood_of_one_kind_evicts_neither_other_kinds_nor_evidence_of_incidents() {
     }
     assert_eq!(
         store.of(EvidenceKind::Connection).count(),
-        room(EvidenceKind::Connection, PLACES)
+        EvidenceKind::Connection.room(PLACES)
     );
     assert!(
         store
@@ -92,7 +92,7 @@ fn worthless_files_go_before_programs_that_came_over_smb() {
             ),
         );
     }
-    assert_eq!(store.len(), room(EvidenceKind::FileWrite, PLACES));
+    assert_eq!(store.len(), EvidenceKind::FileWrite.room(PLACES));
     assert!(
         store
             .of(EvidenceKind::FileWrite)
@@ -114,7 +114,7 @@ fn evidence_of_incidents_is_evicted_last() {
     }
     assert_eq!(
         store.of(EvidenceKind::FileWrite).count(),
-        room(EvidenceKind::FileWrite, PLACES)
+        EvidenceKind::FileWrite.room(PLACES)
     );
     assert!(
         store
@@ -126,7 +126,7 @@ fn evidence_of_incidents_is_evicted_last() {
 #[test]
 fn evidence_of_less_worth_does_not_evict_others() {
     let mut store = EvidenceStore::default();
-    for n in 0..room(EvidenceKind::FileWrite, PLACES) as i64 {
+    for n in 0..EvidenceKind::FileWrite.room(PLACES) as i64 {
         put(
             &mut store,
             &file(n * 10, &format!(r"C:\{n}.exe"), Writer::System),
@@ -169,7 +169,7 @@ fn evidence_from_before_a_silence_is_evicted_first() {
             .cloned()
             .collect::<Vec<_>>()
     };
-    for n in 0..room(EvidenceKind::FileWrite, PLACES) as i64 {
+    for n in 0..EvidenceKind::FileWrite.room(PLACES) as i64 {
         put(&file(n * 10, &format!(r"C:\{n}.exe"), Writer::System), true);
     }
     let dropped = file(1_500_000, r"C:\Windows\a.exe", Writer::System);
