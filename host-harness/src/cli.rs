@@ -71,6 +71,13 @@ pub enum Command {
 
 #[derive(Subcommand)]
 pub enum PolicyCommand {
+    /// Check a policy as `pack` does, and write nothing.
+    ///
+    /// Warnings are about what is allowed by the rules and may not be meant. The exit code is 1 only if the policy is refused.
+    Check {
+        /// The policy.
+        policy: PathBuf,
+    },
     /// Print the policy inside a module as TOML.
     Show {
         /// The module; the built-in one if not given.

@@ -18,6 +18,7 @@ use psexec_filter::{replay, run};
 use psexec_filter_pack::{encode_policy, pack, unpack, version};
 use psexec_filter_plugin::ABI;
 use psexec_filter_plugin::chain::TABLES;
+use psexec_filter_plugin::policy::Policy;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -53,6 +54,9 @@ fn execute(command: Command) -> Result<bool, String> {
         Command::Policy {
             command: PolicyCommand::Show { module },
         } => show_policy(module.as_deref()),
+        Command::Policy {
+            command: PolicyCommand::Check { policy },
+        } => check_policy(&policy),
         Command::Generate { out } => manual::generate(&out)
             .map(|()| true)
             .map_err(|error| format!("{}: cannot be written: {error}", out.display())),
@@ -143,23 +147,9 @@ fn replay_logs(
 
 fn pack_policy(policy: Option<&Path>, module: Option<&Path>, out: &Path) -> Result<bool, String> {
     let (name, bytes) = module::read_module_to_use(module)?;
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |now| now.as_millis() as i64);
-    let policy = policy
-        .map(|path| module::read_policy_to_pack(path, now))
-        .transpose()?
-        .unwrap_or_default();
-    let cannot = |error| format!("{name}: {error}");
-    let packed = pack(&bytes, &policy).map_err(cannot)?;
-    // A policy that leaves the module too little memory is not packed. It is tried in the module as it was, because the
-    // machine code of the built-in one is at hand.
-    let region = encode_policy(&policy).map_err(cannot)?;
-    let options = Options {
-        policy: Some(&region),
-        ..Options::default()
-    };
-    module::check_policy_memory(&mut Wasmtime::new(&bytes, options)?)?;
+    let policy = policy.map(read_policy).transpose()?.unwrap_or_default();
+    let packed = pack(&bytes, &policy).map_err(|error| format!("{name}: {error}"))?;
+    try_policy(&name, &bytes, &policy)?;
     std::fs::write(out, &packed)
         .map_err(|error| format!("{}: cannot be written: {error}", out.display()))?;
     eprintln!(
@@ -167,6 +157,36 @@ fn pack_policy(policy: Option<&Path>, module: Option<&Path>, out: &Path) -> Resu
         out.display(),
         packed.len()
     );
+    Ok(true)
+}
+
+/// Reads a policy, and writes to standard error what its author should know.
+fn read_policy(path: &Path) -> Result<Policy, String> {
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |now| now.as_millis() as i64);
+    let (policy, warnings) = module::read_policy_with_warnings(path, Some(now))?;
+    for warning in warnings {
+        eprintln!("warning: {warning}");
+    }
+    Ok(policy)
+}
+
+/// Refuses a policy that leaves the module too little memory. It is tried in the module as it was, because the machine code of the
+/// built-in one is at hand.
+fn try_policy(name: &str, module: &[u8], policy: &Policy) -> Result<(), String> {
+    let region = encode_policy(policy).map_err(|error| format!("{name}: {error}"))?;
+    let options = Options {
+        policy: Some(&region),
+        ..Options::default()
+    };
+    module::check_policy_memory(&mut Wasmtime::new(module, options)?)
+}
+
+fn check_policy(policy: &Path) -> Result<bool, String> {
+    let (name, bytes) = module::read_module_to_use(None)?;
+    try_policy(&name, &bytes, &read_policy(policy)?)?;
+    eprintln!("{}: the policy can be packed", policy.display());
     Ok(true)
 }
 

@@ -2,7 +2,7 @@
 
 use crate::embedded;
 use crate::engine::{CallError, Engine, Options};
-use psexec_filter_pack::{check, check_abi, encode_policy, policy_from_toml, unpack};
+use psexec_filter_pack::{check, check_abi, encode_policy, policy_from_toml, unpack, warnings};
 use psexec_filter_plugin::policy::Policy;
 use std::borrow::Cow;
 use std::path::Path;
@@ -107,32 +107,21 @@ pub fn check_policy_memory(engine: &mut dyn Engine) -> Result<(), String> {
 
 /// Reads and checks a policy file. The error names the file, the line and what was expected there.
 pub fn read_policy(path: &Path) -> Result<Policy, String> {
+    read_policy_with_warnings(path, None).map(|(policy, _)| policy)
+}
+
+/// Reads and checks a policy file, and returns what its author should know, each with file and line. `now` is in milliseconds since
+/// 1970; without it there are no warnings.
+pub fn read_policy_with_warnings(
+    path: &Path,
+    now: Option<i64>,
+) -> Result<(Policy, Vec<String>), String> {
     let name = path.display().to_string();
     let text = String::from_utf8(read(path)?)
         .map_err(|_| format!("{name}: is not UTF-8 text; expected TOML"))?;
-    policy_from_toml(&text, &name)
-}
-
-/// Reads a policy file for packing. Unlike [`read_policy`] it refuses an `[[allow]]` entry that expired before `now`
-/// (milliseconds since 1970): whoever packs it expects it to hold.
-pub fn read_policy_to_pack(path: &Path, now: i64) -> Result<Policy, String> {
-    let policy = read_policy(path)?;
-    let expired = policy
-        .allow
-        .iter()
-        .find_map(|entry| entry.until.as_ref().filter(|until| until.ms < now));
-    let Some(until) = expired.map(ToString::to_string) else {
-        return Ok(policy);
-    };
-    let text = std::fs::read_to_string(path).unwrap_or_default();
-    let line = text
-        .lines()
-        .position(|line| line.trim_start().starts_with("until") && line.contains(&until))
-        .map_or(1, |index| index + 1);
-    Err(format!(
-        "{}:{line}: this entry expired at {until}; expected a later `until`, or none, or the entry removed",
-        path.display()
-    ))
+    let policy = policy_from_toml(&text, &name)?;
+    let warnings = now.map(|now| warnings(&policy, &text, &name, now));
+    Ok((policy, warnings.unwrap_or_default()))
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, String> {

@@ -40,7 +40,10 @@ fn an_entry_covers_an_incident_if_all_its_fields_do() {
         ("user = ['ALICE']", true),
         ("user = ['bob']", false),
         ("host = ['pc1']", true),
-        ("host = ['pc?', 'pc2*']", false),
+        ("host = ['PC1.corp.example']", true),
+        ("host = ['*.corp.example']", true),
+        ("host = ['pc1.corp']", false),
+        ("host = ['pc', 'pc2*']", false),
         ("process = ['*\\psexesvc.exe']\nby_name_alone = true", true),
         (
             "process = ['re:psexe[a-z]+\\.exe$']\nby_name_alone = true",

@@ -9,10 +9,14 @@
 
 #![forbid(unsafe_code)]
 
+mod advice;
 mod version;
 
+use advice::Lines;
 use psexec_filter_plugin::ABI;
 use psexec_filter_plugin::policy::Policy;
+use psexec_filter_plugin::settings::packed;
+use serde_json::Value;
 use std::fmt;
 pub use version::{Version, check_abi, version};
 use wasm_encoder::{ConstExpr, DataCountSection, DataSection, Module, RawSection};
@@ -47,19 +51,38 @@ fn explain(message: &str) -> String {
 }
 
 /// Reads a policy from TOML. The error names `file`, the line, and what was expected there.
+///
+/// What the module would refuse is refused, and what only the whole policy shows: that no technique is enabled, or that several
+/// `[[allow]]` entries together allow every address.
 pub fn policy_from_toml(text: &str, file: &str) -> Result<Policy, String> {
-    toml::from_str(text).map_err(|error| {
-        let line = error.span().map_or(1, |span| {
-            1 + text
-                .get(..span.start)
-                .map_or(0, |before| before.matches('\n').count())
-        });
+    let lines = Lines::of(text);
+    let policy: Policy = toml::from_str(text).map_err(|error| {
+        let message = error.message().trim();
+        let span = error.span().unwrap_or_default();
+        // A list has a line for each of its texts, and the message begins with the one that is wrong.
+        let quoted = message
+            .strip_prefix('`')
+            .and_then(|rest| rest.split('`').next());
+        let within = text.get(span.clone()).unwrap_or_default();
+        let at = quoted.and_then(|quoted| within.find(quoted));
+        let line = lines.of_offset(span.start + at.unwrap_or(0));
         let shown = text.lines().nth(line - 1).unwrap_or_default().trim();
-        format!(
-            "{file}:{line}: {}\n    {shown}",
-            explain(error.message().trim())
-        )
-    })
+        format!("{file}:{line}: {}\n    {shown}", explain(message))
+    })?;
+    match advice::refusal(&policy, &lines) {
+        Some((line, why)) => Err(format!("{file}:{line}: {why}")),
+        None => Ok(policy),
+    }
+}
+
+/// What the author of a policy that [`policy_from_toml`] accepted should know, each with `file` and line: entries that have no effect
+/// or allow much, values that switch a part of the detection off. `now` is in milliseconds since 1970.
+pub fn warnings(policy: &Policy, text: &str, file: &str, now: i64) -> Vec<String> {
+    let found = advice::warnings(policy, &Lines::of(text), now);
+    let found = found.into_iter();
+    found
+        .map(|(line, warning)| format!("{file}:{line}: {warning}"))
+        .collect()
 }
 
 /// Why a file cannot be used as the module, or a policy cannot be put into it.
@@ -166,14 +189,32 @@ pub fn check(module: &[u8]) -> Result<(), ModuleError> {
 /// The bytes of the policy region that hold `policy`: the length of its JSON (4 bytes, little-endian), then the JSON.
 /// Fails with [`ModuleError::TooLarge`] if they are more than [`REGION_BYTES`].
 pub fn encode_policy(policy: &Policy) -> Result<Vec<u8>, ModuleError> {
-    let json =
-        serde_json::to_vec(policy).map_err(|error| ModuleError::Policy(error.to_string()))?;
+    let cannot = |error: serde_json::Error| ModuleError::Policy(error.to_string());
+    let mut policy = serde_json::to_value(policy).map_err(cannot)?;
+    pack_expressions(&mut policy);
+    let json = serde_json::to_vec(&policy).map_err(cannot)?;
     if json.len() > REGION_BYTES - 4 {
         return Err(ModuleError::TooLarge(json.len()));
     }
     let mut encoded = (json.len() as u32).to_le_bytes().to_vec();
     encoded.extend_from_slice(&json);
     Ok(encoded)
+}
+
+/// Gives each regular expression in the lists of a policy its table, which the module cannot make.
+fn pack_expressions(policy: &mut Value) {
+    match policy {
+        Value::Object(members) => members.values_mut().for_each(pack_expressions),
+        Value::Array(elements) => {
+            for element in elements {
+                match element.as_str().and_then(packed) {
+                    Some(packed) => *element = Value::String(packed),
+                    None => pack_expressions(element),
+                }
+            }
+        }
+        _ => {}
+    }
 }
 
 /// Returns `module` with `policy` in it, in place of any policy that it had.

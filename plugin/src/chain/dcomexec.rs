@@ -23,7 +23,8 @@ pub struct Section {
     pub enabled: bool,
     /// What its levels map to.
     pub severity: Levels,
-    /// Programs that can be controlled over DCOM, by file name in lower case.
+    /// Programs that can be controlled over DCOM, by file name, which is kept in lower case.
+    #[serde(deserialize_with = "crate::settings::subject::file_names")]
     pub programs: Vec<String>,
 }
 

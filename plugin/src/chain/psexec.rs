@@ -25,7 +25,8 @@ pub struct Section {
     pub enabled: bool,
     /// What its levels map to.
     pub severity: Levels,
-    /// Pipe names of PsExec and its relatives, in lower case and with `*` for any run of characters.
+    /// Pipe names of PsExec and its relatives, kept in lower case, with `*` for any run of characters.
+    #[serde(deserialize_with = "crate::settings::subject::pipes")]
     pub pipes: Vec<String>,
     /// Pieces without which nothing is alerted.
     pub require: Vec<Require>,

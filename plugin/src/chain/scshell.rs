@@ -20,6 +20,7 @@ pub struct Section {
     /// What its levels map to.
     pub severity: Levels,
     /// Programs of services, by their path, that the services' own updates change.
+    #[serde(deserialize_with = "crate::settings::subject::paths")]
     pub ignore: Patterns,
 }
 

@@ -25,10 +25,12 @@ pub struct Section {
     /// What its levels map to.
     pub severity: Levels,
     /// Commands that only such a tool gives a service, beside those that are known by their shape.
+    #[serde(deserialize_with = "crate::settings::subject::commands")]
     pub commands: Patterns,
     /// This many tool commands within `windows.shell` are a shell.
     pub shell_commands: Bounded<2, 16>,
     /// Services, as `name command`, that look like it and are not.
+    #[serde(deserialize_with = "crate::settings::subject::service_commands")]
     pub ignore: Patterns,
 }
 

@@ -24,8 +24,10 @@ pub struct Section {
     /// What its levels map to.
     pub severity: Levels,
     /// Command lines that only such a tool gives, whoever connected, beside those that are known by their shape.
+    #[serde(deserialize_with = "crate::settings::subject::commands")]
     pub commands: Patterns,
     /// Programs that management tools start over WMI, by their path. One with a tool command is alerted all the same.
+    #[serde(deserialize_with = "crate::settings::subject::paths")]
     pub ignore: Patterns,
 }
 

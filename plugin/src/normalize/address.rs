@@ -165,9 +165,17 @@ impl Cidr {
         }
     }
 
-    /// Whether the range contains every address of its family.
-    pub fn is_everything(&self) -> bool {
-        self.mask == 0
+    /// Whether every address of `other` is in this range.
+    pub fn covers(&self, other: &Cidr) -> bool {
+        self.v4 == other.v4
+            && other.network & self.mask == self.network
+            && other.mask & self.mask == self.mask
+    }
+
+    /// The first and the last address of the range, as numbers.
+    fn ends(&self) -> (u128, u128) {
+        let width = if self.v4 { 32 } else { 128 };
+        (self.network, self.network | (low_bits(width) & !self.mask))
     }
 
     /// Whether the range contains `ip`.
@@ -181,6 +189,61 @@ impl Cidr {
     fn contains_bits(&self, bits: u128) -> bool {
         bits & self.mask == self.network
     }
+}
+
+/// The addresses that machines have, from the first to the last of each block: IPv4 without loopback and multicast; IPv6 of the
+/// internet, of sites and of links.
+const OF_MACHINES: [(bool, u128, u128); 5] = [
+    (true, 0x0100_0000, 0x7eff_ffff),
+    (true, 0x8000_0000, 0xdfff_ffff),
+    (false, 0x2000 << 112, (0x4000 << 112) - 1),
+    (false, 0xfc00 << 112, (0xfe00 << 112) - 1),
+    (false, 0xfe80 << 112, (0xfec0 << 112) - 1),
+];
+
+/// The blocks of private IPv4 addresses.
+const PRIVATE: [(bool, u128, u128); 3] = [
+    (true, 0x0a00_0000, 0x0aff_ffff),
+    (true, 0xac10_0000, 0xac1f_ffff),
+    (true, 0xc0a8_0000, 0xc0a8_ffff),
+];
+
+/// Whether ranges together contain every address that a machine can have, of one family at least.
+pub fn are_everything(ranges: impl Iterator<Item = Cidr>) -> bool {
+    let ranges = sorted(ranges);
+    let is_whole = |v4: bool| {
+        let mut blocks = OF_MACHINES.iter().filter(|block| block.0 == v4);
+        blocks.all(|block| contain(&ranges, *block))
+    };
+    is_whole(true) || is_whole(false)
+}
+
+/// Whether ranges together contain every private IPv4 address.
+pub fn are_all_private(ranges: impl Iterator<Item = Cidr>) -> bool {
+    let ranges = sorted(ranges);
+    PRIVATE.iter().all(|block| contain(&ranges, *block))
+}
+
+fn sorted(ranges: impl Iterator<Item = Cidr>) -> Vec<Cidr> {
+    let mut ranges: Vec<Cidr> = ranges.collect();
+    ranges.sort_unstable_by_key(|range| (range.v4, range.network));
+    ranges
+}
+
+/// Whether sorted ranges together contain a block of addresses.
+fn contain(ranges: &[Cidr], (v4, first, last): (bool, u128, u128)) -> bool {
+    // The first address that is not known to be contained.
+    let mut next = first;
+    for range in ranges.iter().filter(|range| range.v4 == v4) {
+        let (from, to) = range.ends();
+        if from <= next && to >= next {
+            match to.checked_add(1) {
+                Some(after) if after <= last => next = after,
+                _ => return true,
+            }
+        }
+    }
+    false
 }
 
 /// Prints the range as it would be written in a policy.
@@ -261,6 +324,52 @@ mod tests {
                 !cidr.contains(outside.parse().unwrap()),
                 "{outside} not in {range}"
             );
+        }
+    }
+
+    #[test]
+    fn ranges_that_are_everything_together() {
+        for (ranges, everything, private) in [
+            (&["0.0.0.0/0"][..], true, true),
+            (&["::/0"], true, false),
+            (&["128.0.0.0/1", "0.0.0.0/1"], true, true),
+            (
+                &["0.0.0.0/1", "10.0.0.0/8", "128.0.0.0/2", "192.0.0.0/3"],
+                true,
+                true,
+            ),
+            (&["0.0.0.0/1", "128.0.0.0/2", "192.0.0.0/4"], false, true),
+            (&["::ffff:0.0.0.0/97", "128.0.0.0/1"], true, true),
+            (&["::ffff:0:0/96"], true, true),
+            (&["::/1", "8000::/1"], true, false),
+            (&["2000::/3", "fc00::/7", "fe80::/10"], true, false),
+            (&["2000::/3", "fc00::/7"], false, false),
+            (&["8000::/1", "128.0.0.0/1"], false, false),
+            (
+                &["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"],
+                false,
+                true,
+            ),
+            (&["10.0.0.0/8", "192.168.0.0/16"], false, false),
+            (&[], false, false),
+        ] {
+            let parsed = || ranges.iter().map(|range| Cidr::parse(range).unwrap());
+            assert_eq!(are_everything(parsed()), everything, "{ranges:?}");
+            assert_eq!(are_all_private(parsed()), private, "{ranges:?}");
+        }
+    }
+
+    #[test]
+    fn a_range_covers_those_inside_it() {
+        for (range, other, want) in [
+            ("10.0.0.0/8", "10.1.0.0/16", true),
+            ("10.1.0.0/16", "10.0.0.0/8", false),
+            ("10.0.0.0/8", "10.0.0.0/8", true),
+            ("10.0.0.0/8", "11.0.0.0/16", false),
+            ("::/0", "10.0.0.0/8", false),
+        ] {
+            let parse = |text| Cidr::parse(text).unwrap();
+            assert_eq!(parse(range).covers(&parse(other)), want, "{range} {other}");
         }
     }
 

@@ -1,265 +1,211 @@
 //! The policy's patterns: `*` for any run of characters, or after `re:` a regular expression. Case does not matter.
 
+use super::automaton::Automaton;
+#[cfg(any(test, target_arch = "wasm32"))]
+use super::automaton::from_hex;
+#[cfg(not(target_arch = "wasm32"))]
+use super::automaton::to_hex;
+use super::subject::Subject;
 use super::wildcard::wildcard;
 use crate::normalize::lower;
-use once_cell::unsync::OnceCell;
-use regex_lite::{Regex, RegexBuilder};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use std::cell::RefCell;
 use std::rc::Rc;
 
 /// Longest pattern, in bytes.
-pub const MAX_PATTERN: usize = 1024;
+const MAX_PATTERN: usize = 1024;
 
-/// Largest compiled regular expression, in bytes of regex-lite's program.
-const MAX_REGEX: usize = 64 * 1024;
+/// What a regular expression begins with.
+const EXPRESSION: &str = "re:";
 
-/// How deep groups of a regular expression may be nested. regex-lite compiles by recursion: each level takes 1.2 KiB of the
-/// 8 KiB of stack that Fluent Bit gives the module (measured on WAMR).
-const MAX_GROUPS: usize = 2;
+/// What a packed regular expression begins with: its table in hexadecimal digits, a colon and its text follow.
+const PACKED: &str = "table:";
 
-/// How deep groups, repetitions, alternatives and sequences may be nested together. Each level takes up to 0.4 KiB of stack.
-const MAX_NESTING: u32 = 8;
-
-/// A list of patterns; one that matches is enough. Copies share their compiled form.
+/// A list of patterns; one that matches is enough.
 #[derive(Clone, Debug, Default)]
-pub struct Patterns(Rc<List>);
+pub struct Patterns(Rc<[Pattern]>);
 
-#[derive(Debug, Default)]
-struct List {
-    texts: Vec<String>,
-    /// Filled when first needed.
-    compiled: OnceCell<Vec<Pattern>>,
+#[derive(Debug)]
+struct Pattern {
+    /// As the policy has it.
+    text: Box<str>,
+    form: Form,
 }
 
 #[derive(Debug)]
-enum Pattern {
-    Wildcard(String),
-    Regex(Regex),
-}
-
-thread_local! {
-    /// Patterns that were read and not compiled yet, see [`compile_all_read`].
-    static READ: RefCell<Vec<Patterns>> = const { RefCell::new(Vec::new()) };
-}
-
-/// Compiles all patterns that were read since the last call. The error quotes the pattern that is wrong and says what was
-/// expected.
-///
-/// In the module, reading a policy and compiling an expression each take half of the stack that Fluent Bit gives, so the second
-/// must not happen during the first. No section has to list its patterns for this.
-pub fn compile_all_read() -> Result<(), String> {
-    let read = READ.with(|read| {
-        read.try_borrow_mut()
-            .map(|mut read| std::mem::take(&mut *read))
-    });
-    read.unwrap_or_default()
-        .iter()
-        .try_for_each(Patterns::compile)
+enum Form {
+    /// In lower case.
+    Wildcard(Box<str>),
+    Expression(Automaton),
 }
 
 impl PartialEq for Patterns {
     fn eq(&self, other: &Patterns) -> bool {
-        self.0.texts == other.0.texts
+        self.texts().eq(other.texts())
     }
 }
 
 impl Patterns {
     /// Patterns that are part of the program, all of them wildcards.
     pub fn known(texts: &[&str]) -> Patterns {
-        let texts: Vec<String> = texts.iter().map(|text| (*text).to_owned()).collect();
-        let compiled = texts
-            .iter()
-            .map(|text| Pattern::Wildcard(lower(text)))
-            .collect();
-        Patterns(Rc::new(List {
-            texts,
-            compiled: OnceCell::with_value(compiled),
-        }))
-    }
-
-    /// Compiles the patterns, unless that was done before.
-    fn compile(&self) -> Result<(), String> {
-        self.compiled().map(|_| ())
-    }
-
-    /// Not inlined, so that matching does not reserve the stack that compiling takes.
-    #[inline(never)]
-    fn compiled(&self) -> Result<&[Pattern], String> {
-        let compile = || {
-            self.0
-                .texts
-                .iter()
-                .map(|text| Pattern::parse(text))
-                .collect()
+        let pattern = |text: &&str| Pattern {
+            text: (*text).into(),
+            form: Form::Wildcard(lower(text).into()),
         };
-        self.0.compiled.get_or_try_init(compile).map(Vec::as_slice)
+        Patterns(texts.iter().map(pattern).collect())
+    }
+
+    /// Reads patterns that are compared with `subject`. Those that could never match it, or that match nearly all of it, are errors.
+    ///
+    /// Not inlined, so that the stack that a pattern takes is free again when the next part of the policy is read.
+    #[inline(never)]
+    pub fn read<'de, D: Deserializer<'de>>(
+        deserializer: D,
+        subject: Subject,
+    ) -> Result<Patterns, D::Error> {
+        let texts = Vec::<String>::deserialize(deserializer)?;
+        Patterns::parse(&texts, subject).map_err(D::Error::custom)
+    }
+
+    #[inline(never)]
+    fn parse(texts: &[String], subject: Subject) -> Result<Patterns, String> {
+        let patterns = texts.iter().map(|text| Pattern::parse(text, subject));
+        let patterns = Patterns(patterns.collect::<Result<_, _>>()?);
+        // Each excludes something; together they need not.
+        if patterns.0.len() > 1 && patterns.match_all(subject) {
+            return Err(format!(
+                "these patterns together match nearly every {}; expected some that exclude something",
+                subject.name()
+            ));
+        }
+        Ok(patterns)
+    }
+
+    fn match_all(&self, subject: Subject) -> bool {
+        subject.probes().iter().all(|probe| {
+            self.0
+                .iter()
+                .any(|pattern| pattern.is_compared(probe, subject))
+        })
     }
 
     /// Whether the list is empty.
     pub fn is_empty(&self) -> bool {
-        self.0.texts.is_empty()
+        self.0.is_empty()
+    }
+
+    /// The patterns as the policy has them.
+    pub fn texts(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|pattern| &*pattern.text)
     }
 
     /// Whether one of the patterns matches the whole of `text` (a regular expression: any part of it).
     pub fn hit(&self, text: &str) -> bool {
-        // A list with a wrong pattern, which `pack` refuses, matches nothing.
-        let Ok(patterns @ [_, ..]) = self.compiled() else {
+        if self.0.is_empty() {
             return false;
-        };
+        }
         let lower_case = lower(text);
-        patterns
+        self.0
             .iter()
             .any(|pattern| pattern.matches(&lower_case, text))
+    }
+
+    /// Whether every text that `other` matches is known to be matched by these patterns, too.
+    pub fn cover(&self, other: &Patterns) -> bool {
+        let covers = |ours: &Pattern, theirs: &Pattern| match (&ours.form, &theirs.form) {
+            // A star in their text is a character that only a star of ours matches.
+            (Form::Wildcard(ours), Form::Wildcard(theirs)) => wildcard(ours, theirs),
+            _ => ours.text == theirs.text,
+        };
+        let mut theirs = other.0.iter();
+        theirs.all(|theirs| self.0.iter().any(|ours| covers(ours, theirs)))
     }
 }
 
 impl Pattern {
-    /// Reads a pattern. The error says what was expected.
-    fn parse(text: &str) -> Result<Pattern, String> {
+    /// Reads a pattern. The error quotes it, and says what is wrong and what was expected.
+    #[inline(never)]
+    fn parse(text: &str, subject: Subject) -> Result<Pattern, String> {
+        let (text, table) = match text.strip_prefix(PACKED).and_then(|t| t.split_once(':')) {
+            Some((table, text)) => (text, Some(table)),
+            None => (text, None),
+        };
         if text.is_empty() || text.len() > MAX_PATTERN {
             return Err(format!(
-                "a pattern has {} bytes; expected 1 to {MAX_PATTERN}",
+                "`{}` has {} bytes; expected a pattern of 1 to {MAX_PATTERN}",
+                text.get(..40).unwrap_or(text),
                 text.len()
             ));
         }
-        let pattern = match text.strip_prefix("re:") {
-            None => Pattern::Wildcard(lower(text)),
-            Some(regex) => {
-                match nested_groups(regex) {
-                    Some(..=MAX_GROUPS) => {}
-                    Some(groups) => {
-                        return Err(format!(
-                            "`{text}` has groups nested {groups} deep; expected at most {MAX_GROUPS}"
-                        ));
-                    }
-                    None => {
-                        return Err(format!(
-                            "`{text}` has the flag x; expected an expression without white space and comments in it"
-                        ));
-                    }
-                }
-                let compiled = RegexBuilder::new(regex)
-                    .case_insensitive(true)
-                    .size_limit(MAX_REGEX)
-                    .nest_limit(MAX_NESTING)
-                    .build();
-                Pattern::Regex(
-                    compiled.map_err(|error| format!("`{text}` is not a regular expression ({error}); expected regex-lite's syntax"))?,
-                )
-            }
+        let form = match text.strip_prefix(EXPRESSION) {
+            Some(expression) => Form::Expression(
+                automaton(expression, table).map_err(|error| format!("`{text}`: {error}"))?,
+            ),
+            None => Form::Wildcard(lower(text).into()),
         };
-        // A pattern that matches all of several texts that have nothing in common matches anything.
-        const UNLIKE: [&[&str]; 3] = [
-            &["alice", "pc-17", "7z"],
-            &[r"corp\alice", r"nt authority\system", r"pc-17\bob"],
-            &[
-                r"c:\windows\a.exe",
-                r"d:\data\tools\b.dll",
-                r"?:\users\x\c.com",
-            ],
-        ];
-        if UNLIKE
-            .iter()
-            .any(|probes| probes.iter().all(|probe| pattern.matches(probe, probe)))
-        {
+        let misfit = match &form {
+            Form::Wildcard(pattern) => subject.misfit(pattern),
+            Form::Expression(_) => None,
+        };
+        if let Some(misfit) = misfit {
+            let name = subject.name();
+            return Err(format!("`{text}` never matches a {name}: it has {misfit}"));
+        }
+        let pattern = Pattern {
+            text: text.into(),
+            form,
+        };
+        let mut probes = subject.probes().iter();
+        if probes.all(|probe| pattern.is_compared(probe, subject)) {
             return Err(format!(
-                "`{text}` matches everything; expected a pattern that excludes something"
+                "`{text}` matches nearly every {}; expected a pattern that excludes something",
+                subject.name()
             ));
         }
         Ok(pattern)
     }
 
+    /// Whether it matches a text in lower case, or the part of it that is compared as well.
+    fn is_compared(&self, text: &str, subject: Subject) -> bool {
+        let short = subject.short(text);
+        self.matches(text, text) || short.is_some_and(|short| self.matches(short, short))
+    }
+
     fn matches(&self, lower_case: &str, text: &str) -> bool {
-        match self {
-            Pattern::Wildcard(pattern) => wildcard(pattern, lower_case),
-            Pattern::Regex(regex) => regex.is_match(text),
+        match &self.form {
+            Form::Wildcard(pattern) => wildcard(pattern, lower_case),
+            Form::Expression(automaton) => automaton.is_match(text),
         }
     }
 }
 
-/// How deep the groups of a regular expression are nested; `None` if it has the flag `x`, under which a comment may hold brackets
-/// that are not syntax. Reads expressions as regex-lite's `hir/parse.rs` does; the result for a text that regex-lite refuses is
-/// meaningless.
-fn nested_groups(regex: &str) -> Option<usize> {
-    let (mut depth, mut most) = (0usize, 0usize);
-    let mut rest = regex.as_bytes();
-    while let [first, after @ ..] = rest {
-        rest = after;
-        match first {
-            b'\\' => rest = after.get(1..).unwrap_or_default(),
-            b'[' => rest = after_class(after),
-            b')' => depth = depth.saturating_sub(1),
-            b'(' => {
-                let flags = match after {
-                    [b'?', b'P' | b'<', ..] => &[],
-                    [b'?', flags @ ..] => flags
-                        .split(|byte| matches!(byte, b':' | b')'))
-                        .next()
-                        .unwrap_or_default(),
-                    _ => &[],
-                };
-                if flags.contains(&b'x') {
-                    return None;
-                }
-                // Flags alone, as in `(?i)`, are not a group.
-                match after.get(flags.len().saturating_add(1)..) {
-                    Some([b')', tail @ ..]) if !flags.is_empty() => rest = tail,
-                    _ => depth = depth.saturating_add(1),
-                }
-            }
-            _ => {}
-        }
-        most = most.max(depth);
-    }
-    Some(most)
+/// The automaton of an expression, from the table that it was packed with.
+#[cfg(target_arch = "wasm32")]
+fn automaton(_: &str, table: Option<&str>) -> Result<Automaton, &'static str> {
+    let table = table.and_then(from_hex);
+    let automaton = table.and_then(|table| Automaton::from_bytes(&table));
+    automaton.ok_or("the expression has no table; expected a packed policy")
 }
 
-/// The bytes after a class of characters, given those after its opening bracket.
-fn after_class(bytes: &[u8]) -> &[u8] {
-    let rest = bytes.strip_prefix(b"^").unwrap_or(bytes);
-    // A closing bracket in the first place is one of the characters.
-    let mut rest = rest.strip_prefix(b"]").unwrap_or(rest);
-    while let [first, after @ ..] = rest {
-        rest = match first {
-            b']' => return after,
-            b'\\' => after.get(1..).unwrap_or_default(),
-            // `[:alpha:]` is the only form with a bracket that a class can hold.
-            b'[' => after
-                .iter()
-                .position(|byte| *byte == b']')
-                .and_then(|end| after.get(end.saturating_add(1)..))
-                .unwrap_or_default(),
-            _ => after,
-        };
-    }
-    rest
+/// The automaton of an expression. A table that it was packed with does not count.
+#[cfg(not(target_arch = "wasm32"))]
+fn automaton(expression: &str, _: Option<&str>) -> Result<Automaton, String> {
+    let table = super::expression::table(expression).map_err(|error| {
+        format!("{error}; expected a regular expression of Rust's crate `regex`, without Unicode classes, and not too large")
+    })?;
+    Automaton::from_bytes(&table).ok_or_else(|| "its table cannot be read".to_owned())
+}
+
+/// A pattern as the module reads it: a regular expression with its table. `None` for any other pattern.
+#[cfg(not(target_arch = "wasm32"))]
+pub fn packed(text: &str) -> Option<String> {
+    let table = super::expression::table(text.strip_prefix(EXPRESSION)?).ok()?;
+    Some([PACKED, &to_hex(&table), ":", text].concat())
 }
 
 impl Serialize for Patterns {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.0.texts.serialize(serializer)
-    }
-}
-
-impl<'de> Deserialize<'de> for Patterns {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Patterns, D::Error> {
-        let patterns = Patterns(Rc::new(List {
-            texts: Vec::deserialize(deserializer)?,
-            compiled: OnceCell::new(),
-        }));
-        if cfg!(target_arch = "wasm32") {
-            READ.with(|read| {
-                if let Ok(mut read) = read.try_borrow_mut() {
-                    read.push(patterns.clone());
-                }
-            });
-        } else {
-            // Here the error still knows its line in the policy file.
-            patterns.compile().map_err(D::Error::custom)?;
-        }
-        Ok(patterns)
+        serializer.collect_seq(self.texts())
     }
 }
 
@@ -268,27 +214,34 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nested_groups_are_counted() {
-        for (regex, want) in [
-            ("", Some(0)),
-            ("a(b)c(d)", Some(1)),
-            ("(a(b)(c)|(?:d))", Some(2)),
-            ("(?i)a((?i-u)b)", Some(1)),
-            ("(?P<x>(?<xx>a))", Some(2)),
-            (r"(\\((a)\\))", Some(3)),
-            (r"(\(\(a\)\))", Some(1)),
-            ("([(]([^)(])[)])", Some(2)),
-            (r"[\](](((a)))", Some(3)),
-            ("([])]([^])]((a))))", Some(4)),
-            ("[](](((a)))", Some(3)),
-            ("[-](((a)))", Some(3)),
-            ("([[:alpha:])]([^[:digit:])](b)))", Some(3)),
-            ("(?x)a", None),
-            ("((?i-x:a))", None),
+    fn what_covers_what() {
+        for (ours, theirs, want) in [
+            (&["psexe*"][..], &["psexesvc*", "PSEXEC"][..], true),
+            (&["psexesvc*"], &["psexe*"], false),
+            (&["a", "b*"], &["bc", "A"], true),
+            (&["a"], &["a", "c"], false),
+            (&["re:^ab"], &["re:^ab"], true),
+            (&["ab*"], &["re:^ab"], false),
+            (&["*a*"], &["x*a"], true),
+            (&["*a"], &["x*"], false),
         ] {
-            assert_eq!(nested_groups(regex), want, "{regex}");
-            // regex-lite accepts all of them.
-            assert!(Regex::new(regex).is_ok(), "{regex}");
+            let read = |texts: &[&str]| {
+                let texts: Vec<String> = texts.iter().map(|text| (*text).to_owned()).collect();
+                Patterns::parse(&texts, Subject::Service).expect("patterns")
+            };
+            assert_eq!(read(ours).cover(&read(theirs)), want, "{ours:?} {theirs:?}");
         }
+    }
+
+    #[test]
+    fn a_packed_expression_is_read_as_the_expression() {
+        let text = "re:^psexe[a-z]+$";
+        let packed = packed(text).expect("an expression");
+        let read = |text: &str| Patterns::parse(&[text.to_owned()], Subject::Service);
+        assert_eq!(read(&packed), read(text));
+        let (table, rest) = packed[PACKED.len()..].split_once(':').expect("a colon");
+        assert_eq!(rest, text);
+        let table = from_hex(table).and_then(|table| Automaton::from_bytes(&table));
+        assert!(table.is_some_and(|table| table.is_match("PSEXESVC")));
     }
 }

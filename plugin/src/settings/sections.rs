@@ -1,6 +1,7 @@
 //! The sections of a policy that no single technique owns. `configs/policy.toml` explains every key to those who write one.
 
 use super::Patterns;
+use super::subject;
 use super::values::{Bounded, HostLabel, Key, Millis, Severity};
 use crate::normalize::path::PathKey;
 use serde::{Deserialize, Serialize};
@@ -114,10 +115,12 @@ pub struct Windows {
 #[serde(default, deny_unknown_fields)]
 pub struct ConnectionSettings {
     /// Local ports at which a remote execution arrives.
+    #[serde(deserialize_with = "subject::ports")]
     pub ports: Vec<u16>,
     /// The first dynamic port (RPC).
     pub dynamic_from: u16,
-    /// Programs whose dynamic ports count, by file name in lower case.
+    /// Programs whose dynamic ports count, by file name, which is kept in lower case.
+    #[serde(deserialize_with = "subject::file_names")]
     pub dynamic_programs: Vec<String>,
     /// How long after the connection Sysmon usually writes event 3.
     pub logged_late_by: Millis,
@@ -140,10 +143,13 @@ impl ConnectionSettings {
 #[serde(default, deny_unknown_fields)]
 pub struct SuspiciousSettings {
     /// Interpreters and loaders: programs that run what their command line says.
+    #[serde(deserialize_with = "subject::file_names")]
     pub interpreters: Vec<String>,
     /// Programs that every Windows has and that no service of Windows runs.
+    #[serde(deserialize_with = "subject::file_names")]
     pub system_programs: Vec<String>,
     /// Folders where users can write.
+    #[serde(deserialize_with = "subject::paths")]
     pub folders: Patterns,
 }
 
