@@ -4,7 +4,7 @@ use super::path_table::HOST_NAME_RANK;
 use super::place::{Place, Spelling, undo_doubling};
 use super::producers::Field;
 use super::suffix::Suffixes;
-use super::value_format::is_nothing;
+use super::value_format::{is_nothing, whole_number};
 use crate::json::{bytes, text};
 use crate::normalize::address;
 use std::borrow::Cow;
@@ -207,7 +207,7 @@ impl<'a> Fields<'a> {
     /// The value as a number, whether it is written as one or as a string of digits.
     pub fn number(&self, field: Field) -> Option<u32> {
         let raw = self.raw(field)?;
-        bytes::number(raw).or_else(|| self.text_up_to(field, MAX_TEXT)?.trim().parse().ok())
+        bytes::number(raw).or_else(|| u32::try_from(self.unusual_number(field)?).ok())
     }
 
     /// The value as a number of up to 64 bits, whether it is written as one or as a string of digits.
@@ -215,7 +215,14 @@ impl<'a> Fields<'a> {
         self.raw(field)
             .and_then(bytes::number)
             .map(u64::from)
-            .or_else(|| self.text_up_to(field, MAX_TEXT)?.trim().parse().ok())
+            .or_else(|| self.unusual_number(field))
+    }
+
+    /// A number that is not at most nine digits and nothing else.
+    #[cold]
+    #[inline(never)]
+    fn unusual_number(&self, field: Field) -> Option<u64> {
+        whole_number(self.text_up_to(field, MAX_TEXT)?.trim())
     }
 
     /// The id of the event.

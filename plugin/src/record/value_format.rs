@@ -9,6 +9,46 @@ pub fn is_nothing(text: &str) -> bool {
     matches!(text, "" | "-" | "null" | "(NULL)")
 }
 
+/// The whole number that `text` is, also where a pipeline that knows only floating-point numbers wrote it: `11.0`, `1.1e1`. `None` for
+/// a number with a fraction or a sign, or beyond 64 bits.
+pub fn whole_number(text: &str) -> Option<u64> {
+    let (mantissa, exponent) = match text.split_once(['e', 'E']) {
+        Some((mantissa, exponent)) => (mantissa, exponent.parse::<i8>().ok()?),
+        None => (text, 0),
+    };
+    let (whole, fraction) = match mantissa.split_once('.') {
+        // A dot has digits on both sides.
+        Some((_, "")) => return None,
+        Some(parts) => parts,
+        None => (mantissa, ""),
+    };
+    if whole.is_empty() {
+        return None;
+    }
+    // Where the decimal point is after the exponent has moved it, in digits from the first one.
+    let point = i64::try_from(whole.len())
+        .ok()?
+        .saturating_add(i64::from(exponent));
+    let mut value = 0u64;
+    let mut at = 0i64;
+    for byte in whole.bytes().chain(fraction.bytes()) {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 || at >= point && digit > 0 {
+            return None;
+        }
+        if at < point {
+            value = value.checked_mul(10)?.checked_add(u64::from(digit))?;
+        }
+        at = at.saturating_add(1);
+    }
+    // At most as many as an exponent can be.
+    while at < point && value > 0 {
+        value = value.checked_mul(10)?;
+        at = at.saturating_add(1);
+    }
+    Some(value)
+}
+
 /// Whether `text` can be a value of `field`.
 pub fn fits(field: Field, text: &str) -> bool {
     match field {
@@ -111,6 +151,59 @@ pub fn is_sid(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whole_numbers_in_whatever_way_they_are_written() {
+        for (text, want) in [
+            ("11", Some(11)),
+            ("0", Some(0)),
+            ("011", Some(11)),
+            ("11.0", Some(11)),
+            ("11.000", Some(11)),
+            ("11e0", Some(11)),
+            ("11E+0", Some(11)),
+            ("1.1e1", Some(11)),
+            ("1.10e1", Some(11)),
+            ("110e-1", Some(11)),
+            ("1100.0E-2", Some(11)),
+            ("4.624e3", Some(4624)),
+            ("1.84211e5", Some(184_211)),
+            ("0.0", Some(0)),
+            ("0e99", Some(0)),
+            ("0.011e3", Some(11)),
+            ("18446744073709551615", Some(u64::MAX)),
+            ("18446744073709551616", None),
+            ("11.5", None),
+            ("1.15e1", None),
+            ("11e-1", None),
+            ("1e99", None),
+            ("1e999", None),
+            ("-11", None),
+            ("+11", None),
+            ("11.", None),
+            (".11e2", None),
+            ("e1", None),
+            ("11e", None),
+            ("1e1.0", None),
+            ("0x0b", None),
+            ("1 1", None),
+            ("1,1", None),
+            ("", None),
+        ] {
+            assert_eq!(whole_number(text), want, "{text}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn numbers_agree_with_floating_point(text in "[0-9]{1,6}([.][0-9]{1,4})?(e[+-]?[0-6])?") {
+            // Exact: all of these have at most ten digits.
+            let number: f64 = text.parse().unwrap();
+            let rounded = number.round();
+            let is_whole = (number - rounded).abs() < 1e-7;
+            proptest::prop_assert_eq!(whole_number(&text), is_whole.then_some(rounded as u64), "{}", text);
+        }
+    }
 
     #[test]
     fn all_ways_to_write_nothing() {
