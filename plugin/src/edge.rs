@@ -50,8 +50,12 @@ pub fn leaves<'h>(
     if pass != Pass::Evidence {
         return false;
     }
-    let Some(until) = host(&name.key).and_then(|host| host.passes_until) else {
+    let Some(host) = host(&name.key) else {
         return false;
     };
-    time_of(fields, id, shipper_time).is_none_or(|time| time.ms <= until)
+    let Some(until) = host.passes_until else {
+        return false;
+    };
+    let time = time_of(fields, id, shipper_time);
+    time.is_none_or(|time| time.in_zone(host.ahead).ms <= until)
 }

@@ -106,8 +106,11 @@ pub struct Event<'a> {
     pub id: u32,
     /// The host that it happened on.
     pub host: Rc<HostName>,
-    /// When it was logged.
+    /// When it was logged. In UTC if the record shows how far the host's zone is ahead of it.
     pub time: Timestamp,
+    /// How far the host's zone is ahead of UTC, in milliseconds, where the logged time does not name its zone and the event has another
+    /// time that is UTC.
+    pub ahead: Option<i64>,
     /// Its number in its channel on the host.
     pub record_id: Option<u64>,
     /// Its fields.
@@ -141,10 +144,16 @@ impl<'a> Event<'a> {
             return Err(Reject::WrongProvider);
         }
         let host = hosts.of_whole(fields).ok_or(Reject::NoHost)?;
+        let time = time_of(fields, id, shipper_time).ok_or(Reject::NoTime)?;
+        let ahead = match time.zoned {
+            true => None,
+            false => utc_time(fields, id).and_then(|utc| time.ahead_of(utc)),
+        };
         Ok(Event {
             id,
             host,
-            time: time_of(fields, id, shipper_time).ok_or(Reject::NoTime)?,
+            time: time.in_zone(ahead),
+            ahead,
             record_id: fields.number64(Field::RecordId),
             fields,
         })
@@ -159,17 +168,20 @@ pub fn time_of(fields: &Fields<'_>, id: u32, shipper_time: Option<Timestamp>) ->
         .raw_string(Field::LoggedTime)
         .and_then(time::parse)
         .or_else(|| time::parse(fields.text(Field::LoggedTime)?.trim().as_bytes()));
-    let utc = || {
-        let text = fields
-            .text(Field::UtcTime)
-            .filter(|_| id != NETWORK_CONNECT)?;
-        let time = time::parse(text.trim().as_bytes())?;
-        Some(Timestamp {
-            zoned: true,
-            ..time
-        })
-    };
-    logged.or(shipper_time).or_else(utc)
+    logged.or(shipper_time).or_else(|| utc_time(fields, id))
+}
+
+/// The `UtcTime` of an event, where it can be used.
+#[inline(never)]
+fn utc_time(fields: &Fields<'_>, id: u32) -> Option<Timestamp> {
+    let text = fields
+        .text(Field::UtcTime)
+        .filter(|_| id != NETWORK_CONNECT)?;
+    let time = time::parse(text.trim().as_bytes())?;
+    Some(Timestamp {
+        zoned: true,
+        ..time
+    })
 }
 
 /// The name of Sysmon's provider, and how the name of its channel begins.

@@ -189,7 +189,7 @@ impl Filter {
             Some((id, provider)) => Event::new(fields, id, provider, shipper_time, &self.names),
             None => Err(Reject::WrongProvider),
         };
-        let event = match event {
+        let mut event = match event {
             Ok(event) => event,
             Err(reject) => {
                 self.counters.reject(reject);
@@ -207,6 +207,10 @@ impl Filter {
         if fields.has_truncated_text() || fields.is_truncated.get() {
             add(&mut self.counters.text_cut);
         }
+        if !event.time.zoned {
+            let host = self.hosts.find(&event.host.key);
+            event.time = event.time.in_zone(host.and_then(|host| host.ahead));
+        }
         let (policy, correlator, tracked) = (&self.policy, &self.correlator, &mut self.tracked);
         let whole_name = self.hosts.whole_name(&event.host.key, event.time.ms);
         let key = whole_name.as_deref().unwrap_or(&event.host.key);
@@ -218,6 +222,9 @@ impl Filter {
             .hosts
             .with(key, limits, &mut self.counters, |host, counters| {
                 host.name(&event.host.computer);
+                if let Some(ahead) = event.ahead.filter(|ahead| host.ahead != Some(*ahead)) {
+                    host.learn_zone(ahead);
+                }
                 let of_others = pending.saturating_sub(host.pending.len());
                 let mut work = Work {
                     policy,

@@ -8,10 +8,8 @@ use std::collections::BTreeSet;
 fn first_seen(shape: &str) -> (&'static str, Option<&'static str>) {
     let of = |names: &[&str]| names.iter().any(|name| shape.starts_with(name));
     if of(&["nxlog", "syslog_snare"]) {
-        // Local time without its zone: kept as it was written, and marked.
-        ("2024-09-14T11:52:33.000", Some("unspecified"))
-    } else if of(&["fluentd"]) {
-        ("2024-09-14T09:52:33.118", Some("unspecified"))
+        // Local time without its zone, which the events after it show.
+        ("2024-09-14T09:52:33.000Z", None)
     } else if of(&["fluentbit_winevtlog", "fluentbit_winlog"]) && !shape.contains("xml") {
         ("2024-09-14T09:52:33.000Z", None)
     } else if of(&["elastic_ecs"]) {

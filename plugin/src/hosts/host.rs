@@ -28,6 +28,9 @@ pub struct Host {
     /// Until when all its records pass where `alert.pass` drops records, in milliseconds of its clock.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub passes_until: Option<i64>,
+    /// How far its zone is ahead of UTC, in milliseconds, if its records show it: for times that are logged without a zone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ahead: Option<i64>,
 }
 
 /// An alert that waits for a record.
@@ -48,6 +51,20 @@ impl Host {
         if computer.contains('.') || !self.computer.contains('.') {
             self.computer = Rc::clone(computer);
         }
+    }
+
+    /// Takes in how far its zone is ahead of UTC, in milliseconds. Evidence that was logged without a zone before that was known moves to
+    /// UTC with it, unless an incident has it already.
+    pub fn learn_zone(&mut self, ahead: i64) {
+        if self.ahead.is_none() && ahead != 0 {
+            for evidence in self.store.evidence_mut() {
+                if let Some(evidence) = Rc::get_mut(evidence) {
+                    evidence.time = evidence.time.in_zone(Some(ahead));
+                }
+            }
+            self.clock = Clock::default();
+        }
+        self.ahead = Some(ahead);
     }
 
     /// Memory held, in bytes.

@@ -13,6 +13,38 @@ pub struct Timestamp {
 
 const DAY_MS: i64 = 86_400_000;
 
+/// Zones are a multiple of a quarter of an hour from UTC, and at most 14 hours, in milliseconds.
+const ZONE_STEP_MS: i64 = 900_000;
+const MOST_AHEAD_MS: i64 = 50_400_000;
+
+/// How long after an event it is logged at most, in milliseconds, where the zone is told from both.
+const LOGGED_WITHIN_MS: i64 = 120_000;
+
+impl Timestamp {
+    /// How far the zone of this time is ahead of UTC, in milliseconds, if it is the local time at which an event of the time `utc` was
+    /// logged. `None` if no zone explains how far the two are apart.
+    pub fn ahead_of(self, utc: Timestamp) -> Option<i64> {
+        let apart = self.ms.saturating_sub(utc.ms);
+        // Logged a second before the event: times of whole seconds are cut.
+        let ahead = apart.saturating_add(1_000).div_euclid(ZONE_STEP_MS);
+        let ahead = ahead.saturating_mul(ZONE_STEP_MS);
+        let late = apart.saturating_sub(ahead);
+        (late <= LOGGED_WITHIN_MS && ahead.unsigned_abs() <= MOST_AHEAD_MS.unsigned_abs())
+            .then_some(ahead)
+    }
+
+    /// This time in UTC, where its own text does not name its zone and `ahead` is how far the zone is ahead of UTC, in milliseconds.
+    pub fn in_zone(self, ahead: Option<i64>) -> Timestamp {
+        match ahead.filter(|_| !self.zoned) {
+            Some(ahead) => Timestamp {
+                ms: self.ms.saturating_sub(ahead),
+                zoned: true,
+            },
+            None => self,
+        }
+    }
+}
+
 /// Parses the forms that producers are known to write (the tests list them): a date, `T` or a space, a time with or without
 /// decimals, and nothing, `Z`, `UTC` or an offset. ASCII white space around it is ignored. `None` for anything else.
 pub fn parse(text: &[u8]) -> Option<Timestamp> {
@@ -205,6 +237,40 @@ mod tests {
             "2024-09-14T09:52:33+2:00",
         ] {
             assert_eq!(parse(wrong.as_bytes()), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_zone_is_told_from_the_time_of_the_event_and_the_time_it_was_logged() {
+        const HOUR: i64 = 3_600_000;
+        for (apart, want) in [
+            (0, Some(0)),
+            (1_500, Some(0)),
+            (-999, Some(0)),
+            (-5_000, None),
+            (120_000, Some(0)),
+            (130_000, None),
+            (2 * HOUR, Some(2 * HOUR)),
+            (2 * HOUR + 9_900, Some(2 * HOUR)),
+            (-5 * HOUR + 1_200, Some(-5 * HOUR)),
+            (-5 * HOUR - 400, Some(-5 * HOUR)),
+            (5 * HOUR + HOUR / 2 + 100, Some(5 * HOUR + HOUR / 2)),
+            (5 * HOUR + HOUR / 4 * 3, Some(5 * HOUR + HOUR / 4 * 3)),
+            (14 * HOUR, Some(14 * HOUR)),
+            (15 * HOUR, None),
+            (139 * HOUR, None),
+            (i64::MAX, None),
+            (i64::MIN, None),
+        ] {
+            let utc = Timestamp { ms: 0, zoned: true };
+            let local = Timestamp {
+                ms: apart,
+                zoned: false,
+            };
+            assert_eq!(local.ahead_of(utc), want, "{apart}");
+            if let Some(ahead) = want {
+                assert_eq!(local.in_zone(want).ms, apart - ahead);
+            }
         }
     }
 
