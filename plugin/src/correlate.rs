@@ -16,7 +16,7 @@ use crate::incident::Incident;
 use crate::normalize::host::label;
 use crate::normalize::time::Timestamp;
 use crate::settings::{Pass, Severity};
-use crate::store::Put;
+use crate::store::{Clock, Put};
 use crate::tick::Ticks;
 use std::rc::Rc;
 
@@ -449,13 +449,22 @@ pub fn release_held(host: &mut Host, release: Release, work: &mut Work<'_>) {
     let grace = work.policy.windows.grace.0;
     let elapsed = work.ticks.elapsed();
     let is_due = |held_at: i64| held_at.saturating_add(grace) <= elapsed;
-    let is_expired = |incident: &Incident| match (incident.held_until, release) {
+    // A clock that was set back far does not come to that time for as long as it was set back.
+    let was_set_back =
+        |clock: &Clock, until: i64| clock.is_stale(until.saturating_sub(grace), i64::MAX);
+    let is_expired = |incident: &Incident, clock: &Clock| match (incident.held_until, release) {
         (None, _) => false,
-        (Some(until), Release::DueAt(now)) => now > until || is_due(incident.held_at),
+        (Some(until), Release::DueAt(now)) => {
+            now > until || was_set_back(clock, until) || is_due(incident.held_at)
+        }
         (Some(_), Release::DueByTicks) => is_due(incident.held_at),
         (Some(_), Release::All) => true,
     };
-    while let Some(index) = host.incidents.iter().position(is_expired) {
+    let next = |host: &Host| {
+        let mut incidents = host.incidents.iter();
+        incidents.position(|incident| is_expired(incident, &host.clock))
+    };
+    while let Some(index) = next(host) {
         let incident = host.incidents.get_mut(index);
         if incident.is_some_and(|incident| incident.emit_revision(work.policy, work.counters)) {
             queue(host, index, work);

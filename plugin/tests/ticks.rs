@@ -89,6 +89,62 @@ fn a_clock_that_jumps_between_ticks_releases_nothing_early() {
     assert_eq!(late.len(), 1);
 }
 
+/// The host's own clock is set back while an alert is held, and no ticks come: later records of the host carry the alert, whatever
+/// time they have. A clock that is a few minutes back comes to the end of the grace again; one that is further back does not have to.
+#[test]
+fn a_host_whose_clock_is_set_back_is_alerted() {
+    const MINUTE: i64 = 60_000;
+    // How far the clock is set back, and the time of each later record with whether it carries the alert.
+    let cases: [(i64, &[(i64, bool)]); 4] = [
+        (
+            5,
+            &[(0, false), (5 * MINUTE, false), (5 * MINUTE + 10_200, true)],
+        ),
+        (60, &[(0, false), (1_000, true), (2_000, false)]),
+        (1_440, &[(0, false), (9_000, true)]),
+        (
+            525_600,
+            &[(0, false), (10 * MINUTE, true), (11 * MINUTE, false)],
+        ),
+    ];
+    for (back, records) in cases {
+        let mut filter = filter(HOLDS);
+        let host = Host::new("WS01");
+        for record in attack(&host) {
+            assert_eq!(send(&mut filter, &record), Answer::Unchanged);
+        }
+        for (ms, is_alerted) in records {
+            let record = host.file(
+                ms - back * MINUTE,
+                SMB_SERVER,
+                &format!(r"C:\Windows\{ms}.exe"),
+            );
+            let answer = send(&mut filter, &record);
+            let has_alert = answer.into_splice().is_some();
+            assert_eq!(has_alert, *is_alerted, "{back} minutes back, {ms} ms later");
+        }
+    }
+}
+
+/// One record of another time, which a shipper delivers late, is no clock that was set.
+#[test]
+fn an_old_record_that_comes_late_releases_nothing() {
+    let mut filter = filter(HOLDS);
+    let host = Host::new("WS01");
+    for record in attack(&host) {
+        send(&mut filter, &record);
+    }
+    for (ms, path) in [
+        (-3_600_000, "a"),
+        (1_000, "b"),
+        (-7_200_000, "c"),
+        (9_000, "d"),
+    ] {
+        let record = host.file(ms, SMB_SERVER, &format!(r"C:\Windows\old_{path}.exe"));
+        assert_eq!(send(&mut filter, &record), Answer::Unchanged, "{ms}");
+    }
+}
+
 /// The connection of what is allowed comes within the grace, with ticks between.
 #[test]
 fn what_turns_out_to_be_allowed_in_time_is_never_alerted_as_an_attack() {
