@@ -25,6 +25,11 @@ pub enum Command {
     Run(RunArgs),
     /// Pass logs through the module and report what it finds; without FILES, a built-in demo log.
     ///
+    /// Logs with events of one host that are less than an hour apart are taken for one log in pieces, and read in the order of their
+    /// records' times. All others are examined apart from each other: what is found in them does not depend on what else is
+    /// replayed. The order of FILES does not matter, unless one of them can be read only once (standard input, a pipe): then all
+    /// are one log, in this order.
+    ///
     /// The exit code is 1 if a file or a line could not be read; everything else is still examined.
     Replay {
         /// Logs: one JSON object a line, gzip of that, or EVTX. `-` is standard input.

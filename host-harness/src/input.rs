@@ -93,6 +93,12 @@ pub fn fault(line: &[u8]) -> Option<String> {
     ))
 }
 
+/// Whether a log can be read more than once: standard input and pipes cannot. A file that cannot be looked at counts as one that
+/// can, because reading it fails each time.
+pub fn is_rereadable(path: &Path) -> bool {
+    path.as_os_str() != "-" && std::fs::metadata(path).map_or(true, |data| data.is_file())
+}
+
 /// The message of serde_json without its position: it counts lines within the record, which has one.
 fn message(error: &serde_json::Error) -> String {
     let text = error.to_string();

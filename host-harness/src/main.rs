@@ -10,10 +10,10 @@ mod service;
 
 use clap::Parser;
 use cli::{Cli, Command, EngineName, ModuleArgs, PolicyCommand, RunArgs};
-use psexec_filter::engine::{Compiled, Options, Wasmtime};
+use psexec_filter::engine::{Compiled, Options, Start, Wasmtime};
 use psexec_filter::module::{self, Module};
 use psexec_filter::run::signals::Controller;
-use psexec_filter::run::supervisor::{Loaded, Start};
+use psexec_filter::run::supervisor::Loaded;
 use psexec_filter::{replay, run};
 use psexec_filter_pack::{encode_policy, pack, unpack, version};
 use psexec_filter_plugin::ABI;
@@ -91,7 +91,7 @@ fn run_until_end(arguments: RunArgs, controller: Option<Controller>) -> Result<b
 /// Loads the module for `run`; called again at each SIGHUP.
 fn load_to_run(arguments: &ModuleArgs, deadline: Duration) -> Result<Loaded, String> {
     let module = Module::load(arguments.module.as_deref(), arguments.policy.as_deref())?;
-    let alert_key = module.alert_key()?;
+    let alert_key = module.policy()?.alert.key.as_str().to_owned();
     let start = starter(module, arguments.engine, Some(deadline))?;
     let mut engine = start()?;
     module::check_policy_memory(&mut *engine)?;
@@ -131,18 +131,25 @@ fn replay_logs(
     arguments: &ModuleArgs,
 ) -> Result<bool, String> {
     let module = Module::load(arguments.module.as_deref(), arguments.policy.as_deref())?;
-    let mut engine = starter(module, arguments.engine, None)?()?;
-    module::check_policy_memory(&mut *engine)?;
+    let policy = module.policy()?;
+    let start = starter(module, arguments.engine, None)?;
+    module::check_policy_memory(&mut *start()?)?;
     let mut out = BufWriter::new(io::stdout().lock());
     let mut faults = io::stderr().lock();
-    let all_read = replay::replay(&mut *engine, files, format, &mut out, &mut faults)
-        .and_then(|all_read| out.flush().map(|()| all_read))
-        .or_else(accept_closed_output)?;
+    let filter = replay::Filter {
+        start: &start,
+        policy: &policy,
+    };
+    let replayed = replay::replay(&filter, files, format, &mut out, &mut faults);
+    let replayed = replayed.and_then(|replayed| out.flush().map(|()| replayed));
+    let replayed = match replayed {
+        Ok(replayed) => replayed,
+        Err(error) => return accept_closed_output(error),
+    };
     if stats {
-        let stats = engine.stats().map_err(|error| error.to_string())?;
-        eprintln!("{}", stats.unwrap_or_default());
+        eprintln!("{}", replayed.stats);
     }
-    Ok(all_read)
+    Ok(replayed.all_read)
 }
 
 fn pack_policy(policy: Option<&Path>, module: Option<&Path>, out: &Path) -> Result<bool, String> {

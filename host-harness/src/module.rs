@@ -18,8 +18,8 @@ pub const POLICY_MEMORY: usize = 1024 * 1024;
 pub struct Module {
     name: String,
     bytes: Cow<'static, [u8]>,
-    /// The policy that replaces the one in the module: `alert.key`, and the bytes of its region.
-    given: Option<(String, Vec<u8>)>,
+    /// The policy that replaces the one in the module, and the bytes of its region.
+    given: Option<(Policy, Vec<u8>)>,
 }
 
 impl Module {
@@ -34,7 +34,7 @@ impl Module {
                 let policy = read_policy(path)?;
                 let region = encode_policy(&policy)
                     .map_err(|error| format!("{}: {error}", path.display()))?;
-                Some((alert_key(&policy), region))
+                Some((policy, region))
             }
         };
         Ok(Module { name, bytes, given })
@@ -53,20 +53,15 @@ impl Module {
         }
     }
 
-    /// `alert.key` of the policy that is in force: the member of a record that holds its alert. The error is a message for the
-    /// operator.
-    pub fn alert_key(&self) -> Result<String, String> {
+    /// The policy that is in force. The error is a message for the operator.
+    pub fn policy(&self) -> Result<Policy, String> {
         match &self.given {
-            Some((key, _)) => Ok(key.clone()),
+            Some((policy, _)) => Ok(policy.clone()),
             None => unpack(&self.bytes)
-                .map(|policy| alert_key(&policy.unwrap_or_default()))
+                .map(Option::unwrap_or_default)
                 .map_err(|error| format!("{}: {error}", self.name)),
         }
     }
-}
-
-fn alert_key(policy: &Policy) -> String {
-    policy.alert.key.as_str().to_owned()
 }
 
 /// Reads the module in `file`, or the built-in one, and checks that Fluent Bit could load it. Returns its name for messages

@@ -12,6 +12,7 @@ mod engines;
 mod fluent_bit;
 mod hiding;
 mod incidents;
+mod many_logs;
 mod memory;
 mod module_file;
 mod order;

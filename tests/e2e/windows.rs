@@ -2,7 +2,7 @@
 //! variable WINDOWS_PROGRAM does not name it, or there is no Wine.
 
 use crate::program::{PATIENCE, wait_for};
-use psexec_filter::engine::{Compiled, Options};
+use psexec_filter::engine::{Compiled, Options, Start};
 use psexec_filter::replay::{self, DEMO, Format};
 use psexec_filter_pack::unpack;
 use psexec_filter_tests::{Host, module, skipped};
@@ -187,12 +187,14 @@ fn text(bytes: Vec<u8>) -> String {
 
 /// What `replay` prints here for the built-in demo log.
 fn demo_report() -> String {
-    let mut engine = Compiled::new(module())
-        .and_then(|compiled| compiled.start(Options::default()))
-        .expect("it starts");
+    let compiled = Compiled::new(module()).expect("it loads");
+    let start: Start = Box::new(move || Ok(Box::new(compiled.start(Options::default())?)));
+    let filter = replay::Filter {
+        start: &start,
+        policy: &Default::default(),
+    };
     let mut report = Vec::new();
-    replay::replay(&mut engine, &[], Format::Text, &mut report, &mut Vec::new())
-        .expect("to memory");
+    replay::replay(&filter, &[], Format::Text, &mut report, &mut Vec::new()).expect("to memory");
     text(report)
 }
 

@@ -57,6 +57,9 @@ pub trait Engine {
     }
 }
 
+/// Starts an instance with empty state. The error is a message for the operator.
+pub type Start = Box<dyn Fn() -> Result<Box<dyn Engine>, String>>;
+
 /// How an instance is started and called. The defaults are Fluent Bit's.
 #[derive(Clone, Copy, Debug)]
 pub struct Options<'a> {

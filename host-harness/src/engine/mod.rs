@@ -13,6 +13,6 @@ mod wasmtime;
 
 pub use self::wasmtime::{Compiled, Wasmtime};
 pub use answer::{Answer, CallError, added};
-pub use interface::{Engine, Options};
+pub use interface::{Engine, Options, Start};
 #[cfg(feature = "wamr")]
 pub use wamr::Wamr;

@@ -1,14 +1,11 @@
 //! Supervises the module: after a call that trapped or took too long it starts a new instance from the last snapshot.
 
 use super::metrics::Metrics;
-use crate::engine::{Answer, CallError, Engine, added};
+use crate::engine::{Answer, CallError, Engine, Start, added};
 use psexec_filter_plugin::tick;
 use serde_json::{Map, Value};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
-
-/// Starts an instance with empty state. The error is a message for the operator.
-pub type Start = Box<dyn Fn() -> Result<Box<dyn Engine>, String>>;
 
 /// Reads module and policy from where the command line says. The error is a message for the operator.
 pub type Load = Box<dyn Fn() -> Result<Loaded, String> + Send>;
