@@ -444,7 +444,7 @@ impl Correlator {
     }
 }
 
-/// Queues the alerts of a host that were held for a late connection long enough.
+/// Queues the alerts of a host that were held for a late connection long enough, as many as have room.
 pub fn release_held(host: &mut Host, release: Release, work: &mut Work<'_>) {
     let grace = work.policy.windows.grace.0;
     let elapsed = work.ticks.elapsed();
@@ -464,7 +464,11 @@ pub fn release_held(host: &mut Host, release: Release, work: &mut Work<'_>) {
         let mut incidents = host.incidents.iter();
         incidents.position(|incident| is_expired(incident, &host.clock))
     };
-    while let Some(index) = next(host) {
+    // The others stay held: to drop them, or any that waits, would lose an alert for nothing.
+    let limit = work.policy.limits.pending_per_host.get();
+    while host.pending.len() < limit
+        && let Some(index) = next(host)
+    {
         let incident = host.incidents.get_mut(index);
         if incident.is_some_and(|incident| incident.emit_revision(work.policy, work.counters)) {
             queue(host, index, work);

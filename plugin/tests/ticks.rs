@@ -281,6 +281,37 @@ fn any_number_of_ticks_sends_an_alert_once() {
     assert_eq!(alerts, 1);
 }
 
+/// More alerts are held than there is room for waiting ones. However they are released, none is lost.
+#[test]
+fn held_alerts_wait_for_room() {
+    let policy = format!(r#"{HOLDS},"limits":{{"pending_per_host":2}}"#);
+    let held = |count: u32| {
+        let mut filter = filter(&policy);
+        tick(&mut filter, 0);
+        let host = Host::new("WS01");
+        for n in 0..count {
+            let (path, at) = (format!(r"C:\Windows\{n}.exe"), i64::from(n));
+            send(&mut filter, &host.file(at, SMB_SERVER, &path));
+            send(&mut filter, &host.start(at + 80, 7 + n, &path));
+        }
+        assert_eq!(filter.counters().held, u64::from(count));
+        filter
+    };
+    let mut flushed = held(5);
+    assert_eq!(std::iter::from_fn(|| flushed.flush()).count(), 5);
+    let mut ticked = held(5);
+    let ticks = (10..30).filter(|second| tick(&mut ticked, *second).is_some());
+    assert_eq!(ticks.count(), 5);
+    // Later records of the host carry one each.
+    let mut carried = held(5);
+    let later = (0..9).map(|n| Host::new("WS01").start(20_000 + n * 1_000, 99, CMD));
+    let alerts = later.filter(|record| send(&mut carried, record) != Answer::Unchanged);
+    assert_eq!(alerts.count(), 5);
+    for filter in [flushed, ticked, carried] {
+        assert_eq!(filter.counters().evicted_pending, 0);
+    }
+}
+
 #[test]
 fn counters_leave_on_ticks() {
     let mut filter = filter(r#""alert":{"stats_interval":"1m"}"#);
