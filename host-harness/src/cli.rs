@@ -20,8 +20,8 @@ pub enum Command {
     /// Read records as JSON lines and write them on, with alerts added.
     ///
     /// Lines that are not JSON objects, or too long, pass through unchanged. On SIGTERM (on Windows: Ctrl-C, or the end of the
-    /// console) the program writes all lines that have arrived and ends; on SIGHUP it reads module and policy again. The exit
-    /// code is 1 if a line passed through unexamined or something was lost.
+    /// console) the program writes all lines that have arrived and ends; on SIGHUP it opens its output file again if that was
+    /// renamed, and reads module and policy again. The exit code is 1 if a line passed through unexamined or something was lost.
     Run(RunArgs),
     /// Pass logs through the module and report what it finds; without FILES, a built-in demo log.
     ///
@@ -96,7 +96,8 @@ pub struct RunArgs {
     #[arg(long, value_name = "INPUT", default_value = "-")]
     input: Vec<Input>,
     /// Where to write: `-` (standard output), `file:///PATH` (on Windows `file:///C:/PATH`) or `tcp://HOST:PORT`. While it accepts
-    /// nothing, the inputs wait.
+    /// nothing, the inputs wait. A file may be renamed or removed at any time, as logrotate does: within a second, or at once on
+    /// SIGHUP, a new one is begun. Every line is in one of the two, whole.
     #[arg(long, value_name = "OUTPUT", default_value = "-")]
     output: Output,
     /// What to write.

@@ -980,3 +980,121 @@ fn the_log_is_appended_to_a_file_that_may_be_renamed() {
         log()
     );
 }
+
+/// The output file is rotated again and again while lines come, in every way in which that is done: no line is lost or divided.
+#[test]
+fn an_output_file_that_is_rotated_loses_no_line() {
+    let place = Place::new();
+    let (mut running, address) = Running::listening(&place, "");
+    let path = place.0.path().join("out");
+    let mut stream = TcpStream::connect(&address).expect("TCP");
+    let mut rotated = Vec::new();
+    let mut sent = 0;
+    let mut some = |count: usize| {
+        for _ in 0..count {
+            writeln!(
+                stream,
+                "{{\"n\":{sent},\"fill\":\"{}\"}}",
+                "x".repeat(sent % 3_000)
+            )
+            .expect("it reads");
+            sent += 1;
+        }
+    };
+    for (round, way) in ["renamed", "HUP", "created", "renamed", "HUP", "created"]
+        .iter()
+        .enumerate()
+    {
+        some(3_000);
+        eventually("the first lines", || !lines(&place, "out").is_empty());
+        let old = format!("out.{round}");
+        std::fs::rename(&path, place.0.path().join(&old)).expect("renamed");
+        if *way == "created" {
+            place.put("out", "");
+        }
+        if *way == "HUP" {
+            running.signal("HUP");
+        }
+        some(3_000);
+        running.wait_for("out: opened again");
+        rotated.push(old);
+    }
+    // It is removed while the program is idle: the next line is in a new file.
+    some(1);
+    rotated.push("out.last".to_owned());
+    eventually("all lines", || {
+        let ends = |bytes: &[u8]| {
+            bytes
+                .split(|byte| *byte == b'\n')
+                .rev()
+                .nth(1)
+                .is_some_and(|line| line.starts_with(format!("{{\"n\":{},", sent - 1).as_bytes()))
+        };
+        place.get("out").is_some_and(|bytes| ends(&bytes))
+    });
+    std::fs::copy(&path, place.0.path().join("out.last")).expect("copied");
+    std::fs::remove_file(&path).expect("removed");
+    running.wait_for("out: opened again");
+    writeln!(stream, "{{\"last\":1}}").expect("it reads");
+    eventually("the last line", || {
+        lines(&place, "out") == ["{\"last\":1}\n"]
+    });
+    running.stop();
+    let all = rotated.iter().flat_map(|file| lines(&place, file));
+    let mut next = 0;
+    for line in all {
+        let value: Value = serde_json::from_str(&line).expect("a whole line");
+        assert_eq!(value["n"], next);
+        next += 1;
+    }
+    assert_eq!(next, sent);
+}
+
+/// A disk is full, and the operator moves the output elsewhere: what waits goes there, whole.
+#[test]
+fn an_output_file_that_is_moved_from_a_full_disk_gets_all_lines() {
+    let place = Place::new();
+    let path = place.0.path().join("out");
+    std::os::unix::fs::symlink("/dev/full", &path).expect("a link");
+    let (mut running, address) = Running::listening(&place, "");
+    let sent: Vec<String> = (0..1_000).map(|n| format!("{{\"n\":{n}}}")).collect();
+    send(&address, &sent);
+    running.wait_for("out: does not accept data");
+    std::fs::remove_file(&path).expect("removed");
+    running.wait_for("out: accepts data again");
+    let want: Vec<String> = sent.iter().map(|line| format!("{line}\n")).collect();
+    eventually("all lines", || lines(&place, "out") == want);
+    running.stop();
+}
+
+/// While the folder is away no new file can be made: lines go to the old one, which is said once, until it can.
+#[test]
+fn an_output_file_that_cannot_be_opened_again_is_written_on() {
+    let place = Place::new();
+    let folder = place.0.path().join("logs");
+    let away = place.0.path().join("away");
+    std::fs::create_dir(&folder).expect("created");
+    let arguments = format!(
+        "run --input tcp://127.0.0.1:0 --output file://{}/out",
+        folder.display()
+    );
+    let mut running = Running::start(&place, &arguments);
+    let address = running.address();
+    send(&address, &["{\"a\":1}".to_owned()]);
+    eventually("the first line", || lines(&place, "logs/out").len() == 1);
+    std::fs::rename(&folder, &away).expect("renamed");
+    running.wait_for("was renamed or removed, and cannot be opened again");
+    send(&address, &["{\"b\":1}".to_owned()]);
+    eventually("the line is in the old file", || {
+        lines(&place, "away/out") == ["{\"a\":1}\n", "{\"b\":1}\n"]
+    });
+    std::thread::sleep(Duration::from_secs(2));
+    std::fs::create_dir(&folder).expect("created");
+    running.wait_for("out: opened again");
+    send(&address, &["{\"c\":1}".to_owned()]);
+    eventually("the line is in the new file", || {
+        lines(&place, "logs/out") == ["{\"c\":1}\n"]
+    });
+    let said = running.stop();
+    assert_eq!(said.matches("cannot be opened again").count(), 1, "{said}");
+}

@@ -121,7 +121,7 @@ impl Worker {
                     // What is queued is still received, then `None`.
                     self.queue.close();
                 }
-                Ok(Some(Message::Reload)) => self.reload(),
+                Ok(Some(Message::Reload)) => self.reload()?,
                 Ok(Some(Message::Lines { from, first, lines })) => {
                     self.lines(&from, first, &lines)?
                 }
@@ -281,7 +281,8 @@ impl Worker {
         self.writer.flush()
     }
 
-    fn reload(&mut self) {
+    fn reload(&mut self) -> Result<(), Closed> {
+        self.writer.follow_file()?;
         match self.supervisor.reload() {
             Ok(()) => {
                 self.metrics.reloads.inc();
@@ -291,6 +292,7 @@ impl Worker {
                 tracing::error!("module and policy were not replaced: {why}");
             }
         }
+        Ok(())
     }
 
     /// Takes a snapshot and writes it to the file, if there is one. Returns false if the file could not be written.

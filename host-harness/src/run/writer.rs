@@ -130,6 +130,13 @@ impl Writer {
         result
     }
 
+    /// Begins a new output file if the old one was renamed or removed, after everything that was received before is written.
+    pub fn follow_file(&mut self) -> Result<(), Closed> {
+        self.flush()?;
+        self.sink.follow(true);
+        Ok(())
+    }
+
     fn own_line(&mut self, text: fmt::Arguments<'_>) {
         self.close_line();
         // Writing to memory cannot fail.
