@@ -4,7 +4,8 @@
 
 use crate::program::Place;
 use psexec_filter::replay::DEMO;
-use psexec_filter_tests::Host;
+use psexec_filter_fixtures::data;
+use psexec_filter_tests::{Host, SERVICES, SYSTEM};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -979,6 +980,82 @@ fn the_log_is_appended_to_a_file_that_may_be_renamed() {
         "{}",
         log()
     );
+}
+
+/// How many alerts [`too_large_for_a_snapshot`] leads to.
+const LARGE_ALERTS: u32 = 60;
+
+/// Records of a host that is too large for a snapshot: names and command lines that are as long as any that is kept. Its alerts are held,
+/// because an entry of the policy asks for sources.
+fn too_large_for_a_snapshot() -> (&'static str, Vec<String>) {
+    let policy = "[limits]\nevidence_per_host = 256\nincidents_per_host = 64\n
+        [[allow]]\nsource = [\"10.9.9.9\"]\nreason = \"test\"\n";
+    let (large, pad) = (Host::new("LARGE"), "\u{1}".repeat(980));
+    let records = (0..LARGE_ALERTS).flat_map(|n| {
+        let path = format!(r"C:\Windows\{n}{pad}.exe");
+        let mut data = data::process((100 + n, &path, &path), (1, SERVICES), SYSTEM);
+        data["OriginalFileName"] = pad.as_str().into();
+        let at = i64::from(n) * 10;
+        [
+            large.file(at, "System", &path),
+            large.event(1, at + 5, data),
+        ]
+    });
+    (policy, records.collect())
+}
+
+/// At SIGTERM, and when the policy is read again, the alerts that wait on a host which is too large to be saved are written, once, and
+/// the loss of the rest is said.
+#[test]
+fn alerts_of_a_host_that_is_too_large_to_be_saved_are_written_at_the_end() {
+    let (policy, records) = too_large_for_a_snapshot();
+    let small = Host::new("SMALL").psexec(0, 20, "10.0.0.5");
+    for signal in ["TERM", "HUP"] {
+        let place = Place::new();
+        place.put("policy.toml", policy);
+        let arguments = format!(
+            "run --input tcp://127.0.0.1:0 --state state --policy policy.toml --emit alerts {}",
+            out(&place)
+        );
+        let mut running = Running::start(&place, &arguments);
+        let address = running.address();
+        send(&address, &small[..3]);
+        send(&address, &records);
+        let said = match signal {
+            "TERM" => running.stop(),
+            _ => {
+                // What is on its way is not waited for.
+                std::thread::sleep(Duration::from_secs(1));
+                running.signal(signal);
+                running.wait_for("module and policy were read again");
+                running.stop()
+            }
+        };
+        assert!(
+            said.contains(
+                "hosts that hold too much to be saved: 1; alerts that waited were written"
+            ),
+            "{signal}: {said}"
+        );
+        // The other host goes on from the snapshot.
+        let mut again = Running::start(&place, &arguments);
+        let address = again.address();
+        again.wait_for("continuing from this snapshot");
+        send(&address, &small[3..]);
+        let is_of = |line: &&String, host: &str| line.contains(&format!(r#""name":"{host}""#));
+        let count = |host: &str| {
+            let out = lines(&place, "out");
+            out.iter().filter(|line| is_of(line, host)).count()
+        };
+        eventually("the other host's alert", || {
+            lines(&place, "out")
+                .iter()
+                .any(|line| is_of(&line, "SMALL") && line.contains(r#""severity":"critical""#))
+        });
+        let said = again.stop();
+        assert!(!said.contains("too much to be saved"), "{signal}: {said}");
+        assert_eq!(count("LARGE"), LARGE_ALERTS as usize, "{signal}");
+    }
 }
 
 /// The output file is rotated again and again while lines come, in every way in which that is done: no line is lost or divided.

@@ -38,6 +38,8 @@ pub struct Supervisor {
     load: Load,
     /// The last snapshot; empty before the first.
     snapshot: Vec<String>,
+    /// How many hosts the last snapshot lacks, because they hold too much.
+    unsaved_hosts: u64,
     /// Whether an instance had to start without the state of the one before.
     state_lost: bool,
     metrics: Arc<Metrics>,
@@ -50,6 +52,7 @@ impl Supervisor {
             loaded: load()?,
             load,
             snapshot: Vec::new(),
+            unsaved_hosts: 0,
             state_lost: false,
             metrics,
         })
@@ -112,6 +115,22 @@ impl Supervisor {
             .inspect_err(|error| self.recover(error))
     }
 
+    /// How many hosts the last snapshot lacks, because they hold too much. What is remembered of them would be lost with this instance.
+    pub fn unsaved_hosts(&self) -> u64 {
+        self.unsaved_hosts
+    }
+
+    /// The counter of hosts that were left out of a snapshot; 0 if the module has no such counter.
+    fn count_unsaved(&mut self) -> u64 {
+        let stats = self.loaded.engine.stats().ok().flatten();
+        let stats = stats.and_then(|stats| serde_json::from_str::<Value>(&stats).ok());
+        stats.map_or(0, |stats| {
+            stats["counters"]["unsaved_hosts"]
+                .as_u64()
+                .unwrap_or_default()
+        })
+    }
+
     /// Copies the module's counters into the metrics.
     pub fn update_metrics(&mut self) {
         match self.loaded.engine.stats() {
@@ -121,11 +140,18 @@ impl Supervisor {
         }
     }
 
+    /// The last snapshot; empty before the first.
+    pub fn snapshot(&self) -> &[String] {
+        &self.snapshot
+    }
+
     /// Takes a snapshot of the module's state. On error, a message for the operator, the last snapshot is kept.
     pub fn save(&mut self) -> Result<&[String], String> {
+        let unsaved_before = self.count_unsaved();
         match self.loaded.engine.save() {
             Ok(parts) if is_whole(&parts) => {
                 self.snapshot = parts;
+                self.unsaved_hosts = self.count_unsaved().saturating_sub(unsaved_before);
                 Ok(&self.snapshot)
             }
             Ok(_) => Err("the module returned only a part of its state".to_owned()),

@@ -52,6 +52,8 @@ pub struct Worker {
     unexamined: u64,
     /// Whether the state may have changed since the last snapshot.
     unsaved: bool,
+    /// How many hosts the last snapshot lacks.
+    unsaved_hosts: u64,
 }
 
 impl Worker {
@@ -82,6 +84,7 @@ impl Worker {
             listens: options.listens(),
             unexamined: 0,
             unsaved: false,
+            unsaved_hosts: 0,
         })
     }
 
@@ -152,10 +155,12 @@ impl Worker {
             }
         }
         // If the state is kept, alerts that wait get a record after the restart.
-        if !(end == End::Signal && self.state.is_some()) {
-            self.flush_alerts()?;
+        if end == End::Signal && self.state.is_some() {
+            let unsaved = self.flush_alerts_if_unsaved()?;
+            warn_of_loss(unsaved);
+            return Ok(());
         }
-        Ok(())
+        self.flush_alerts()
     }
 
     fn lines(&mut self, from: &str, first: u64, lines: &[u8]) -> Result<(), Closed> {
@@ -281,12 +286,28 @@ impl Worker {
         self.writer.flush()
     }
 
+    /// Writes the alerts that wait, if a snapshot lacks a host: they may be alerts of that host. Returns how many hosts it lacks.
+    fn flush_alerts_if_unsaved(&mut self) -> Result<u64, Closed> {
+        // If no snapshot can be taken, the next attempt logs why.
+        let hosts = match self.supervisor.save() {
+            Ok(_) => self.supervisor.unsaved_hosts(),
+            Err(_) => 0,
+        };
+        self.unsaved_hosts = hosts;
+        if hosts > 0 {
+            self.flush_alerts()?;
+        }
+        Ok(hosts)
+    }
+
     fn reload(&mut self) -> Result<(), Closed> {
         self.writer.follow_file()?;
+        let unsaved = self.flush_alerts_if_unsaved()?;
         match self.supervisor.reload() {
             Ok(()) => {
                 self.metrics.reloads.inc();
                 tracing::info!("module and policy were read again; the state was kept");
+                warn_of_loss(unsaved);
             }
             Err(why) => {
                 tracing::error!("module and policy were not replaced: {why}");
@@ -301,17 +322,20 @@ impl Worker {
             return true;
         }
         let state_lost = self.supervisor.take_state_lost();
-        let snapshot = match self.supervisor.save() {
-            Ok(snapshot) => snapshot,
-            Err(why) => {
-                self.unsaved = true;
-                self.metrics.snapshot_failures.inc();
-                self.log.warn(format_args!(
-                    "no snapshot could be taken, the last one is kept: {why}"
-                ));
-                return self.state.is_none();
-            }
-        };
+        if let Err(why) = self.supervisor.save() {
+            self.unsaved = true;
+            self.metrics.snapshot_failures.inc();
+            self.log.warn(format_args!(
+                "no snapshot could be taken, the last one is kept: {why}"
+            ));
+            return self.state.is_none();
+        }
+        let hosts = self.supervisor.unsaved_hosts();
+        if hosts != std::mem::replace(&mut self.unsaved_hosts, hosts) && hosts > 0 {
+            self.log.warn(format_args!(
+                "hosts that hold too much to be saved: {hosts}; if the program is killed, what is remembered of them is lost"
+            ));
+        }
         let Some(path) = &self.state else { return true };
         if state_lost && let Ok(aside) = snapshot_file::put_aside(path) {
             tracing::warn!(
@@ -320,7 +344,7 @@ impl Worker {
                 aside.display()
             );
         }
-        match snapshot_file::write(path, snapshot) {
+        match snapshot_file::write(path, self.supervisor.snapshot()) {
             Ok(bytes) => {
                 self.metrics.snapshots.inc();
                 self.metrics
@@ -345,6 +369,15 @@ impl Worker {
                 false
             }
         }
+    }
+}
+
+/// Logs that the memory of hosts is lost which no snapshot has.
+fn warn_of_loss(hosts: u64) {
+    if hosts > 0 {
+        tracing::warn!(
+            "hosts that hold too much to be saved: {hosts}; alerts that waited were written, everything else that was remembered of these hosts is lost"
+        );
     }
 }
 
