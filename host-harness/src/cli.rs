@@ -19,9 +19,10 @@ pub struct Cli {
 pub enum Command {
     /// Read records as JSON lines and write them on, with alerts added.
     ///
-    /// Lines that are not JSON objects, or too long, pass through unchanged. On SIGTERM (on Windows: Ctrl-C, or the end of the
-    /// console) the program writes all lines that have arrived and ends; on SIGHUP it opens its output file again if that was
-    /// renamed, and reads module and policy again. The exit code is 1 if a line passed through unexamined or something was lost.
+    /// Lines that are not JSON objects, or too long, pass through unchanged; of a line of more than 16 MiB the rest is skipped. On
+    /// SIGTERM (on Windows: Ctrl-C, or the end of the console) the program writes all lines that have arrived and ends; on SIGHUP it
+    /// opens its output file again if that was renamed, and reads module and policy again. The exit code is 1 if a line passed
+    /// through unexamined or something was lost.
     Run(RunArgs),
     /// Pass logs through the module and report what it finds; without FILES, a built-in demo log.
     ///
@@ -122,7 +123,8 @@ pub struct RunArgs {
     /// Seconds that writing the queued lines may take after SIGTERM.
     #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3600))]
     drain: u64,
-    /// Longest line that is examined, in bytes; longer lines pass through unchanged.
+    /// Longest line that is examined, in bytes; longer lines pass through unchanged. What is longer than 16 MiB is cut, or less if
+    /// such lines of all clients together are longer than 64 MiB.
     #[arg(long, value_name = "BYTES", default_value_t = 4_194_304, value_parser = clap::value_parser!(u32).range(1024..=4_194_304))]
     max_line: u32,
     /// Clients of an input that are served at a time; further ones wait.

@@ -13,7 +13,8 @@ use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 /// Longer than anything here takes on a slow machine: a test that waits this long has failed.
@@ -410,8 +411,22 @@ fn clients_that_misbehave_do_not_hold_up_others() {
     assert_eq!(got, want);
 }
 
-/// A line that is too long to be kept in memory is passed on as it comes, and one that stalls in the middle does not hold up others for
-/// long.
+/// What the program takes of memory, in KiB; 0 where there is no /proc.
+fn resident_kib(running: &Running) -> u64 {
+    let status =
+        std::fs::read_to_string(format!("/proc/{}/status", running.child.id())).unwrap_or_default();
+    let resident = status.lines().find_map(|line| {
+        line.strip_prefix("VmRSS:")?
+            .trim()
+            .strip_suffix(" kB")?
+            .parse()
+            .ok()
+    });
+    assert!(resident.is_some() || !cfg!(target_os = "linux"));
+    resident.unwrap_or(0)
+}
+
+/// A line that is too long to be examined is passed on whole. Clients that stop in the middle of one hold up nobody.
 #[test]
 fn a_line_that_is_too_long_is_passed_on_and_does_not_hold_up_others() {
     let place = Place::new();
@@ -429,38 +444,135 @@ fn a_line_that_is_too_long_is_passed_on_and_does_not_hold_up_others() {
     assert!(lines(&place, "out") == ["{\"first\":1}\n", &long, "{\"then\":1}\n"]);
 
     let (head, tail) = long.split_at(1_000_000);
-    let before = place.get("out").map_or(0, |bytes| bytes.len());
-    stream.write_all(head.as_bytes()).expect("it reads");
-    eventually("its beginning", || {
-        place.get("out").is_some_and(|bytes| bytes.len() > before)
-    });
-    let mut other = TcpStream::connect(&address).expect("TCP");
-    other.write_all(b"{\"other\":1}\n").expect("it reads");
-    eventually("another's line", || {
-        place
-            .get("out")
-            .is_some_and(|bytes| bytes.ends_with(b"{\"other\":1}\n"))
-    });
-    stream.write_all(tail.as_bytes()).expect("it reads");
-    eventually("the rest", || {
-        place
-            .get("out")
-            .is_some_and(|bytes| bytes.ends_with(tail.as_bytes()))
-    });
-    let said = running.stop();
-    assert_eq!(
-        lines(&place, "out")[3..],
-        [
-            format!("{head}\n"),
-            "{\"other\":1}\n".to_owned(),
-            tail.to_owned()
-        ]
-    );
+    let mut slow: Vec<TcpStream> = (0..20)
+        .map(|_| TcpStream::connect(&address).expect("TCP"))
+        .collect();
+    for stream in &mut slow {
+        stream.write_all(head.as_bytes()).expect("it reads");
+    }
+    let start = Instant::now();
+    for n in 0..20 {
+        send(&address, &[format!("{{\"other\":{n}}}")]);
+        eventually("another's line", || lines(&place, "out").len() == 4 + n);
+        // One goes on, byte by byte.
+        slow[0].write_all(b"x").expect("it reads");
+    }
     assert!(
-        said.contains("the line is longer than --max-line")
-            && said.contains("the line was ended here"),
+        start.elapsed() < Duration::from_secs(20),
+        "{:?}",
+        start.elapsed()
+    );
+    for stream in &mut slow {
+        stream.write_all(tail.as_bytes()).expect("it reads");
+    }
+    eventually("the rest", || lines(&place, "out").len() == 3 + 20 + 20);
+    let said = running.stop();
+    let out = lines(&place, "out");
+    let whole = out[23..].iter().filter(|line| **line == long).count();
+    assert_eq!(whole, 19, "as they were sent");
+    assert!(
+        said.contains("the line is longer than --max-line"),
         "{said}"
     );
+}
+
+/// A client that never ends its line takes little memory, and other clients and snapshots go on. The line is passed on as far as it was
+/// kept, its rest is skipped, and the client's next line counts again. That is said once and counted.
+#[test]
+fn a_line_without_an_end_is_cut_and_holds_up_nobody() {
+    const MEBIBYTE: usize = 1024 * 1024;
+    let place = Place::new();
+    let arguments = format!(
+        "run --input tcp://127.0.0.1:0 --state state --state-interval 1 --metrics 127.0.0.1:0 {}",
+        out(&place)
+    );
+    let mut running = Running::start(&place, &arguments);
+    let address = running.address();
+    let metrics = running.metrics();
+    let done = Arc::new(AtomicBool::new(false));
+    let mut endless = TcpStream::connect(&address).expect("TCP");
+    let is_done = Arc::clone(&done);
+    // It ends with the program, if the test fails.
+    let sender = std::thread::spawn(move || -> std::io::Result<()> {
+        let chunk = vec![b'x'; MEBIBYTE];
+        let mut sent = 0;
+        while sent < 64 || !is_done.load(Ordering::Relaxed) {
+            endless.write_all(&chunk)?;
+            sent += 1;
+        }
+        endless.write_all(b"\n{\"after\":1}\n")
+    });
+    let start = Instant::now();
+    for n in 0..5 {
+        let snapshots = metric(&metrics, "psexec_filter_snapshots_total");
+        let other = format!("{{\"other\":{n}}}");
+        send(&address, std::slice::from_ref(&other));
+        eventually("another's line", || {
+            let bytes = place.get("out").unwrap_or_default();
+            bytes
+                .windows(other.len())
+                .any(|part| part == other.as_bytes())
+        });
+        eventually("a snapshot", || {
+            metric(&metrics, "psexec_filter_snapshots_total") > snapshots
+        });
+    }
+    let took = start.elapsed();
+    assert!(took < Duration::from_secs(30), "{took:?}");
+    assert!(resident_kib(&running) < 200 * 1024);
+    done.store(true, Ordering::Relaxed);
+    sender.join().expect("it ends").expect("all is read");
+    eventually("the next line", || {
+        lines(&place, "out")
+            .iter()
+            .any(|line| line == "{\"after\":1}\n")
+    });
+    let out = lines(&place, "out");
+    assert_eq!(out.len(), 5 + 1 + 1);
+    let cut = out
+        .iter()
+        .find(|line| line.starts_with('x'))
+        .expect("its beginning");
+    assert!(
+        cut.len() > 4 * MEBIBYTE && cut.len() < 17 * MEBIBYTE,
+        "{}",
+        cut.len()
+    );
+    assert!(cut.trim_end().bytes().all(|byte| byte == b'x'));
+    assert_eq!(metric(&metrics, "psexec_filter_lines_cut_total"), Some(1.0));
+    let skipped = metric(&metrics, "psexec_filter_skipped_bytes_total").expect("counted");
+    assert!(skipped > (40 * MEBIBYTE) as f64, "{skipped}");
+    let said = running.stop();
+    assert_eq!(said.matches("its rest is skipped").count(), 1, "{said}");
+}
+
+/// Long lines of several clients have 64 MiB together. One that finds no room is cut; the others come out whole.
+#[test]
+fn long_lines_of_several_clients_have_a_limit_together() {
+    const LENGTH: usize = 15 * 1024 * 1024;
+    let place = Place::new();
+    let (running, address) = Running::listening(&place, "--max-line 1024");
+    let half = vec![b'x'; LENGTH];
+    let mut clients = Vec::new();
+    for n in 0..8 {
+        let mut stream = TcpStream::connect(&address).expect("TCP");
+        write!(stream, "{n}").expect("it reads");
+        stream.write_all(&half).expect("it reads");
+        clients.push(stream);
+    }
+    assert!(resident_kib(&running) < 250 * 1024);
+    for stream in &mut clients {
+        stream.write_all(b"\nnext\n").expect("it reads");
+    }
+    eventually("all lines", || {
+        let out = lines(&place, "out");
+        out.iter().filter(|line| *line == "next\n").count() == 8
+    });
+    let out = lines(&place, "out");
+    assert_eq!(out.len(), 16);
+    let whole = out.iter().filter(|line| line.len() == LENGTH + 2).count();
+    assert!((1..8).contains(&whole), "{whole}");
+    running.stop();
 }
 
 /// An output that accepts nothing holds up the input, and loses nothing when it accepts again. If the program must end while its
@@ -492,18 +604,8 @@ fn an_output_that_accepts_nothing_holds_up_the_input() {
     // 120 MB do not fit into all buffers together: the sender is held up, and the program's memory stays within its limits.
     std::thread::sleep(Duration::from_secs(2));
     assert!(!sender.is_finished(), "the sender was not held up");
-    let status =
-        std::fs::read_to_string(format!("/proc/{}/status", running.child.id())).unwrap_or_default();
-    let resident = status.lines().find_map(|line| {
-        line.strip_prefix("VmRSS:")?
-            .trim()
-            .strip_suffix(" kB")?
-            .parse::<u64>()
-            .ok()
-    });
-    // Only Linux has /proc.
-    let is_small = resident.map_or(!cfg!(target_os = "linux"), |kib| kib < 200 * 1024);
-    assert!(is_small, "{resident:?} KiB");
+    let resident = resident_kib(&running);
+    assert!(resident < 200 * 1024, "{resident} KiB");
     assert!(metric(&metrics, "psexec_filter_queued_batches").is_some_and(|queued| queued > 0.0));
     let mut got = BufReader::new(stream).lines();
     for n in 0..COUNT {
@@ -536,38 +638,6 @@ fn an_output_that_accepts_nothing_holds_up_the_input() {
         code == Some(1) && said.contains("the output did not accept all lines within 2 s"),
         "{code:?} {said}"
     );
-}
-
-/// A long line that comes byte by byte does not hold up others for long.
-#[test]
-fn a_long_line_that_trickles_does_not_hold_up_others() {
-    let place = Place::new();
-    let (running, address) = Running::listening(&place, "--max-line 1024");
-    let mut slow = TcpStream::connect(&address).expect("TCP");
-    slow.write_all(&[b'x'; 2048]).expect("it reads");
-    eventually("its beginning", || {
-        place.get("out").is_some_and(|bytes| bytes.len() >= 2048)
-    });
-    let done = std::sync::atomic::AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            while !done.load(std::sync::atomic::Ordering::Relaxed) {
-                slow.write_all(b"y").expect("it reads");
-                std::thread::sleep(Duration::from_millis(200));
-            }
-        });
-        TcpStream::connect(&address)
-            .expect("TCP")
-            .write_all(b"{\"other\":1}\n")
-            .expect("it reads");
-        eventually("another's line", || {
-            lines(&place, "out")
-                .iter()
-                .any(|line| line == "{\"other\":1}\n")
-        });
-        done.store(true, std::sync::atomic::Ordering::Relaxed);
-    });
-    running.stop();
 }
 
 /// On SIGTERM while a client sends without pause, every line that was read comes out whole.

@@ -2,7 +2,7 @@
 
 use super::metrics::Metrics;
 use super::options::{Input, Limits};
-use super::queue::Message;
+use super::queue::{Lines, Message};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -23,8 +23,46 @@ const CHUNK: usize = 256 * 1024;
 /// be on its way.
 const LAST_READ: Duration = Duration::from_millis(100);
 
+/// About how much of a line is kept in memory, in bytes, if there is room. Its rest is skipped.
+const LONGEST_LINE: usize = 16 * 1024 * 1024;
+
+/// Room for all lines together that are longer than `--max-line`, in [`CHUNK`]s: 64 MiB.
+const ROOM: usize = 256;
+
 /// Pause after a client could not be accepted.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+
+/// The room for lines that are longer than `--max-line`, of all clients together. Nobody waits for it: a line for which there is none
+/// is cut. So a line without an end takes neither all memory nor the place of other clients.
+#[derive(Clone)]
+pub struct LongLines(Arc<Semaphore>);
+
+impl Default for LongLines {
+    fn default() -> LongLines {
+        LongLines(Arc::new(Semaphore::new(ROOM)))
+    }
+}
+
+impl LongLines {
+    /// Extends `room` to `bytes` of a line. Returns false if there is no room for that.
+    fn make_room(&self, room: &mut Option<OwnedSemaphorePermit>, bytes: usize) -> bool {
+        if bytes > LONGEST_LINE {
+            return false;
+        }
+        let has = room.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+        let lacks = bytes.div_ceil(CHUNK).saturating_sub(has);
+        if lacks == 0 {
+            return true;
+        }
+        let lacks = u32::try_from(lacks).unwrap_or(u32::MAX);
+        match (Arc::clone(&self.0).try_acquire_many_owned(lacks), room) {
+            (Err(_), _) => return false,
+            (Ok(more), Some(room)) => room.merge(more),
+            (Ok(more), none) => *none = Some(more),
+        }
+        true
+    }
+}
 
 /// An open input.
 pub struct Source {
@@ -86,6 +124,7 @@ impl Source {
         queue: mpsc::Sender<Message>,
         mut stop: Stop,
         metrics: Arc<Metrics>,
+        long_lines: LongLines,
     ) -> bool {
         let Source { name, limits, kind } = self;
         // A client of TCP has an address of its own.
@@ -94,6 +133,7 @@ impl Source {
                 .map_or_else(|| name.clone(), |peer| format!("tcp://{peer}"))
                 .into(),
             longest: limits.line,
+            long_lines: long_lines.clone(),
             queue: queue.clone(),
             metrics: Arc::clone(&metrics),
             last_may_be_open,
@@ -216,6 +256,7 @@ struct Client {
     name: Arc<str>,
     /// Longest line that is examined, in bytes.
     longest: usize,
+    long_lines: LongLines,
     queue: mpsc::Sender<Message>,
     metrics: Arc<Metrics>,
     /// Whether a last line without a newline stays without one. With several clients the next line could be another's.
@@ -255,77 +296,50 @@ impl Client {
     ) -> io::Result<()> {
         let mut line = 1u64;
         let mut held: Vec<u8> = Vec::new();
-        // Takes the rest of a line that is too long to be kept.
-        let mut through: Option<mpsc::Sender<Vec<u8>>> = None;
+        let mut room = None;
+        // Whether what comes belongs to a line that was cut.
+        let mut is_skipping = false;
         loop {
-            let start = held.len();
-            held.reserve(CHUNK.min(self.longest));
+            let mut new = held.len();
+            // Exactly, because all room that there is would be read into.
+            held.reserve_exact(CHUNK.min(self.longest));
             let read = self.read_some(stream, &mut held, stop).await;
-            let ended = !matches!(read, Ok(1..));
-            let mut from = start;
-            if let Some(long) = through.take() {
-                let end = memchr::memchr(b'\n', &held).map(|at| at + 1);
-                let rest = held.split_off(end.unwrap_or(held.len()));
-                let chunk = std::mem::replace(&mut held, rest);
-                // The worker may have given up on a line that stalled. What arrives of it later is a line of its own.
-                let taken = long.send(chunk.clone()).await.is_ok();
-                if !taken {
-                    held.splice(0..0, chunk);
-                } else if end.is_none() && !ended {
-                    through = Some(long);
-                    continue;
-                } else {
-                    line += 1;
-                }
-                from = 0;
+            let has_ended = !matches!(read, Ok(1..));
+            if is_skipping {
+                let end = memchr::memchr(b'\n', &held);
+                let skipped = end.map_or(held.len(), |at| at + 1);
+                self.metrics.skipped_bytes.inc_by(skipped as u64);
+                held.drain(..skipped);
+                is_skipping = end.is_none();
+                line += u64::from(end.is_some());
+                new = 0;
             }
-            if let Some(at) = memchr::memrchr(b'\n', &held[from..]) {
-                let rest = held.split_off(from + at + 1);
-                let lines = std::mem::replace(&mut held, rest);
-                let count = memchr::memchr_iter(b'\n', &lines).count() as u64;
-                if !self
-                    .send(Message::Lines {
-                        from: Arc::clone(&self.name),
-                        first: line,
-                        lines,
-                    })
-                    .await
-                {
+            if let Some(at) = memchr::memrchr(b'\n', &held[new..]) {
+                let rest = held.split_off(new + at + 1);
+                let bytes = std::mem::replace(&mut held, rest);
+                let first = line;
+                line += memchr::memchr_iter(b'\n', &bytes).count() as u64;
+                if !self.send(first, bytes, room.take(), false).await {
                     return Ok(());
                 }
-                line += count;
             }
-            if ended {
+            if has_ended {
                 if !held.is_empty() {
                     if !self.last_may_be_open {
                         self.metrics.unfinished_lines.inc();
                         held.push(b'\n');
                     }
-                    self.send(Message::Lines {
-                        from: Arc::clone(&self.name),
-                        first: line,
-                        lines: held,
-                    })
-                    .await;
+                    self.send(line, held, room, false).await;
                 }
                 return read.map(|_| ());
             }
-            if held.len() > self.longest {
-                let (send, receive) = mpsc::channel(2);
-                let first = std::mem::take(&mut held);
-                if !self
-                    .send(Message::Long {
-                        from: Arc::clone(&self.name),
-                        line,
-                        first,
-                        rest: receive,
-                        may_be_open: self.last_may_be_open,
-                    })
-                    .await
-                {
+            if held.len() > self.longest && !self.long_lines.make_room(&mut room, held.len()) {
+                let mut bytes = std::mem::take(&mut held);
+                bytes.push(b'\n');
+                if !self.send(line, bytes, room.take(), true).await {
                     return Ok(());
                 }
-                through = Some(send);
+                is_skipping = true;
             }
         }
     }
@@ -350,8 +364,21 @@ impl Client {
             .unwrap_or(Ok(0))
     }
 
-    /// Waits for room in the queue. Returns false if the worker has ended.
-    async fn send(&self, message: Message) -> bool {
-        self.queue.send(message).await.is_ok()
+    /// Waits for a place in the queue. Returns false if the worker has ended.
+    async fn send(
+        &self,
+        first: u64,
+        bytes: Vec<u8>,
+        room: Option<OwnedSemaphorePermit>,
+        is_cut: bool,
+    ) -> bool {
+        let lines = Lines {
+            from: Arc::clone(&self.name),
+            first,
+            bytes,
+            is_cut,
+            room,
+        };
+        self.queue.send(Message::Lines(lines)).await.is_ok()
     }
 }

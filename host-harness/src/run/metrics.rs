@@ -61,8 +61,10 @@ metrics! {
         failed_calls,
         /// Lines passed on unexamined because they are longer than --max-line.
         lines_too_long,
-        /// Lines longer than --max-line that were ended with a newline because the rest did not arrive in time.
+        /// Lines longer than --max-line that were cut because there was no room for the rest, which was skipped.
         lines_cut,
+        /// Bytes of those lines that were skipped.
+        skipped_bytes,
         /// Lines without a newline at the end of a connection; they are examined and get a newline.
         unfinished_lines,
         /// Restarts of the module after a call that trapped or took too long.

@@ -30,7 +30,7 @@ mod throttled_log;
 pub mod worker;
 pub mod writer;
 
-use input::Source;
+use input::{LongLines, Source};
 use metrics::Metrics;
 use options::{Input, Options};
 use queue::{End, Message};
@@ -178,8 +178,10 @@ impl Serving {
     ) -> Result<bool, String> {
         let (stop, stopped) = watch::channel(None);
         let mut readers = JoinSet::new();
+        let long_lines = LongLines::default();
         for source in sources {
-            readers.spawn(source.serve(self.queue.clone(), stopped.clone(), Arc::clone(&metrics)));
+            let (queue, metrics) = (self.queue.clone(), Arc::clone(&metrics));
+            readers.spawn(source.serve(queue, stopped.clone(), metrics, long_lines.clone()));
         }
         let end = if ended_early {
             End::Signal

@@ -1,39 +1,33 @@
 //! The bounded queue between the inputs and the worker. While it is full the inputs wait, and do not read from their clients.
 
 use std::sync::Arc;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 /// Number of messages that may wait for the worker. Most have up to 256 KiB, and none has more than that and the longest line.
 pub const CAPACITY: usize = 16;
 
 /// What the worker gets.
 pub enum Message {
-    /// Whole lines. The last one may lack its newline.
-    Lines {
-        /// Name of the client, for messages.
-        from: Arc<str>,
-        /// Number of the first of these lines among the client's, from 1.
-        first: u64,
-        /// The lines.
-        lines: Vec<u8>,
-    },
-    /// A line that is too long to be kept in memory. It is passed on while it arrives.
-    Long {
-        /// Name of the client, for messages.
-        from: Arc<str>,
-        /// Number of the line among the client's, from 1.
-        line: u64,
-        /// What has arrived of it.
-        first: Vec<u8>,
-        /// The rest.
-        rest: mpsc::Receiver<Vec<u8>>,
-        /// Whether it may be written without a newline if it arrives without one.
-        may_be_open: bool,
-    },
+    /// Lines of a client.
+    Lines(Lines),
     /// Read module and policy again.
     Reload,
     /// Handle what is queued, then end.
     End(End),
+}
+
+/// Lines of a client, in their order.
+pub struct Lines {
+    /// Name of the client, for messages.
+    pub from: Arc<str>,
+    /// Number of the first of these lines among the client's, from 1.
+    pub first: u64,
+    /// The lines. The last one may lack its newline.
+    pub bytes: Vec<u8>,
+    /// Whether this is one line of which the rest is skipped.
+    pub is_cut: bool,
+    /// The room that a long line among them takes, until they are written.
+    pub room: Option<OwnedSemaphorePermit>,
 }
 
 /// Why the worker ends.

@@ -3,7 +3,7 @@
 use super::metrics::Metrics;
 use super::options::Options;
 use super::output::{Closed, Sink};
-use super::queue::{End, Message};
+use super::queue::{End, Lines, Message};
 use super::snapshot_file;
 use super::supervisor::{Load, Supervisor, Verdict};
 use super::throttled_log::ThrottledLog;
@@ -15,12 +15,6 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
-/// How long the queue waits for the next part of a line that is too long to be kept.
-const STALLED: Duration = Duration::from_secs(5);
-
-/// Least rate at which such a line has to arrive after [`STALLED`], in bytes a second.
-const LEAST_RATE: u64 = 1024 * 1024;
-
 /// How often the module's counters are read.
 const STATS_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -31,6 +25,8 @@ const TICK_INTERVAL: Duration = Duration::from_secs(1);
 const MAX_TICKS: usize = 10_000;
 
 const TOO_LONG: &str = "the line is longer than --max-line";
+
+const CUT: &str = "the line has no end within the room that there is for long lines: it is ended here, and its rest is skipped";
 
 /// The worker.
 pub struct Worker {
@@ -125,18 +121,7 @@ impl Worker {
                     self.queue.close();
                 }
                 Ok(Some(Message::Reload)) => self.reload()?,
-                Ok(Some(Message::Lines { from, first, lines })) => {
-                    self.lines(&from, first, &lines)?
-                }
-                Ok(Some(Message::Long {
-                    from,
-                    line,
-                    first,
-                    rest,
-                    may_be_open,
-                })) => {
-                    self.long_line(runtime, &from, line, first, rest, may_be_open)?;
-                }
+                Ok(Some(Message::Lines(lines))) => self.lines(&lines)?,
                 Err(_) => self.log.end_minute(),
             }
             let now = Instant::now();
@@ -163,16 +148,17 @@ impl Worker {
         self.flush_alerts()
     }
 
-    fn lines(&mut self, from: &str, first: u64, lines: &[u8]) -> Result<(), Closed> {
+    fn lines(&mut self, lines: &Lines) -> Result<(), Closed> {
+        let (from, bytes) = (&lines.from, &lines.bytes);
         self.unsaved = true;
-        self.metrics.line_bytes.inc_by(lines.len() as u64);
-        let mut number = first;
-        for line in lines.split_inclusive(|byte| *byte == b'\n') {
+        self.metrics.line_bytes.inc_by(bytes.len() as u64);
+        let mut number = lines.first;
+        for line in bytes.split_inclusive(|byte| *byte == b'\n') {
             let record = line.strip_suffix(b"\n").unwrap_or(line);
             let record = record.strip_suffix(b"\r").unwrap_or(record);
             let verdict = if record.len() > self.longest {
                 self.metrics.lines_too_long.inc();
-                Verdict::Unexamined(TOO_LONG.to_owned())
+                Verdict::Unexamined(if lines.is_cut { CUT } else { TOO_LONG }.to_owned())
             } else {
                 let verdict = self.supervisor.examine(record);
                 self.metrics
@@ -188,62 +174,9 @@ impl Worker {
             self.writer.line(line, record, verdict)?;
             number += 1;
         }
-        self.metrics.lines.inc_by(number - first);
+        self.metrics.lines.inc_by(number - lines.first);
+        self.metrics.lines_cut.inc_by(u64::from(lines.is_cut));
         self.writer.flush()
-    }
-
-    fn long_line(
-        &mut self,
-        runtime: &Handle,
-        from: &str,
-        number: u64,
-        first: Vec<u8>,
-        mut rest: mpsc::Receiver<Vec<u8>>,
-        may_be_open: bool,
-    ) -> Result<(), Closed> {
-        self.unexamined += 1;
-        self.metrics.lines.inc();
-        self.metrics.lines_too_long.inc();
-        self.log.warn(format_args!(
-            "{from}:{number}: passed on unexamined: {TOO_LONG}"
-        ));
-        let mut last = first.last().copied();
-        self.writer.part(&first)?;
-        self.metrics.line_bytes.inc_by(first.len() as u64);
-        let (mut waited, mut bytes) = (Duration::ZERO, 0u64);
-        loop {
-            let start = Instant::now();
-            let next = runtime.block_on(async { tokio::time::timeout(STALLED, rest.recv()).await });
-            waited += start.elapsed();
-            if let Ok(None) = next {
-                break;
-            }
-            if let Ok(Some(chunk)) = &next {
-                last = chunk.last().copied().or(last);
-                bytes += chunk.len() as u64;
-                self.writer.part(chunk)?;
-                self.metrics.mark_progress();
-            }
-            // A line that trickles in delays the other clients as much as one that stalls.
-            if next.is_err() || waited > STALLED && bytes < waited.as_secs() * LEAST_RATE {
-                // What the client has sent on already still belongs to this line.
-                rest.close();
-                while let Some(chunk) = rest.blocking_recv() {
-                    last = chunk.last().copied().or(last);
-                    bytes += chunk.len() as u64;
-                    self.writer.part(&chunk)?;
-                }
-                if last != Some(b'\n') {
-                    self.metrics.lines_cut.inc();
-                    self.log.warn(format_args!(
-                        "{from}:{number}: the rest of the line does not arrive; the line was ended here, and its rest will be a line of its own"
-                    ));
-                }
-                break;
-            }
-        }
-        self.metrics.line_bytes.inc_by(bytes);
-        self.writer.end_parts(last == Some(b'\n'), may_be_open)
     }
 
     /// Sends the module ticks until it has nothing more to say, and writes what it answers.

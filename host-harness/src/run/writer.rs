@@ -99,34 +99,12 @@ impl Writer {
         Ok(())
     }
 
-    /// Writes a part of a line that is not examined.
-    pub fn part(&mut self, part: &[u8]) -> Result<(), Closed> {
-        if self.emit == Emit::Alerts {
-            return Ok(());
-        }
-        self.close_line();
-        self.buffer.extend_from_slice(part);
-        self.flush()
-    }
-
-    /// Ends a line that was written with [`Writer::part`]. `has_newline`: its last part ended with one. `may_be_open`: it may
-    /// stay without one, if nothing follows.
-    pub fn end_parts(&mut self, has_newline: bool, may_be_open: bool) -> Result<(), Closed> {
-        if self.emit == Emit::Alerts || has_newline {
-            return Ok(());
-        }
-        if may_be_open {
-            self.open = true;
-            return Ok(());
-        }
-        self.buffer.push(b'\n');
-        self.flush()
-    }
-
     /// Writes the buffer to the output, and waits until the output accepts it.
     pub fn flush(&mut self) -> Result<(), Closed> {
         let result = self.sink.write(&self.buffer, &self.metrics);
         self.buffer.clear();
+        // A long line leaves no large buffer behind.
+        self.buffer.shrink_to(2 * BUFFER);
         result
     }
 
