@@ -499,6 +499,10 @@ fn a_line_without_an_end_is_cut_and_holds_up_nobody() {
         while sent < 64 || !is_done.load(Ordering::Relaxed) {
             endless.write_all(&chunk)?;
             sent += 1;
+            if sent > 64 {
+                // If nothing cuts the line, it does not fill the disk.
+                std::thread::sleep(Duration::from_millis(250));
+            }
         }
         endless.write_all(b"\n{\"after\":1}\n")
     });
