@@ -99,9 +99,9 @@ fn events_join_whether_their_times_name_the_zone_or_not() {
         assert_eq!(found, time_zone, "{what}: {alert}");
         let first_seen = alert["first_seen"].as_str().expect("a time");
         let hour = if matches!(events, LocalAlone) {
-            "T10:59:59"
+            "T11:00:00"
         } else {
-            "T08:59:59"
+            "T09:00:00"
         };
         assert!(first_seen.contains(hour), "{what}: {first_seen}");
     }

@@ -122,4 +122,43 @@ impl<'j> Program<'j> {
             join.all(piece).any(is_of_it)
         })
     }
+
+    /// The machine that a tool names in what it leaves behind, and the evidence that names it: PsExec in its pipes
+    /// (`\PSEXESVC-<HOST>-<pid>-stdin`), looked for among `pipes`, and, since 2.30, in a key file (`PSEXEC-<HOST>-<8 hex>.key`), looked
+    /// for among `key_files`; PAExec in its program (`PAExec-<pid>-<HOST>.exe`).
+    #[inline(never)]
+    pub fn named_machine<'e>(
+        &self,
+        join: &Join<'e>,
+        pipes: &Piece,
+        key_files: &Piece,
+    ) -> Option<(String, Option<&'e Rc<Evidence>>)> {
+        let own = self.key.file_name();
+        let own = own.strip_suffix(".exe").unwrap_or(own);
+        if let Some((_pid, host)) = own
+            .strip_prefix("paexec-")
+            .and_then(|rest| rest.split_once('-'))
+        {
+            return Some((host.to_owned(), None));
+        }
+        let pipes = join.all(pipes).filter_map(|evidence| match &evidence.fact {
+            // The pipe is named after the service, whatever that was called.
+            Fact::Pipe(pipe) if self.made(pipe) => {
+                Some((pipe.other_machine()?.to_owned(), Some(evidence)))
+            }
+            _ => None,
+        });
+        let key_files = join
+            .all(key_files)
+            .filter_map(|evidence| match &evidence.fact {
+                Fact::FileWrite(file) if file.is_over_smb() => {
+                    let name = file.key.file_name();
+                    let stem = name.strip_prefix("psexec-")?.strip_suffix(".key")?;
+                    let (host, _random) = stem.rsplit_once('-')?;
+                    Some((host.to_owned(), Some(evidence)))
+                }
+                _ => None,
+            });
+        pipes.chain(key_files).find(|(host, _)| !host.is_empty())
+    }
 }

@@ -305,7 +305,7 @@ impl Psexec {
         program: &Program<'_>,
         first: Option<&Rc<Evidence>>,
     ) -> (Source, Option<&'j Rc<Evidence>>) {
-        let (machine, naming) = Psexec::machine(join, program).unzip();
+        let (machine, naming) = program.named_machine(join, &NAMING_PIPE, &KEY_FILE).unzip();
         let hints = Hints {
             machine,
             first: first.map(|evidence| evidence.time.ms),
@@ -315,45 +315,6 @@ impl Psexec {
         let accepts = |found: &_| is_to_services(found, connection);
         let source = source::find(join, join.anchor, &CONNECTION, connection, hints, &accepts);
         (source, naming.flatten())
-    }
-
-    /// The machine that a tool names in what it leaves behind, and the evidence that names it: PsExec in its pipes
-    /// (`\PSEXESVC-<HOST>-<pid>-stdin`) and, since 2.30, in a key file (`PSEXEC-<HOST>-<8 hex>.key`); PAExec in its program
-    /// (`PAExec-<pid>-<HOST>.exe`).
-    #[inline(never)]
-    fn machine<'j>(
-        join: &Join<'j>,
-        program: &Program<'_>,
-    ) -> Option<(String, Option<&'j Rc<Evidence>>)> {
-        let own = program.key.file_name();
-        let own = own.strip_suffix(".exe").unwrap_or(own);
-        if let Some((_pid, host)) = own
-            .strip_prefix("paexec-")
-            .and_then(|rest| rest.split_once('-'))
-        {
-            return Some((host.to_owned(), None));
-        }
-        let pipes = join
-            .all(&NAMING_PIPE)
-            .filter_map(|evidence| match &evidence.fact {
-                // The pipe is named after the service, whatever that was called.
-                Fact::Pipe(pipe) if program.made(pipe) => {
-                    Some((pipe.other_machine()?.to_owned(), Some(evidence)))
-                }
-                _ => None,
-            });
-        let key_files = join
-            .all(&KEY_FILE)
-            .filter_map(|evidence| match &evidence.fact {
-                Fact::FileWrite(file) if file.is_over_smb() => {
-                    let name = file.key.file_name();
-                    let stem = name.strip_prefix("psexec-")?.strip_suffix(".key")?;
-                    let (host, _random) = stem.rsplit_once('-')?;
-                    Some((host.to_owned(), Some(evidence)))
-                }
-                _ => None,
-            });
-        pipes.chain(key_files).find(|(host, _)| !host.is_empty())
     }
 }
 

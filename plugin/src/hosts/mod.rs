@@ -319,7 +319,7 @@ impl Hosts {
                     && entry
                         .host
                         .clock
-                        .now()
+                        .latest()
                         .is_none_or(|last| now.saturating_sub(last) > self.silent_ms)
             })
         };

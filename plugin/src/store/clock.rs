@@ -63,6 +63,11 @@ impl Clock {
         self.watermarks.first().copied().flatten()
     }
 
+    /// The later watermark, in milliseconds: a record of the past does not make a host silent.
+    pub fn latest(&self) -> Option<i64> {
+        self.watermarks.iter().flatten().max().copied()
+    }
+
     /// Whether a time is further than `keep` milliseconds from the watermark in use. The host may never come back to such a time.
     pub fn is_stale(&self, ms: i64, keep: i64) -> bool {
         self.now().is_some_and(|now| is_far(now, ms, keep))
@@ -110,6 +115,19 @@ mod tests {
         ] {
             assert_eq!(clock.is_expired(ms, KEEP), is_expired, "{ms}");
         }
+    }
+
+    #[test]
+    fn records_of_the_past_do_not_set_the_latest_time_back() {
+        let mut clock = Clock::default();
+        assert_eq!(clock.latest(), None);
+        for ms in [0, 1_000, 40_000_000, 40_000_500, 500, 700] {
+            clock.observe(ms);
+        }
+        assert_eq!(
+            (clock.now(), clock.latest()),
+            (Some(1_000), Some(40_000_500))
+        );
     }
 
     #[test]

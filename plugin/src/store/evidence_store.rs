@@ -205,8 +205,7 @@ impl EvidenceStore {
             let Some(index) = self.cheapest(kind, is_stale) else {
                 break;
             };
-            let is_worth_more =
-                |slot: &Slot| !slot.joined && !is_stale(slot) && slot.evidence.fact.worth() > worth;
+            let is_worth_more = |slot: &Slot| !is_stale(slot) && slot.evidence.fact.worth() > worth;
             if self.slots(kind).get(index).is_some_and(is_worth_more) {
                 self.lose(evidence);
                 return Put::NoRoom;

@@ -101,6 +101,24 @@ fn worthless_files_go_before_programs_that_came_over_smb() {
 }
 
 #[test]
+fn evidence_of_incidents_does_not_give_way_to_what_is_worth_less() {
+    let mut store = EvidenceStore::default();
+    let room = EvidenceKind::FileWrite.room(PLACES) as i64;
+    let copied = |n: i64| file(n * 10, &format!(r"C:\{n}.exe"), Writer::System);
+    for n in 0..room {
+        let joined = copied(n);
+        put(&mut store, &joined);
+        store.join(&joined);
+    }
+    let installed = file(500, r"C:\app\x.dll", Writer::Process("x".into()));
+    assert!(matches!(put(&mut store, &installed), Put::NoRoom));
+    assert!(matches!(
+        put(&mut store, &copied(100)),
+        Put::Stored { evicted: 1 }
+    ));
+}
+
+#[test]
 fn evidence_of_incidents_is_evicted_last() {
     let mut store = EvidenceStore::default();
     let joined = file(0, r"C:\share\a.docx", Writer::System);
