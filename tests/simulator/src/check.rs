@@ -1,11 +1,12 @@
 //! Holds what the filter does in a run to what it promises.
 
 use crate::report::Report;
-use crate::world::{Record, World};
+use crate::world::{Expected, Record, World};
 use psexec_filter_plugin::counters::Counters;
 use psexec_filter_plugin::policy::{Limits, Severity};
 use serde_json::{Map, Value};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::HashMap;
+use std::net::IpAddr;
 
 /// What is known of an incident from its alerts so far.
 struct Incident {
@@ -13,6 +14,23 @@ struct Incident {
     chain: String,
     revision: u64,
     severity: Severity,
+}
+
+/// An alert about a scenario.
+pub(crate) struct Told {
+    /// How many records had arrived before.
+    pub step: usize,
+    /// `alert.id`
+    pub id: String,
+    pub severity: Severity,
+    /// Whether the allow-list covers it.
+    pub is_allowed: bool,
+    /// Whether it is about a command of a service (`smbexec`).
+    pub is_service_command: bool,
+    /// The likeliest source.
+    pub source: Option<IpAddr>,
+    /// All of it.
+    pub text: String,
 }
 
 /// The scenario of an alert.
@@ -46,12 +64,11 @@ pub(crate) struct Check<'w> {
     pub(crate) forgotten: Vec<u64>,
     last: Counters,
     incidents: HashMap<String, Incident>,
-    /// The id of a scenario's incident, by chain.
-    ids: HashMap<(usize, String), String>,
-    found: HashSet<usize>,
-    /// Benign scenarios that were reported: the first alert above low, if any, with its step.
-    benign: BTreeMap<usize, Option<(usize, String)>>,
-    report: Report,
+    /// The id of a scenario's incident, by chain and whether it is allowed.
+    ids: HashMap<(usize, String, bool), String>,
+    /// The alerts about each scenario.
+    pub(crate) told: Vec<Vec<Told>>,
+    pub(crate) report: Report,
 }
 
 impl<'w> Check<'w> {
@@ -73,8 +90,7 @@ impl<'w> Check<'w> {
             last: Counters::default(),
             incidents: HashMap::new(),
             ids: HashMap::new(),
-            found: HashSet::new(),
-            benign: BTreeMap::new(),
+            told: world.scenarios.iter().map(|_| Vec::new()).collect(),
             report: Report::default(),
         }
     }
@@ -88,10 +104,12 @@ impl<'w> Check<'w> {
         if let Some(id) = record.record_id {
             self.by_id.insert((record.host, record.event, id), index);
         }
-        self.by_time
-            .entry((record.host, record.event, &record.time))
-            .or_default()
-            .push(index);
+        // Of a file whose evidence had to give way, the filter remembers nothing but that it was written.
+        let as_written = (record.event == 29).then_some(11);
+        for event in [Some(record.event), as_written].into_iter().flatten() {
+            let same = self.by_time.entry((record.host, event, &record.time));
+            same.or_default().push(index);
+        }
         let given_up = |counters: &Counters| {
             counters.evicted_incidents
                 + counters.evicted_anchors
@@ -155,19 +173,23 @@ impl<'w> Check<'w> {
         };
         let chain = alert["chain"].as_str().unwrap_or_default();
         let expected = &self.world.scenarios[scenario];
-        match expected.chain {
-            None => {
-                let above = (severity > Severity::Low).then(|| (self.step, alert.to_string()));
-                let known = self.benign.entry(scenario).or_default();
-                *known = known.take().or(above);
-            }
-            Some(attack) if attack != chain && !expected.also.contains(&chain) => {
-                return wrong(&format!("an attack of {attack} reported as another"));
-            }
-            Some(_) => {
-                self.found.insert(scenario);
-            }
+        if let Expected::Attack(attack) | Expected::Allowed(attack) = expected.expected
+            && attack != chain
+            && !expected.also.contains(&chain)
+        {
+            return wrong(&format!("an attack of {attack} reported as another"));
         }
+        self.told[scenario].push(Told {
+            step: self.step,
+            id: alert["id"].as_str().unwrap_or_default().to_owned(),
+            severity,
+            is_allowed: alert["status"] == "allowed",
+            is_service_command: chain == "smbexec",
+            source: alert["source"]["ip"]
+                .as_str()
+                .and_then(|ip| ip.parse().ok()),
+            text: alert.to_string(),
+        });
         if origin.sure {
             self.incident(&alert, on, scenario, severity, origin.in_time)
         } else {
@@ -187,15 +209,18 @@ impl<'w> Check<'w> {
         let wrong = |what: &str| Err(format!("{what}: {alert}"));
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let (id, chain) = (text(&alert["id"]), text(&alert["chain"]));
+        let is_allowed = alert["status"] == "allowed";
         let forgot =
             self.given_up[on] > 0 || self.last.evicted_hosts > 0 || self.last.evicted_bytes > 0;
         // A command that seems hours away is reported as another attack. Commands of services are grouped by who may have sent
         // them, which nobody knows where connections were evicted.
-        let apart = chain == "smbexec" && self.crowded[on];
+        let parties = &self.world.scenarios[scenario].parties;
+        let is_by_several = parties.windows(2).any(|pair| pair[0].from != pair[1].from);
+        let apart = is_by_several || chain == "smbexec" && self.crowded[on];
         if in_time && !apart && !forgot {
             let first = self
                 .ids
-                .entry((scenario, chain.clone()))
+                .entry((scenario, chain.clone(), is_allowed))
                 .or_insert_with(|| id.clone());
             if *first != id {
                 return wrong(&format!("one attack under two ids, {first} before"));
@@ -209,10 +234,13 @@ impl<'w> Check<'w> {
             severity,
         };
         if let Some(old) = self.incidents.insert(id, new) {
-            if (old.scenario, &old.chain) != (scenario, &chain) {
+            // Commands of services that may have come from one machine are one incident.
+            let is_shared = old.scenario != scenario && chain != "smbexec";
+            if is_shared || old.chain != chain {
                 return wrong("one id for two attacks");
             }
-            if !forgot && (revision <= old.revision || severity < old.severity) {
+            let falls = severity < old.severity && !is_allowed;
+            if !forgot && (revision <= old.revision || falls) {
                 return wrong("a revision or severity that falls");
             }
         }
@@ -224,6 +252,7 @@ impl<'w> Check<'w> {
     fn origin(&self, alert: &Value, host: usize) -> Result<Origin, String> {
         let mut common: Option<Vec<Option<usize>>> = None;
         let mut in_time = true;
+        let chain = alert["chain"].as_str();
         let all = alert["evidence"]
             .as_array()
             .map(Vec::as_slice)
@@ -257,8 +286,9 @@ impl<'w> Check<'w> {
             if scenarios.is_empty() {
                 return Err(format!("evidence that never arrived, {evidence}"));
             }
-            // Whose connection or logon it was may be a guess among several.
-            if matches!(event, 3 | 4624) {
+            // Whose connection or logon it was may be a guess among several. Commands of services that may have come from one machine
+            // are one incident: what it is about is the process.
+            if matches!(event, 3 | 4624) || chain == Some("smbexec") && event == 13 {
                 continue;
             }
             let common = common.get_or_insert_with(|| scenarios.clone());
@@ -268,10 +298,13 @@ impl<'w> Check<'w> {
             }
         }
         // Without record numbers, evidence that states the same second may be of several scenarios: the likeliest.
-        let chain = alert["chain"].as_str();
         let unlike = |scenario: &Option<usize>| {
-            scenario.map_or(2, |scenario| {
-                u8::from(self.world.scenarios[scenario].chain != chain)
+            let scenario = scenario.map(|number| &self.world.scenarios[number]);
+            scenario.map_or(4, |scenario| match scenario.chain() {
+                own if own == chain => 0,
+                Some(_) if chain.is_some_and(|chain| scenario.also.contains(&chain)) => 1,
+                None => 2,
+                Some(_) => 3,
             })
         };
         let common = common.unwrap_or_default();
@@ -283,41 +316,5 @@ impl<'w> Check<'w> {
             in_time,
             sure,
         })
-    }
-
-    /// What was found and what was not, at the end of the run.
-    pub(crate) fn end(mut self) -> Result<Report, (usize, String)> {
-        let world = self.world;
-        for (number, scenario) in world.scenarios.iter().enumerate() {
-            let complete = self.is_complete(number);
-            let Some(chain) = scenario.chain else {
-                match self.benign.remove(&number) {
-                    Some(Some((step, alert))) if complete => {
-                        return Err((step, format!("a false alert: {alert}")));
-                    }
-                    Some(Some(_)) => self.report.false_alerts += 1,
-                    Some(None) => self.report.low += 1,
-                    None => {}
-                }
-                continue;
-            };
-            let found = self.found.contains(&number);
-            if complete && !found {
-                let last = self.of_host[scenario.host]
-                    .iter()
-                    .rfind(|index| world.records[**index].scenario == Some(number));
-                let name = &world.hosts[scenario.host].name;
-                return Err((
-                    last.copied().unwrap_or_default(),
-                    format!("an attack of {chain} on {name} was not found"),
-                ));
-            }
-            let recall = self.report.recall.entry(chain).or_default();
-            recall.played += 1;
-            recall.complete += u64::from(complete);
-            recall.found_incomplete += u64::from(found && !complete);
-        }
-        self.report.nearest = self.report.worst;
-        Ok(self.report)
     }
 }

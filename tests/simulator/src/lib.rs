@@ -7,13 +7,15 @@
 //! - a record leaves as it came, or with exactly one object added as the last member of its root;
 //! - an alert names only records that arrived, all of one scenario, under one id that no other scenario has;
 //! - revision and severity of an incident only rise;
-//! - what is benign is reported as low at most;
-//! - and, at the end, every attack was reported of which everything needed arrived and could be kept.
+//! - what is benign is reported as low at most, and an allowed administrator ends as allowed;
+//! - and, at the end, every attack was reported of which everything needed arrived and could be kept, at or above the level that
+//!   its technique's table gives, and with its source where that is certain.
 //!
 //! The same seed gives the same run. `make simulate SEED=n` shows one run record by record.
 
 mod check;
 mod complete;
+mod outcome;
 mod product;
 mod report;
 mod world;
@@ -23,12 +25,22 @@ use psexec_filter_fixtures::with_insertion;
 use psexec_filter_plugin::filter::Filter;
 use psexec_filter_plugin::splice::{Answer, SECOND_KEY, Splice};
 use psexec_filter_plugin::tick::TICK;
-pub use report::{Recall, Report, Violation};
+pub use report::{Played, Recall, Report, Violation};
 use serde_json::{Map, Value};
-pub use world::{Host, Record, Scenario, Theme, World, Worth};
+pub use world::{
+    Contact, Expected, Host, Need, Party, Record, Scenario, Theme, World, Worth, stories,
+};
 
-/// Plays the run of that seed. `observe` is called with every record and what was added to it.
-pub fn run(seed: u64, observe: &mut dyn FnMut(&Record, Option<&str>)) -> Result<Report, Violation> {
+/// What happens in a run, for those who want to see it.
+pub enum Seen<'s> {
+    /// A record arrived, and this was added to it.
+    Record(&'s Record, Option<&'s str>),
+    /// An alert left on a tick or at the end.
+    Alert(&'s Map<String, Value>),
+}
+
+/// Plays the run of that seed. `observe` is called with everything that happens.
+pub fn run(seed: u64, observe: &mut dyn FnMut(Seen<'_>)) -> Result<Report, Violation> {
     let world = World::new(seed);
     let filter = Filter::new(world.policy.clone());
     play(&world, filter, observe).map_err(|(step, what)| Violation { seed, step, what })
@@ -39,13 +51,14 @@ pub fn run(seed: u64, observe: &mut dyn FnMut(&Record, Option<&str>)) -> Result<
 pub fn play(
     world: &World,
     mut filter: Filter,
-    observe: &mut dyn FnMut(&Record, Option<&str>),
+    observe: &mut dyn FnMut(Seen<'_>),
 ) -> Result<Report, (usize, String)> {
     let mut check = Check::new(world);
     let limits = &world.policy.limits;
     for (step, record) in world.records.iter().enumerate() {
         let splice = filter.process(record.text.as_bytes(), 0, 0).into_splice();
-        observe(record, splice.as_ref().map(|splice| splice.text.as_str()));
+        let text = splice.as_ref().map(|splice| splice.text.as_str());
+        observe(Seen::Record(record, text));
         check.delivered(record, filter.counters());
         let at_step = |what| (step, what);
         let (bytes, hosts) = (filter.state_bytes(), filter.hosts());
@@ -58,6 +71,7 @@ pub fn play(
             && step % world.records_per_tick == 0
             && let Some(object) = tick_at(&mut filter, tick, world).map_err(at_step)?
         {
+            observe(Seen::Alert(&object));
             check.alert(&object, None).map_err(at_step)?;
         }
     }
@@ -65,6 +79,7 @@ pub fn play(
     while let Some(alert) = filter.flush() {
         let object = serde_json::from_str(&alert)
             .map_err(|error| end(format!("an alert at the end, {error}: {alert}")))?;
+        observe(Seen::Alert(&object));
         check.alert(&object, None).map_err(end)?;
     }
     check.end()

@@ -9,6 +9,9 @@ pub use psexec_filter_plugin::hosts::LOOK_BACK as HOSTS_LOOKED_AT;
 pub use psexec_filter_plugin::hosts::SILENT_MS;
 use psexec_filter_plugin::policy::{Millis, Policy};
 
+/// So many files that came over SMB since do not hide one that is started: what the documents promise of a busy file server.
+pub const RECALLED_FILES: usize = 200;
+
 /// How much evidence of that kind the policy has room for on one host.
 pub fn room(policy: &Policy, kind: Kind) -> usize {
     kind.room(policy.limits.evidence_per_host.get())

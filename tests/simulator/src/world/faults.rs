@@ -111,6 +111,7 @@ impl World {
                 scenario,
                 part: (part, round),
                 kept_as,
+                contact: None,
                 usable,
             });
             if rng.f32() >= faults.again {

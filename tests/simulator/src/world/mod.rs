@@ -1,72 +1,21 @@
 //! What happens in one run: hosts, what is benign on them, attacks, floods, and how the records of all that arrive.
 
+mod administrators;
 mod attacks;
+mod everyday;
 mod faults;
 mod hosts;
 mod noise;
+mod office;
+mod scenario;
+mod spelling;
 
-use crate::product::{Kind, longest_window};
+use crate::product::longest_window;
 use faults::Faults;
 pub use hosts::Host;
 use psexec_filter_plugin::policy::Policy;
+pub use scenario::{Contact, Expected, Need, Party, Record, Scenario, Worth};
 use serde_json::json;
-
-/// A record as it arrives, and what the checks must know about it.
-#[derive(Clone)]
-pub struct Record {
-    /// When it arrives, in milliseconds of the run.
-    pub at: i64,
-    /// Its host: an index into [`World::hosts`].
-    pub host: usize,
-    /// The record.
-    pub text: String,
-    /// Its event id.
-    pub event: u64,
-    /// Its number, on hosts whose shipper passes one.
-    pub record_id: Option<u64>,
-    /// The time it states, in milliseconds since 1970.
-    pub ms: i64,
-    /// The time it states, as it is written.
-    pub time: String,
-    /// The scenario that it belongs to: an index into [`World::scenarios`].
-    pub scenario: Option<usize>,
-    /// Its part in the scenario, and in which repeat of it.
-    pub part: (&'static str, u32),
-    /// As which kind of evidence the filter keeps it, and what it is worth among others of that kind.
-    pub kept_as: Option<(Kind, Worth)>,
-    /// Whether the filter can make use of it: it is not damaged, not too long, and its time is near the truth.
-    pub usable: bool,
-}
-
-/// Which evidence must outlast which, of one kind, when room is short. Later ones outlast earlier ones; evidence of kinds that
-/// make no difference is [`Worth::Equal`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Worth {
-    /// One among equals.
-    Equal,
-    /// A file that is no program.
-    Document,
-    /// A program that was written on the host itself.
-    LocalProgram,
-    /// A program that came over SMB.
-    SmbProgram,
-    /// A process that a DCOM server or an ordinary program started.
-    StartedByDcom,
-    /// A process that WMI started for a person.
-    StartedByWmi,
-}
-
-/// Several records that belong together.
-pub struct Scenario {
-    /// The host that it happens on: an index into [`World::hosts`].
-    pub host: usize,
-    /// The chain that an attack must be reported as. `None`: benign, and above low only where its file event is lost.
-    pub chain: Option<&'static str>,
-    /// Sets of parts, each of which is enough to find an attack (or, if it is benign, to report it as low at most).
-    pub needs: Vec<&'static [&'static str]>,
-    /// Chains that may report it as well while, or because, parts are missing.
-    pub also: &'static [&'static str],
-}
 
 /// Who acts: the host, the scenario and its repeat, and what happens to its records on their way.
 #[derive(Clone, Copy)]
@@ -90,11 +39,13 @@ pub enum Theme {
     Incidents,
     RecordBytes,
     Grace,
+    Allowed,
+    Busy,
 }
 
 impl Theme {
     /// All themes.
-    pub const ALL: [Theme; 9] = [
+    pub const ALL: [Theme; 11] = [
         Theme::Calm,
         Theme::Floods,
         Theme::Evidence,
@@ -104,6 +55,8 @@ impl Theme {
         Theme::Incidents,
         Theme::RecordBytes,
         Theme::Grace,
+        Theme::Allowed,
+        Theme::Busy,
     ];
 }
 
@@ -135,7 +88,7 @@ impl World {
         let theme = Theme::ALL[rng.usize(0..Theme::ALL.len())];
         let few = rng.u32(1..4);
         let limits = match theme {
-            Theme::Calm | Theme::Floods | Theme::Grace => json!({}),
+            Theme::Calm | Theme::Floods | Theme::Grace | Theme::Allowed | Theme::Busy => json!({}),
             Theme::Evidence => json!({"evidence_per_host": 16 * few}),
             Theme::StateBytes => json!({"state_bytes": 262_144, "evidence_per_host": 256}),
             Theme::Hosts => json!({"hosts": 16 + 12 * few}),
@@ -143,11 +96,14 @@ impl World {
             Theme::Incidents => json!({"incidents_per_host": few}),
             Theme::RecordBytes => json!({"max_record_bytes": 4_096}),
         };
-        // No host in a run has an address in that range: an alert waits for its source and is reported all the same.
-        let allow = if theme == Theme::Grace {
-            json!([{"source": ["192.0.2.0/24"], "reason": "deployment"}])
-        } else {
-            json!([])
+        // Where nobody has an address in that range, an alert waits for its source and is reported all the same.
+        let by_source = json!({"source": ["192.0.2.0/24"], "reason": "deployment"});
+        let by_user = json!({"user": [r"CORP\deploy"], "reason": "deployment"});
+        let by_both = json!({"source": ["198.51.100.7"], "user": ["backup"], "reason": "backup"});
+        let allow = match theme {
+            Theme::Grace => json!([by_source]),
+            Theme::Allowed => json!([by_source, by_user, by_both]),
+            _ => json!([]),
         };
         // Of its own, so that what else is in a run does not depend on it.
         let mut ticks = fastrand::Rng::with_seed(!seed);
@@ -179,7 +135,7 @@ impl World {
         for host in 0..count {
             for episode in 0..world.rng.i64(1..4) {
                 let start = episode * apart + world.rng.i64(0..300_000);
-                world.episode(host, start);
+                world.episode(host, start, episode == 0);
                 // The clock is set now and then, by days: two scenarios never state the same time.
                 if world.rng.u8(0..4) == 0 {
                     world.hosts[host].skew += world.rng.i64(-3..4) * DAY;
@@ -191,7 +147,7 @@ impl World {
     }
 
     /// Five minutes of a host: what always happens, and perhaps benign scenarios, attacks and a flood.
-    fn episode(&mut self, host: usize, start: i64) {
+    fn episode(&mut self, host: usize, start: i64, is_first: bool) {
         let quiet = Actor {
             host,
             scenario: None,
@@ -202,13 +158,15 @@ impl World {
             let when = start + self.rng.i64(-120_000..180_000);
             self.noise(quiet, when);
         }
-        let mut benign = [0, 1, 2, 3, 4, 5];
-        self.rng.shuffle(&mut benign);
-        for number in benign.into_iter().take(self.rng.usize(0..3)) {
-            let when = start + self.rng.i64(-60_000..60_000);
-            self.benign(host, number, when);
+        let stories = self.rng.usize(0..4);
+        for _ in 0..stories {
+            self.everyday(host, start);
         }
-        self.attacks(host, start);
+        if self.theme == Theme::Busy || self.theme == Theme::Allowed && self.rng.bool() {
+            self.clients(quiet, start);
+        }
+        self.administrators(host, start);
+        self.attacks(host, start, is_first);
         let floods = match self.theme {
             Theme::Floods | Theme::Hosts | Theme::RecordBytes | Theme::Evidence => {
                 self.rng.u8(0..3) > 0
@@ -221,20 +179,14 @@ impl World {
         }
     }
 
-    /// Adds a scenario of the actor's. Its records come after this.
-    fn add_scenario(
-        &mut self,
-        actor: Actor,
-        chain: Option<&'static str>,
-        needs: Vec<&'static [&'static str]>,
-        also: &'static [&'static str],
-    ) {
-        self.scenarios.push(Scenario {
-            host: actor.host,
-            chain,
-            needs,
-            also,
-        });
+    /// Who plays a new scenario on a host.
+    fn actor(&self, host: usize, faults: Faults) -> Actor {
+        Actor {
+            host,
+            scenario: Some(self.scenarios.len()),
+            round: 0,
+            faults,
+        }
     }
 
     /// The number of a new process.
@@ -246,4 +198,21 @@ impl World {
     fn word(&mut self, letters: usize) -> String {
         (0..letters).map(|_| self.rng.alphabetic()).collect()
     }
+
+    /// One of several, by chance.
+    fn one_of<T: Copy>(&mut self, all: &[T]) -> T {
+        all[self.rng.usize(0..all.len())]
+    }
+
+    /// Whether something happens that happens once in so many times.
+    fn once_in(&mut self, times: u8) -> bool {
+        self.rng.u8(0..times) == 0
+    }
+}
+
+/// The names of all stories.
+pub fn stories() -> impl Iterator<Item = &'static str> {
+    let everyday = everyday::STORIES.iter().chain(&office::STORIES);
+    let attacks = attacks::STORIES.iter().chain(&administrators::STORIES);
+    attacks.copied().chain(everyday.map(|story| story.name))
 }

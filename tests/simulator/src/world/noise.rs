@@ -1,92 +1,25 @@
-//! What is no attack: installers, updates and administrators, what goes on all the time, and floods.
+//! What goes on all the time, and floods.
 
-use super::{Actor, DAY, Faults, Theme, World, Worth};
-use crate::product::Kind;
-use psexec_filter_fixtures::{
-    CMD, EXPLORER, POWERSHELL, SERVICES, SMB_SERVER, SYSTEM, WMI, data, guid,
-};
+use super::hosts::{Person, address};
+use super::{Actor, DAY, Theme, World};
+use psexec_filter_fixtures::{CMD, EXPLORER, POWERSHELL, SERVICES, SMB_SERVER, SYSTEM, WMI, guid};
 use serde_json::json;
 
-const CAROL: (&str, &str) = (r"CORP\carol", "0x2222");
+/// A person at the machine itself: account and logon session.
+pub(super) const CAROL: (&str, &str) = (r"CORP\carol", "0x2222");
+
+/// Clients of a busy server.
+const CLIENTS: i64 = 30;
 
 impl World {
-    /// Installers, updates and administrators at the machine itself.
-    pub(super) fn benign(&mut self, host: usize, number: usize, when: i64) {
-        let actor = Actor {
-            host,
-            scenario: Some(self.scenarios.len()),
-            round: 0,
-            faults: Faults::default(),
-        };
-        let (word, process) = (self.word(7), self.process_number());
-        let needs: &[&str] = if number < 3 { &["file", "start"] } else { &[] };
-        self.add_scenario(actor, None, vec![needs], &[]);
-        let program = format!(r"C:\Program Files\{word}\{word}.exe");
-        let start = |world: &mut World, image: &str, line: &str| {
-            let started = (process, image, line);
-            world.process(actor, "start", when + 3_000, started, (1, SERVICES), SYSTEM);
-        };
-        match number {
-            // An installer.
-            0 => {
-                let installer = r"C:\Windows\System32\msiexec.exe";
-                self.file(actor, "file", when, installer, &program);
-                // Many configurations log the ImagePath alone.
-                let created = self.rng.bool();
-                let command = format!("\"{program}\"");
-                self.service(actor, when + 2_900, &word, &command, created);
-                start(self, &program, &command);
-            }
-            // An update.
-            1 => {
-                let updater = r"C:\Program Files\Agent\update.exe";
-                self.file(actor, "file", when, updater, &program);
-                let image_path = ("ImagePath", program.as_str());
-                self.service_value(actor, "service", when + 2_000, "Agent", image_path);
-                start(self, &program, &program);
-            }
-            // PsExec used for SYSTEM on its own machine. Under a name of its own: with the name of an attack's program it would be
-            // one incident with an attack at the same time.
-            2 => {
-                let image = format!(r"C:\Windows\{word}.exe");
-                self.file(actor, "file", when, r"C:\Tools\PsExec64.exe", &image);
-                let command = format!(r"%%SystemRoot%%\{word}.exe");
-                self.service(actor, when + 2_900, &word, &command, true);
-                start(self, &image, &image);
-                let pipe = format!(r"\{word}-PC7-77-stdin");
-                self.pipe(actor, when + 3_100, (process, &image), &pipe);
-            }
-            // A tool that makes itself SYSTEM on its own machine.
-            3 => {
-                let command = format!(r"cmd.exe /c echo {word} > \\.\pipe\{word}");
-                self.service(actor, when + 2_900, &word, &command, true);
-                start(self, CMD, &command);
-                self.service_deleted(actor, when + 4_000, &word);
-            }
-            // An update of Defender.
-            4 => {
-                let defender =
-                    r"C:\ProgramData\Microsoft\Windows Defender\Platform\4.18.23-0\MsMpEng.exe";
-                let image_path = ("ImagePath", defender);
-                self.service_value(actor, "service", when, "WinDefend", image_path);
-                start(self, defender, defender);
-            }
-            // A program on a share, started at the desktop.
-            _ => {
-                let tool = format!(r"D:\Share\{word}.exe");
-                self.file(actor, "file", when, SMB_SERVER, &tool);
-                let started = (process, tool.as_str(), tool.as_str());
-                self.process(actor, "start", when + 9_000, started, (3, EXPLORER), CAROL);
-            }
-        }
-    }
-
     /// One of the things that go on all the time.
     pub(super) fn noise(&mut self, actor: Actor, when: i64) {
         let (word, process, last) = (self.word(6), self.process_number(), self.rng.u8(2..30));
         let from = format!("10.0.0.{last}");
         let windows = |name: &str| format!(r"C:\Windows\System32\{name}.exe");
-        match self.rng.u8(0..16) {
+        let is_server = self.hosts[actor.host].is_server;
+        match self.rng.u8(0..17) {
+            7 | 14 if !is_server => {}
             0 => {
                 let image = windows("svchost");
                 let started = (process, image.as_str(), "svchost.exe -k netsvcs");
@@ -142,10 +75,10 @@ impl World {
                 self.log(actor, "", when, 18, None, data);
             }
             14 => {
-                let data = data::logon("carol", &from, &format!("0x{process:x}"), "PC8");
-                let kept_as = Some((Kind::Logon, Worth::Equal));
-                self.log(actor, "", when, 4624, kept_as, data);
+                let user = self.one_of(&["carol", "PC7$", "ANONYMOUS LOGON"]);
+                self.client(actor, when, &from, user);
             }
+            15 => self.outbound(actor, when, &address(actor.host)),
             // A record of another year. It must not disturb what is remembered.
             _ => {
                 let skew = self.hosts[actor.host].skew;
@@ -157,6 +90,29 @@ impl World {
                     record.usable = false;
                 }
             }
+        }
+    }
+
+    /// Somebody logs on from another machine, for its shares.
+    pub(super) fn client(&mut self, actor: Actor, when: i64, from: &str, user: &'static str) {
+        let session = format!("0x{:x}", self.process_number());
+        let person = Person {
+            user,
+            session,
+            workstation: "PC8".to_owned(),
+            is_administrator: false,
+        };
+        self.logon(actor, when, from, &person);
+    }
+
+    /// A busy server: dozens of clients that connect and log on, each every few minutes.
+    pub(super) fn clients(&mut self, actor: Actor, start: i64) {
+        for n in 0..CLIENTS {
+            let from = format!("10.0.4.{}", 10 + n);
+            let when = start - 90_000 + n * 5_000 + self.rng.i64(0..3_000);
+            self.connection(actor, when, &from, 445, SMB_SERVER);
+            let user = self.one_of(&["dave", "erin", "PC4$"]);
+            self.client(actor, when + 100, &from, user);
         }
     }
 
