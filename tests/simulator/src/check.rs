@@ -1,7 +1,7 @@
 //! Holds what the filter does in a run to what it promises.
 
 use crate::report::Report;
-use crate::world::{Expected, Record, World};
+use crate::world::{Expected, Record, Theme, World};
 use psexec_filter_plugin::counters::Counters;
 use psexec_filter_plugin::policy::{Limits, Severity};
 use serde_json::{Map, Value};
@@ -25,6 +25,8 @@ pub(crate) struct Told {
     pub severity: Severity,
     /// Whether the allow-list covers it.
     pub is_allowed: bool,
+    /// Whether it can be about no other scenario.
+    pub is_sure: bool,
     /// Whether it is about a command of a service (`smbexec`).
     pub is_service_command: bool,
     /// The likeliest source.
@@ -184,6 +186,7 @@ impl<'w> Check<'w> {
             id: alert["id"].as_str().unwrap_or_default().to_owned(),
             severity,
             is_allowed: alert["status"] == "allowed",
+            is_sure: origin.sure,
             is_service_command: chain == "smbexec",
             source: alert["source"]["ip"]
                 .as_str()
@@ -212,11 +215,13 @@ impl<'w> Check<'w> {
         let is_allowed = alert["status"] == "allowed";
         let forgot =
             self.given_up[on] > 0 || self.last.evicted_hosts > 0 || self.last.evicted_bytes > 0;
+        // Where some are allowed, executions that are and that are not are apart, and one may become the other.
+        let is_apart = self.world.theme == Theme::Allowed;
         // A command that seems hours away is reported as another attack. Commands of services are grouped by who may have sent
         // them, which nobody knows where connections were evicted.
         let parties = &self.world.scenarios[scenario].parties;
         let is_by_several = parties.windows(2).any(|pair| pair[0].from != pair[1].from);
-        let apart = is_by_several || chain == "smbexec" && self.crowded[on];
+        let apart = is_apart || is_by_several || chain == "smbexec" && self.crowded[on];
         if in_time && !apart && !forgot {
             let first = self
                 .ids

@@ -5,6 +5,9 @@ use crate::product::{self, HOSTS_LOOKED_AT, Kind, SILENT_MS};
 use crate::world::{Record, Worth};
 use std::collections::{BTreeMap, HashSet};
 
+/// An alert that leaves on a tick does so at most so many records after it was made.
+const ON_A_TICK: usize = 100;
+
 /// The records of a scenario that arrived in a usable state: of each part of each repeat, the first.
 pub(crate) struct Arrived {
     host: usize,
@@ -122,7 +125,7 @@ impl Check<'_> {
         }
         let remembered = product::remembered(&self.world.policy).unsigned_abs();
         let told = record.scenario.and_then(|number| self.told[number].first());
-        let joined = told.map(|told| told.step);
+        let joined = told.map(|told| told.step.saturating_sub(ON_A_TICK));
         let outlasts = |index: usize| {
             let other = &self.world.records[index];
             // One of another year may be remembered as long as its year is.

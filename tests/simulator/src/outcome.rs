@@ -153,7 +153,7 @@ impl Check<'_> {
         let told = &self.told[number];
         for (index, last) in told.iter().enumerate() {
             let is_last = told[index + 1..].iter().all(|later| later.id != last.id);
-            if is_last && !last.is_allowed && last.severity > Severity::Low {
+            if is_last && last.is_sure && !last.is_allowed && last.severity > Severity::Low {
                 let what = format!(
                     "an allowed administrator ends as an attacker: {}",
                     last.text
@@ -171,8 +171,15 @@ impl Check<'_> {
         let is_complete = needs.any(|need| self.is_complete(arrived, 0, need.parts))
             && (scenario.expected == Expected::Low || self.is_alone(number));
         let told = &self.told[number];
-        match told.iter().find(|told| told.severity > Severity::Low) {
-            Some(told) if is_complete => {
+        let mut above = told.iter().filter(|told| told.severity > Severity::Low);
+        let first = above.next();
+        match first
+            .into_iter()
+            .chain(above)
+            .find(|told| told.is_sure)
+            .or(first)
+        {
+            Some(told) if is_complete && told.is_sure => {
                 let (story, text) = (scenario.story, &told.text);
                 return Err((told.step, format!("a false alert ({story}): {text}")));
             }

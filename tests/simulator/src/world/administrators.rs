@@ -38,6 +38,7 @@ impl World {
         Visit {
             from: from.to_owned(),
             when,
+            is_connected: true,
             is_allowed: true,
             person: Some(Person {
                 user,

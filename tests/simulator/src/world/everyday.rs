@@ -80,10 +80,14 @@ pub(super) const STORIES: [Story; 15] = [
         "a service's recovery action runs a script",
         World::recovery_action,
     ),
-    low_alone(
-        "an installer gives a service a script",
-        World::script_service,
-    ),
+    Story {
+        // Without the mark an existing service seems to be given the script.
+        needs: &["mark", "service", "start"],
+        ..low_alone(
+            "an installer gives a service a script",
+            World::script_service,
+        )
+    },
     low_alone(
         "a service is made for a program that was there",
         World::known_program,

@@ -3,7 +3,7 @@
 use super::{Actor, Contact, DAY, World, Worth};
 use crate::product::Kind;
 use psexec_filter_fixtures::data::{self, Started};
-use psexec_filter_fixtures::{DELETED, SERVICES, SMB_SERVER, SVCHOST, Shape, WMI};
+use psexec_filter_fixtures::{DELETED, SERVICES, SMB_SERVER, SVCHOST, SYSTEM, Shape, WMI};
 use std::net::IpAddr;
 
 /// A host and its shipper.
@@ -221,10 +221,12 @@ impl World {
     ) {
         let kept_as = match parent.1 {
             SERVICES | "?" | "-" | "" => Some((Kind::ProcessStart, Worth::Equal)),
-            // Of what WMI starts, only a person's programs are kept.
-            WMI => actor
-                .scenario
-                .map(|_| (Kind::ComStart, Worth::StartedByWmi)),
+            // Of what WMI starts, only a person's programs are kept; those of inventories, by their names, are worth least.
+            WMI if account == SYSTEM => None,
+            WMI => Some(match actor.scenario {
+                Some(_) => (Kind::ComStart, Worth::StartedByWmi),
+                None => (Kind::ComStart, Worth::Equal),
+            }),
             _ if part == "child" => None,
             _ => Some((Kind::ComStart, Worth::StartedByDcom)),
         };

@@ -1,10 +1,10 @@
 //! Attacks through WMI and other programs that can be controlled over DCOM.
 
-use super::{Attack, Told};
+use super::{Attack, Told, Visit};
 use crate::product::Kind;
 use crate::world::hosts::address;
 use crate::world::scenario::need;
-use crate::world::{World, Worth};
+use crate::world::{Actor, World, Worth};
 use psexec_filter_fixtures::spellings::resolved;
 use psexec_filter_fixtures::{CMD, EXPLORER, MMC, POWERSHELL, SVCHOST, WMI, data};
 use psexec_filter_plugin::policy::Severity::{Critical, High, Medium};
@@ -115,16 +115,30 @@ impl World {
             if let Some(person) = &visit.person {
                 self.logon(actor, t - 200, &visit.from, person);
             }
-            let late = self.rng.i64(1_000..5_000);
-            let own = address(actor.host);
-            let data = data::inbound_to((parent, server), (&visit.from, 50_300), (&own, 49_700));
-            let kept_as = Some((Kind::Connection, Worth::Equal));
-            let before = self.records.len();
-            self.log(actor, "connection", t - 300 + late, 3, kept_as, data);
-            self.mark_contact(before, &visit.from, false);
+            if visit.is_connected {
+                self.dcom_connection(actor, visit, (parent, server));
+            }
             let session = visit.session(number);
             let account = (ALICE, session.as_str());
             self.process(actor, "start", t, started, (parent, server), account);
         }
+    }
+
+    /// Event 3: a machine connects to the program that is controlled over DCOM, and that takes it by its own process.
+    fn dcom_connection(&mut self, actor: Actor, visit: &Visit, server: (u32, &str)) {
+        let late = self.rng.i64(1_000..5_000);
+        let own = address(actor.host);
+        let data = data::inbound_to(server, (&visit.from, 50_300), (&own, 49_700));
+        let kept_as = Some((Kind::Connection, Worth::Equal));
+        let before = self.records.len();
+        self.log(
+            actor,
+            "connection",
+            visit.when - 300 + late,
+            3,
+            kept_as,
+            data,
+        );
+        self.mark_contact(before, &visit.from, false);
     }
 }

@@ -18,6 +18,8 @@ pub(super) struct Visit {
     pub person: Option<Person>,
     /// When, in milliseconds of the run.
     pub when: i64,
+    /// Whether its connections are logged: many configurations leave them out.
+    pub is_connected: bool,
     /// Whether the policy allows it.
     pub is_allowed: bool,
 }
@@ -105,12 +107,13 @@ impl World {
                 .map(|round| when + round * REPEATED_AFTER[number])
                 .collect(),
         };
-        let is_logged = is_beside || self.rng.bool();
-        let first = self.visit(when, is_logged, is_beside);
+        let is_logged = matches!(story, SAME_PROGRAM | BESIDE) || self.rng.bool();
+        let is_connected = !self.once_in(if story == AFTER { 2 } else { 6 });
+        let first = self.visit(when, is_logged, is_connected);
         let mut visits = Vec::new();
         for (round, when) in times.into_iter().enumerate() {
             let visit = match (story, round) {
-                (SECOND, 1) => self.visit(when, is_logged, false),
+                (SECOND, 1) => self.visit(when, is_logged, is_connected),
                 (SAME_PROGRAM, 0) => self.administrator(when),
                 _ => Visit {
                     when,
@@ -168,16 +171,19 @@ impl World {
         format!("10.{}.{}.{}", rng.u8(50..90), rng.u8(..), rng.u8(1..255))
     }
 
-    fn visit(&mut self, when: i64, is_logged: bool, is_administrator: bool) -> Visit {
+    fn visit(&mut self, when: i64, is_logged: bool, is_connected: bool) -> Visit {
+        // What an allowed administrator does at that time is told apart by an administrator's rights.
+        let is_administrator = self.theme == Theme::Allowed || self.rng.bool();
         Visit {
             from: self.attacker(),
             when,
+            is_connected,
             is_allowed: false,
             person: is_logged.then(|| Person {
                 user: "alice",
                 session: format!("0x{:x}", self.rng.u32(0x10_000..)),
                 workstation: self.word(7),
-                is_administrator: is_administrator || self.rng.bool(),
+                is_administrator,
             }),
         }
     }
@@ -210,7 +216,9 @@ impl World {
         if let Some(person) = &visit.person {
             self.logon(actor, visit.when - 200, &visit.from, person);
         }
-        self.connection(actor, visit.when - 300, &visit.from, port, image);
+        if visit.is_connected {
+            self.connection(actor, visit.when - 300, &visit.from, port, image);
+        }
     }
 }
 
@@ -233,6 +241,7 @@ impl Visit {
         Visit {
             from: self.from.clone(),
             when: self.when,
+            is_connected: self.is_connected,
             is_allowed: self.is_allowed,
             person: self.person.as_ref().map(|person| Person {
                 session: person.session.clone(),
