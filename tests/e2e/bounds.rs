@@ -1,6 +1,6 @@
 //! Every limit, reached: it takes effect, it is counted, and it does not cost more than it must.
 
-use psexec_filter::engine::Engine;
+use psexec_filter::engine::{Engine, Options};
 use psexec_filter_tests::{
     CMD, Host, STARTS, TIGHT, alerts, call, counter, engines, incidents, module, module_with,
     policy_engine,
@@ -468,6 +468,50 @@ fn regular_expressions_that_are_accepted_work_in_the_module() {
             "wmiexec high"
         ]
     );
+}
+
+/// What `pack` refuses the module refuses, too, if it gets there all the same: it then runs with the default policy, and counts that.
+#[test]
+fn a_policy_that_is_refused_leaves_the_module_with_the_default() {
+    let (engine, start) = STARTS.last().expect("an engine");
+    let entry =
+        |field: &str| format!(r#"{{"allow":[{{"reason":"x","by_name_alone":true,{field}}}]}}"#);
+    for (json, is_refused) in [
+        (r#"{"psexec":{"enabled":false}}"#.to_owned(), false),
+        (entry(r#""process":["*\\psexesvc.exe"]"#), false),
+        (entry(r#""process":["*.exe"]"#), true),
+        (entry(r#""process":["a.exe"]"#), true),
+        (entry(r#""host":[]"#), true),
+        (entry(r#""source":["0.0.0.0/1","128.0.0.0/1"]"#), true),
+        (
+            entry(r#""hash":["d41d8cd98f00b204e9800998ecf8427e"]"#),
+            true,
+        ),
+        (entry(r#""host":["a"],"until":"2027-02-30""#), true),
+        (
+            r#"{"suspicious":{"interpreters":["*.exe"]}}"#.to_owned(),
+            true,
+        ),
+        // Expressions without a table, and with one that is none.
+        (entry(r#""process":["re:psexesvc"]"#), true),
+        (entry(r#""process":["table:0203:re:psexesvc"]"#), true),
+    ] {
+        let length = u32::try_from(json.len())
+            .expect("it is short")
+            .to_le_bytes();
+        let region = [&length[..], json.as_bytes()].concat();
+        let options = Options {
+            policy: Some(&region),
+            ..TIGHT
+        };
+        let mut module = start(module(), options);
+        let alerted = alerts(&mut *module, &Host::new("PC1").psexec(0, 7, "10.55.1.77"));
+        expect(&mut *module, "policy_refused", |count| {
+            count == u64::from(is_refused)
+        });
+        let is_default = severity(&alerted) == Some("critical");
+        assert_eq!(is_default, is_refused, "{json} on {engine}");
+    }
 }
 
 /// An event inside a string is read from the string's first 256 KiB. XML is read up to there; JSON that does not end there is not

@@ -1,7 +1,11 @@
 //! Regular expressions as tables: one look-up for each byte of a text, whatever the expression and the text are.
 //!
 //! The expressions are turned into tables natively (`expression.rs`), where the policy is checked and packed. So an expression can
-//! neither cost more than its length in look-ups nor needs the module the code, the memory and the stack of a compiler.
+//! neither cost more than a text's length in look-ups nor needs the module the code, the memory and the stack of a compiler.
+//!
+//! Measured on Fluent Bit's interpreter, for a process with a command line that is looked through twice, in milliseconds: without an
+//! expression 1.2 for 3.5 KiB and 7 for 32 KiB; with any of `(?:[^!]?){100}!`, `\w{1,20}!` and `a.*b.*q` at most 1.3 and 8.3. An engine
+//! that follows the states of an expression through the text (regex-lite) took 233 and 2267, 46 and 475, 6 and 54.
 
 /// A table of states, as bytes: how many classes of bytes and how many states there are; the classes of the 256 bytes, as runs of a
 /// length and a class; for each state the next one by class; for each state whether a text that ends there matches.
