@@ -76,7 +76,7 @@ fn events_join_whether_their_times_name_the_zone_or_not() {
     for (logon, events, connection, time_zone) in [
         (Zoned, Zoned, Zoned, None),
         (Zoned, Utc, Zoned, None),
-        (Utc, Utc, Utc, Some("unspecified")),
+        (Utc, Utc, Utc, None),
         (Zoned, Local, Zoned, None),
         (Zoned, Local, Local, None),
         (Local, Local, Local, None),

@@ -56,13 +56,15 @@ impl Host {
     /// Takes in how far its zone is ahead of UTC, in milliseconds. Evidence that was logged without a zone before that was known moves to
     /// UTC with it, unless an incident has it already.
     pub fn learn_zone(&mut self, ahead: i64) {
-        if self.ahead.is_none() && ahead != 0 {
+        if self.ahead.is_none() {
             for evidence in self.store.evidence_mut() {
                 if let Some(evidence) = Rc::get_mut(evidence) {
                     evidence.time = evidence.time.in_zone(Some(ahead));
                 }
             }
-            self.clock = Clock::default();
+            if ahead != 0 {
+                self.clock = Clock::default();
+            }
         }
         self.ahead = Some(ahead);
     }
