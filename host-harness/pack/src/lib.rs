@@ -15,8 +15,6 @@ mod version;
 use advice::Lines;
 use psexec_filter_plugin::ABI;
 use psexec_filter_plugin::policy::Policy;
-use psexec_filter_plugin::settings::packed;
-use serde_json::Value;
 use std::fmt;
 pub use version::{Version, check_abi, version};
 use wasm_encoder::{ConstExpr, DataCountSection, DataSection, Module, RawSection};
@@ -189,32 +187,14 @@ pub fn check(module: &[u8]) -> Result<(), ModuleError> {
 /// The bytes of the policy region that hold `policy`: the length of its JSON (4 bytes, little-endian), then the JSON.
 /// Fails with [`ModuleError::TooLarge`] if they are more than [`REGION_BYTES`].
 pub fn encode_policy(policy: &Policy) -> Result<Vec<u8>, ModuleError> {
-    let cannot = |error: serde_json::Error| ModuleError::Policy(error.to_string());
-    let mut policy = serde_json::to_value(policy).map_err(cannot)?;
-    pack_expressions(&mut policy);
-    let json = serde_json::to_vec(&policy).map_err(cannot)?;
+    let json =
+        serde_json::to_vec(policy).map_err(|error| ModuleError::Policy(error.to_string()))?;
     if json.len() > REGION_BYTES - 4 {
         return Err(ModuleError::TooLarge(json.len()));
     }
     let mut encoded = (json.len() as u32).to_le_bytes().to_vec();
     encoded.extend_from_slice(&json);
     Ok(encoded)
-}
-
-/// Gives each regular expression in the lists of a policy its table, which the module cannot make.
-fn pack_expressions(policy: &mut Value) {
-    match policy {
-        Value::Object(members) => members.values_mut().for_each(pack_expressions),
-        Value::Array(elements) => {
-            for element in elements {
-                match element.as_str().and_then(packed) {
-                    Some(packed) => *element = Value::String(packed),
-                    None => pack_expressions(element),
-                }
-            }
-        }
-        _ => {}
-    }
 }
 
 /// Returns `module` with `policy` in it, in place of any policy that it had.

@@ -27,7 +27,7 @@ use crate::evidence::{Evidence, EvidenceKind, Needs, ProcessStart};
 use crate::normalize::cmd::Shape;
 use crate::settings::{
     AlertSettings, AllowEntry, ConnectionSettings, HostSettings, Levels, Limits, Patterns,
-    SuspiciousSettings, Windows,
+    SuspiciousSettings, Windows, compile_all_read,
 };
 use serde::{Deserialize, Serialize};
 use std::rc::Rc;
@@ -90,7 +90,9 @@ impl Policy {
 
     /// Reads a policy from JSON. The error says what is wrong, and what was expected.
     pub fn from_json(json: &str) -> Result<Policy, String> {
-        serde_json::from_str(json).map_err(|error| error.to_string())
+        let policy = serde_json::from_str(json).map_err(|error| error.to_string())?;
+        compile_all_read()?;
+        Ok(policy)
     }
 }
 

@@ -55,11 +55,23 @@ fn a_wrong_policy_is_refused_with_what_was_expected() {
         ),
         (
             r#"{"allow":[{"user":["re:(a"],"reason":"x"}]}"#,
-            "unclosed group; expected a regular expression",
+            "is not a regular expression that can be used",
         ),
         (
-            r#"{"allow":[{"user":["re:x.{20}y"],"reason":"x"}]}"#,
-            "more than 253 states",
+            r#"{"allow":[{"user":["re:^(a(b(c)))"],"reason":"x"}]}"#,
+            "groups nested 3 deep",
+        ),
+        (
+            r#"{"allow":[{"user":["re:^xa{2}{2}{2}{2}{2}{2}{2}{2}"],"reason":"x"}]}"#,
+            "nest",
+        ),
+        (
+            r#"{"allow":[{"user":["re:(?x)^a #"],"reason":"x"}]}"#,
+            "flag x",
+        ),
+        (
+            r#"{"allow":[{"user":["re:(?:[^!]?){100}!"],"reason":"x"}]}"#,
+            "a program of at most 4096 bytes",
         ),
     ] {
         let error = serde_json::from_str::<Policy>(text)

@@ -4,9 +4,6 @@
 //! from the policy's JSON and written back to it, so that a packed policy can be shown as it was written.
 
 mod allow;
-mod automaton;
-#[cfg(not(target_arch = "wasm32"))]
-mod expression;
 mod patterns;
 mod sections;
 pub mod subject;
@@ -14,9 +11,7 @@ mod values;
 pub mod wildcard;
 
 pub use allow::{AllowEntry, Until};
-pub use patterns::Patterns;
-#[cfg(not(target_arch = "wasm32"))]
-pub use patterns::packed;
+pub use patterns::{Patterns, compile_all_read};
 pub use sections::{
     AlertSettings, Allowed, ConnectionSettings, Emit, HostSettings, Limits, OnUnknown, Pass,
     SuspiciousSettings, Windows,
