@@ -14,6 +14,8 @@ pub struct Program<'j> {
     pub process_guid: Option<&'j str>,
     /// Its start, if that is the anchor.
     pub start: Option<&'j ProcessStart>,
+    /// Whether it is a driver: nothing that is started.
+    pub is_driver: bool,
     /// What the anchor is. The surest comes first.
     rank: Rank,
 }
@@ -45,24 +47,28 @@ impl<'j> Program<'j> {
                 key: Cow::Owned(PathKey::new(child.parent_image.as_deref()?)),
                 process_guid: child.parent_process_guid.as_deref(),
                 start: None,
+                is_driver: false,
                 rank: Rank::Child,
             },
             Fact::ProcessStart(start) => Program {
                 key: Cow::Borrowed(&start.key),
                 process_guid: start.process_guid.as_deref(),
                 start: Some(start),
+                is_driver: false,
                 rank: Rank::Start,
             },
             Fact::Pipe(pipe) => Program {
                 key: Cow::Borrowed(&pipe.image),
                 process_guid: pipe.process_guid.as_deref(),
                 start: None,
+                is_driver: false,
                 rank: Rank::Pipe,
             },
             Fact::ServiceSet(set) => Program {
                 key: Cow::Borrowed(&set.program),
                 process_guid: None,
                 start: None,
+                is_driver: set.is_driver(),
                 rank: Rank::Service,
             },
             _ => return None,

@@ -362,9 +362,11 @@ impl Technique for Psexec {
         let is_interpreter = self.shared.suspicious.is_interpreter(&program.key);
         let file = self.file(join, &program);
         // Without the start only what came over SMB shows that it is no service like any other.
-        let is_over_smb =
-            |file: &Rc<Evidence>| matches!(&file.fact, Fact::FileWrite(file) if file.is_over_smb());
-        if program.start.is_none() && !file.is_some_and(is_over_smb) {
+        let over_smb = file.and_then(|file| match &file.fact {
+            Fact::FileWrite(file) if file.is_over_smb() => Some(file),
+            _ => None,
+        });
+        if program.start.is_none() && over_smb.is_none() || program.is_driver {
             return None;
         }
         let is_shared_host = service::is_shared_host(&program.key);
@@ -451,7 +453,9 @@ impl Technique for Psexec {
             let marks = join.all_around(&CREATION_MARKS, service);
             joined.consult(join, service::of_service(marks, set));
         }
-        joined.group = program.key.as_str().to_owned();
+        // The file's path is whole, however the service was given it.
+        let path = over_smb.map_or(&*program.key, |file| &file.key);
+        joined.group = path.as_str().to_owned();
         joined.process_guid = program.process_guid;
         joined.is_undecided = program.is_only_set();
         joined.lateral = match writer {

@@ -25,6 +25,9 @@ pub struct Source {
     /// Whether the process runs in the session of the logon: it is remote, whatever else was logged.
     #[serde(skip)]
     pub is_session_known: bool,
+    /// Whether more than its time ties the connection to the execution.
+    #[serde(skip)]
+    is_connection_tied: bool,
     /// Whether the logon lies within 2 s before the execution.
     #[serde(skip)]
     pub is_logon_near: bool,
@@ -123,6 +126,7 @@ pub fn find(
 ) -> Source {
     let mut source = Source {
         machine: hints.machine,
+        is_connection_tied: hints.is_connection_tied,
         ..Source::default()
     };
     let center_ms = center.time.ms;
@@ -292,11 +296,12 @@ impl Source {
 
     /// How sure the source is, the higher the surer.
     fn rank(&self) -> u8 {
-        match (self.is_identified, self.is_logon_near, self.ip) {
-            (true, _, _) => 3,
-            (false, true, _) => 2,
-            (false, false, Some(_)) => 1,
-            (false, false, None) => 0,
+        let is_connection_tied = self.is_connection_tied && self.connection.is_some();
+        match (self.is_identified || is_connection_tied, self.ip) {
+            (true, _) => 3,
+            (false, _) if self.is_logon_near => 2,
+            (false, Some(_)) => 1,
+            (false, None) => 0,
         }
     }
 

@@ -59,8 +59,10 @@ pub struct ServiceMark {
 /// What a value of a service shows about what was done to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Mark {
-    /// `Type`
+    /// `Type`, of a service that has a program
     Type,
+    /// `Type`, of a driver
+    Driver,
     /// `Start`, but not that the service is disabled.
     Start,
     /// `ObjectName`: the account.
@@ -105,6 +107,15 @@ impl ServiceSet {
         }
     }
 
+    /// Whether it is a driver, which the kernel loads: the service controller starts no program for it. Where `Type` was not logged,
+    /// by the extension that drivers have.
+    pub fn is_driver(&self) -> bool {
+        let marks = self.marks.get();
+        let is_known = marks & Mark::Type.bit() != 0;
+        marks & Mark::Driver.bit() == Mark::Driver.bit()
+            || !is_known && self.program.extension() == "sys"
+    }
+
     /// Takes in what a mark of the same service shows. It is kept in the fact, because marks need not be remembered as long.
     fn learn(&self, mark: &ServiceMark) {
         if self.is_service(&mark.service) {
@@ -121,6 +132,7 @@ impl Mark {
             Mark::Start => 2,
             Mark::ObjectName => 4,
             Mark::DisplayName => 8,
+            Mark::Driver => 16 | Mark::Type.bit(),
             Mark::Deleted => 0,
         }
     }
@@ -254,8 +266,9 @@ pub(super) fn read(event: &Event<'_>, _: &Context<'_>) -> Found {
     let mark = match *value {
         "\\imagepath" => return read_command(event, service),
         "\\deleteflag" => Mark::Deleted,
-        "\\start" if is_disabled(event)? => Mark::Deleted,
+        "\\start" if number(event)? == Some(DISABLED) => Mark::Deleted,
         "\\start" => Mark::Start,
+        "\\type" if number(event)?.is_some_and(is_driver) => Mark::Driver,
         "\\type" => Mark::Type,
         "\\objectname" => Mark::ObjectName,
         _ => Mark::DisplayName,
@@ -280,11 +293,24 @@ fn read_command(event: &Event<'_>, service: &str) -> Found {
     })))
 }
 
-/// Whether a value of `Start` is SERVICE_DISABLED (4), which DeleteService writes first. Elastic writes the number alone.
-fn is_disabled(event: &Event<'_>) -> Result<bool, Missing> {
+/// SERVICE_DISABLED, which DeleteService writes to `Start` first.
+const DISABLED: u32 = 4;
+
+/// Whether a service of this `Type` is a driver: SERVICE_KERNEL_DRIVER, SERVICE_FILE_SYSTEM_DRIVER, SERVICE_ADAPTER or
+/// SERVICE_RECOGNIZER_DRIVER.
+fn is_driver(service_type: u32) -> bool {
+    matches!(service_type, 1 | 2 | 4 | 8)
+}
+
+/// The number that a value was set to: `DWORD (0x00000004)`, or the number alone as Elastic writes it. `None` for anything else.
+fn number(event: &Event<'_>) -> Result<Option<u32>, Missing> {
     let details = event.fields.text(Field::Details).ok_or(Missing)?;
-    Ok(matches!(
-        &*details,
-        "DWORD (0x00000004)" | "0x00000004" | "4"
-    ))
+    let inner = details
+        .strip_prefix("DWORD (")
+        .and_then(|rest| rest.strip_suffix(')'));
+    let number = inner.unwrap_or(&details);
+    Ok(match number.strip_prefix("0x") {
+        Some(digits) => u32::from_str_radix(digits, 16).ok(),
+        None => number.parse().ok(),
+    })
 }

@@ -317,7 +317,7 @@ impl World {
             let path = format!(r"C:\Windows\System32\drivers\{word}.sys");
             // The kernel itself writes some.
             self.file(actor, "file", when + number, SMB_SERVER, &path);
-            self.service(actor, when + 500 + number, &word, &driver, true);
+            self.driver(actor, when + 500 + number, &word, &driver);
         }
     }
 }

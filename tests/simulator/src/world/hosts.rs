@@ -206,6 +206,18 @@ impl World {
         }
     }
 
+    /// A new driver, which the kernel loads.
+    pub(super) fn driver(&mut self, actor: Actor, when: i64, service: &str, path: &str) {
+        let values = [
+            ("Type", "DWORD (0x00000001)"),
+            ("Start", "DWORD (0x00000003)"),
+            ("ImagePath", path),
+        ];
+        for value in values {
+            self.service_value(actor, "", when, service, value);
+        }
+    }
+
     pub(super) fn service_deleted(&mut self, actor: Actor, when: i64, service: &str) {
         self.service_value(actor, "deleted", when, service, DELETED);
     }
