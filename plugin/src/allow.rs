@@ -46,7 +46,10 @@ fn covers(entry: &AllowEntry, finding: &Finding, host: [&str; 2], policy: &Polic
             in_ranges(&ip) && is_at_work && !source.is_incomplete && rivals.all(|ip| in_ranges(&ip))
         }
     };
-    let is_user_certain = source.is_user_certain || finding.logon().is_none();
+    // A logon that was merely there is no proof, either.
+    let is_at_work = || source.ip.is_some_and(|ip| source.logged_on.contains(&ip));
+    let is_logon_certain = source.is_user_certain && (source.is_identified || is_at_work());
+    let is_user_certain = is_logon_certain || finding.logon().is_none();
     let by_user = || match finding.person().filter(|_| is_user_certain) {
         None => policy.alert.on_unknown_user == OnUnknown::Allow,
         // A name without its domain is enough where the entry gives none.

@@ -359,10 +359,10 @@ impl Correlator {
         let rule = &table.rule;
         let mut finding = finding;
         let of_one = |incident: &&Incident| {
-            incident.rule.id == rule.id && Rc::ptr_eq(&incident.finding.anchor, &finding.anchor)
+            incident.rule.id == rule.id && incident.finding.is_of_one_execution(&finding)
         };
         if let Some(before) = host.incidents.iter().find(of_one) {
-            finding.source.remember(&before.finding.source);
+            finding.remember(&before.finding);
         }
         let suppress = self.shared.windows.suppress.0;
         let allowed = allow::reason(&finding, [host_label, &host.computer], policy);

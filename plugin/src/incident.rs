@@ -166,7 +166,7 @@ impl Incident {
         self.rule.id == rule.id
             && self.allowed.is_some() == allowed
             && may_share_source
-            && self.finding.group == finding.group
+            && self.finding.is_grouped_with(finding)
             && ms.saturating_sub(self.last_seen.ms) <= suppress
             && self.first_seen.ms.saturating_sub(ms) <= suppress
     }
@@ -203,12 +203,11 @@ impl Incident {
         if let Some(ip) = source.filter(|_| is_new_source && self.sources.len() < MAX_SOURCES) {
             self.sources.push(ip);
         }
-        let had_source = self.finding.source.ip.is_some();
         let old = &self.finding;
-        let is_same = Rc::ptr_eq(&old.anchor, &finding.anchor);
+        let is_same = old.is_of_one_execution(&finding);
         // The writer of the file stays known after the file's event was forgotten.
         let stays_local = old.lateral == Some(false) && finding.file().is_none() && is_same;
-        let is_more = finding.severity >= old.severity || is_same || is_new_source && had_source;
+        let is_more = finding.severity >= old.severity || is_same || is_new_source;
         if is_more && !stays_local {
             let severity = finding.severity.max(old.severity);
             self.finding = Finding {
@@ -273,7 +272,7 @@ impl Incident {
 /// The new finding, with the evidence that it lacks taken from the old one: what was once seen stays seen.
 fn merged(new: Finding, old: &Finding) -> Finding {
     let mut merged = new;
-    let is_same = Rc::ptr_eq(&merged.anchor, &old.anchor);
+    let is_same = merged.is_of_one_execution(old);
     // The source is that of one execution, not of those that it is grouped with; and where these have but the source in common,
     // everything else is of one execution, too.
     let is_of_one = merged.group_by_source;

@@ -4,7 +4,7 @@ use super::join::Join;
 use super::source::Source;
 use super::table::{Piece, Seen, Table};
 use crate::evidence::{Evidence, Fact, FileWrite, Logon, ProcessStart, ServiceSet};
-use crate::normalize::path::PathKey;
+use crate::normalize::path::{self, PathKey};
 use crate::settings::Severity;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
@@ -195,6 +195,29 @@ impl Finding {
             .chain(&mut source.connection)
             .chain(&mut source.logon)
             .chain(children)
+    }
+
+    /// Takes in what was known before of the source of the same execution, see [`Source::remember`].
+    #[inline(never)]
+    pub fn remember(&mut self, before: &Finding) {
+        if !self.source.remember(&before.source) {
+            return;
+        }
+        let is_of_source =
+            |evidence: &Evidence| matches!(evidence.fact, Fact::Connection(_) | Fact::Logon(_));
+        self.evidence.retain(|evidence| !is_of_source(evidence));
+        let source = self.source.connection.iter().chain(&self.source.logon);
+        self.evidence.extend(source.cloned());
+    }
+
+    /// Whether both are about one execution, whatever stands for it.
+    pub fn is_of_one_execution(&self, other: &Finding) -> bool {
+        Rc::ptr_eq(&self.anchor, &other.anchor) || self.anchor.identity() == other.anchor.identity()
+    }
+
+    /// Whether both have in common what repeats of the same execution have: the same text, or two spellings of one path.
+    pub fn is_grouped_with(&self, other: &Finding) -> bool {
+        self.group == other.group || path::can_be_same(&self.group, &other.group)
     }
 
     /// The person behind it, as `domain\name` or `name`: the account of the process, unless that is a service's; else of the

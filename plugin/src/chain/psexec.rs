@@ -306,8 +306,12 @@ impl Psexec {
         first: Option<&Rc<Evidence>>,
     ) -> (Source, Option<&'j Rc<Evidence>>) {
         let (machine, naming) = program.named_machine(join, &NAMING_PIPE, &KEY_FILE).unzip();
+        let is_file = |naming: Option<&Rc<Evidence>>| {
+            naming.is_some_and(|naming| matches!(naming.fact, Fact::FileWrite(_)))
+        };
         let hints = Hints {
             machine,
+            is_named_by_process: !is_file(naming.flatten()),
             first: first.map(|evidence| evidence.time.ms),
             ..Hints::default()
         };

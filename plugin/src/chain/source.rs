@@ -25,6 +25,9 @@ pub struct Source {
     /// Whether the process runs in the session of the logon: it is remote, whatever else was logged.
     #[serde(skip)]
     pub is_session_known: bool,
+    /// Whether the process itself gives the name of the machine away; a file may be that of another run.
+    #[serde(skip)]
+    is_named_by_process: bool,
     /// Whether more than its time ties the connection to the execution.
     #[serde(skip)]
     is_connection_tied: bool,
@@ -54,6 +57,8 @@ pub struct Hints {
     pub logon_id: Option<u64>,
     /// The name of the machine.
     pub machine: Option<String>,
+    /// Whether the process itself gives that name away; a file may be that of another run.
+    pub is_named_by_process: bool,
     /// When the first piece of the execution was logged, in milliseconds.
     pub first: Option<i64>,
     /// Whether more than its time ties a connection to the execution, so that a logon from elsewhere does not outweigh it.
@@ -126,6 +131,7 @@ pub fn find(
 ) -> Source {
     let mut source = Source {
         machine: hints.machine,
+        is_named_by_process: hints.is_named_by_process,
         is_connection_tied: hints.is_connection_tied,
         ..Source::default()
     };
@@ -261,9 +267,10 @@ impl Source {
     }
 
     /// Takes in what was known of the source of the same execution before, when evidence was stored that may have had to give way:
-    /// what once identified the source still does, and whoever was at work then was.
+    /// what once identified the source still does, and whoever was at work then was. Returns whether that source was surer and is the
+    /// source again.
     #[inline(never)]
-    pub fn remember(&mut self, before: &Source) {
+    pub fn remember(&mut self, before: &Source) -> bool {
         for (distance, remote) in &before.at_work {
             self.add_at_work(*distance, *remote);
         }
@@ -279,29 +286,33 @@ impl Source {
         self.is_incomplete |= self.logged_on.len() > MAX_REMEMBERED;
         self.logged_on.truncate(MAX_REMEMBERED);
         if self.rank() >= before.rank() {
-            return;
+            return false;
         }
         self.ip = before.ip;
         self.connection.clone_from(&before.connection);
         self.logon.clone_from(&before.logon);
-        self.machine.clone_from(&before.machine);
         self.is_identified = before.is_identified;
         self.is_session_known = before.is_session_known;
+        self.is_named_by_process = before.is_named_by_process;
+        self.machine.clone_from(&before.machine);
         self.is_logon_near = before.is_logon_near;
         self.is_user_certain = before.is_user_certain;
         if let Some(ip) = before.ip.filter(|ip| !self.candidates.contains(ip)) {
             self.candidates.push(ip);
         }
+        true
     }
 
     /// How sure the source is, the higher the surer.
     fn rank(&self) -> u8 {
         let is_connection_tied = self.is_connection_tied && self.connection.is_some();
-        match (self.is_identified || is_connection_tied, self.ip) {
-            (true, _) => 3,
-            (false, _) if self.is_logon_near => 2,
-            (false, Some(_)) => 1,
-            (false, None) => 0,
+        let by_process = self.is_session_known || self.is_identified && self.is_named_by_process;
+        match self.ip {
+            _ if by_process || is_connection_tied => 4,
+            _ if self.is_identified => 3,
+            _ if self.is_logon_near => 2,
+            Some(_) => 1,
+            None => 0,
         }
     }
 

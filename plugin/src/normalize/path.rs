@@ -125,15 +125,7 @@ impl PathKey {
 
     /// Whether this path and `other`, the text of a normalized path, can name the same file.
     pub fn matches_text(&self, other: &str) -> bool {
-        let (a, b) = (&*self.0, other);
-        if a.is_empty() || b.is_empty() {
-            return false;
-        }
-        a == b
-            || same_below_drive(a, b)
-            || below_share(a, b)
-            || below_share(b, a)
-            || (a.contains('~') || b.contains('~')) && short_names_match(a, b)
+        can_be_same(&self.0, other)
     }
 
     /// The normalized text.
@@ -196,6 +188,18 @@ impl PathKey {
             None => "",
         }
     }
+}
+
+/// Whether two texts of normalized paths can name the same file.
+pub fn can_be_same(a: &str, b: &str) -> bool {
+    if a.is_empty() || b.is_empty() {
+        return false;
+    }
+    a == b
+        || same_below_drive(a, b)
+        || below_share(a, b)
+        || below_share(b, a)
+        || (a.contains('~') || b.contains('~')) && short_names_match(a, b)
 }
 
 fn hash_below_drive(path: &str) -> Option<u64> {
