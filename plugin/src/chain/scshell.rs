@@ -211,7 +211,8 @@ impl Technique for Scshell {
         let Fact::ServiceSet(set) = &join.anchor.fact else {
             return None;
         };
-        let restored = service::restored(join, &RESTORED, join.anchor, set);
+        let suspicious = &self.shared.suspicious;
+        let restored = service::restored(join, &RESTORED, (join.anchor, set), suspicious);
         // One service change belongs to one technique: a service that was created is `smbexec` or `psexec`.
         let is_changed = match set.change() {
             Change::Created => false,
@@ -227,7 +228,6 @@ impl Technique for Scshell {
             return None;
         }
         // By the program: an attacker chooses what stands in its arguments.
-        let suspicious = &self.shared.suspicious;
         let is_interpreter = || suspicious.is_interpreter(&set.program);
         let process = join.nearest(&PROCESS, |fact| match fact {
             Fact::ProcessStart(start) => {

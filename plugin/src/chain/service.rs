@@ -77,8 +77,8 @@ pub fn restored_window(windows: &Windows) -> Window {
 pub fn restored<'j>(
     join: &Join<'j>,
     restored: &Piece,
-    from: &Evidence,
-    set: &ServiceSet,
+    (from, set): (&Evidence, &ServiceSet),
+    suspicious: &SuspiciousSettings,
 ) -> Option<&'j Rc<Evidence>> {
     let others = || {
         let all = join.all_around(restored, from);
@@ -100,10 +100,12 @@ pub fn restored<'j>(
     let is_own = |found: &ServiceSet| {
         let is_other_than = |set: &ServiceSet| found.program.file_name() != set.program.file_name();
         let mut known = before.iter();
-        // A command that was written before, perhaps as a decoy, does not make another one the service's own.
+        // Nor is one the service's own because another was written before, perhaps as a decoy; but the next attack's is not.
+        let is_next =
+            || !before.is_empty() && suspicious.is_suspicious(&found.program, &found.command);
         is_other_than(set)
             && (known.any(|known| known.command == found.command)
-                || before.iter().all(|known| is_other_than(known)))
+                || before.iter().all(|known| is_other_than(known)) && !is_next())
     };
     others()
         .filter(|(other, found)| is_later(other) && is_own(found))

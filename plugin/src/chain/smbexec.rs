@@ -185,6 +185,7 @@ impl Smbexec {
     /// decides (deleted: created; restored: changed), and the command.
     #[inline(never)]
     fn is_certain(
+        &self,
         join: &Join<'_>,
         (evidence, set): (&Evidence, &ServiceSet),
         is_deleted: bool,
@@ -192,7 +193,8 @@ impl Smbexec {
         if set.change() == Change::Created {
             return Some(true);
         }
-        if service::restored(join, &RESTORED, evidence, set).is_some() {
+        let suspicious = &self.shared.suspicious;
+        if service::restored(join, &RESTORED, (evidence, set), suspicious).is_some() {
             return None;
         }
         if is_deleted || service::is_tool_shape(set.shape) {
@@ -261,7 +263,7 @@ impl Technique for Smbexec {
         let is_deleted =
             set.is_some_and(|(_, set)| marks(set).any(|mark| service::is_deletion(mark)));
         let is_certain = match set {
-            Some((evidence, set)) => Smbexec::is_certain(join, (evidence, set), is_deleted)?,
+            Some((evidence, set)) => self.is_certain(join, (evidence, set), is_deleted)?,
             None => true,
         };
         // A file that came over SMB and is run by the command is `psexec`.
