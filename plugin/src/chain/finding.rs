@@ -212,7 +212,9 @@ impl Finding {
 
     /// Whether both are about one execution, whatever stands for it.
     pub fn is_of_one_execution(&self, other: &Finding) -> bool {
-        Rc::ptr_eq(&self.anchor, &other.anchor) || self.anchor.identity() == other.anchor.identity()
+        let process_guid = self.anchor.fact.process_guid();
+        Rc::ptr_eq(&self.anchor, &other.anchor)
+            || process_guid.is_some() && process_guid == other.anchor.fact.process_guid()
     }
 
     /// Whether both have in common what repeats of the same execution have: the same text, or two spellings of one path.

@@ -297,6 +297,17 @@ impl Psexec {
             .or_else(|| started_from(false))
     }
 
+    /// A file that came over SMB into the program's folder.
+    #[inline(never)]
+    fn renamed<'j>(join: &Join<'j>, program: &Program<'_>) -> Option<&'j Rc<Evidence>> {
+        join.nearest(&RENAMED, |fact| match fact {
+            Fact::FileWrite(written) => {
+                written.is_over_smb() && written.key.is_in_folder_of(&program.key)
+            }
+            _ => false,
+        })
+    }
+
     /// Who it came from, and the evidence that names the machine.
     #[inline(never)]
     fn source<'j>(
@@ -413,15 +424,12 @@ impl Technique for Psexec {
         };
         let is_local = is_written_here || is_from_itself;
         let is_connected = source.is_connected();
-        let renamed = join.nearest(&RENAMED, |fact| match fact {
-            Fact::FileWrite(written) => {
-                written.is_over_smb() && written.key.is_in_folder_of(&program.key)
-            }
-            _ => false,
-        });
-        let renamed = renamed.filter(|_| file.is_none());
+        // Whether it is a program of Windows matters where no file is known and the program itself is what runs.
+        let is_in_question = file.is_none() && !is_any && program.key.is_in_system32();
+        let renamed = is_in_question.then(|| Psexec::renamed(join, &program));
+        let renamed = renamed.flatten();
         let is_windows_own = program.key.is_in_system32()
-            && (renamed.is_none() || is_shared_host)
+            && renamed.is_none()
             && !self.shared.suspicious.is_system_program(&program.key);
         let set = service.and_then(|evidence| service::set_of(evidence));
         let mut joined = Joined::new(source);

@@ -2,7 +2,9 @@
 
 use super::join::Join;
 use super::table::{Piece, Window};
-use crate::evidence::{Evidence, EvidenceKind, Fact, FileWrite, Mark, ProcessStart, ServiceSet};
+use crate::evidence::{
+    Evidence, EvidenceKind, Fact, FileWrite, Mark, Named, ProcessStart, ServiceSet,
+};
 use crate::normalize::cmd::{self, Shape};
 use crate::normalize::command;
 use crate::normalize::path::PathKey;
@@ -238,9 +240,12 @@ pub fn dropped_in<'j>(
     let is_named = |file: &FileWrite| {
         let stem = || file.key.as_str().rsplit_once('.').map(|(stem, _)| stem);
         let is_stem = |word: &PathKey| stem().is_some_and(|stem| word.matches_text(stem));
-        let is_it =
-            |word: &PathKey| file.key.matches(word) || word.extension().is_empty() && is_stem(word);
-        file.is_over_smb() && RUNNABLE.contains(&file.key.extension()) && words.iter().any(is_it)
+        let is_it = |word: &Named| {
+            let path = &word.path;
+            file.may_be(word)
+                && (file.key.matches(path) || path.extension().is_empty() && is_stem(path))
+        };
+        file.is_over_smb() && words.iter().any(is_it) && RUNNABLE.contains(&file.key.extension())
     };
     join.nearest(file, |fact| match fact {
         Fact::FileWrite(file) => is_named(file),
@@ -262,7 +267,7 @@ pub fn read_interpreter(process: &ProcessStart, suspicious: &SuspiciousSettings)
 const MAX_NAMED: usize = 64;
 
 /// The paths in the command line of a process that can name what it runs; at most [`MAX_NAMED`], each once.
-fn named(process: &ProcessStart) -> &[PathKey] {
+fn named(process: &ProcessStart) -> &[Named] {
     process
         .named
         .get_or_init(|| words_that_run(process.words().unwrap_or_default()).into())
@@ -271,7 +276,7 @@ fn named(process: &ProcessStart) -> &[PathKey] {
 /// The words of a command that can name what it runs, as paths: for `cmd.exe` the first word of each command and every word with a
 /// folder in it, but not the files that it writes its output to; else every word with a folder.
 #[inline(never)]
-fn words_that_run(command: &str) -> Vec<PathKey> {
+fn words_that_run(command: &str) -> Vec<Named> {
     let mut words = Vec::new();
     let Some(run) = cmd::innermost(command) else {
         let parts = command.split(['"', ' ', '\t', '&', '|', '>', '^']);
@@ -303,13 +308,17 @@ fn has_drive(word: &str) -> bool {
 }
 
 #[inline(never)]
-fn add_word(words: &mut Vec<PathKey>, word: &str) {
+fn add_word(words: &mut Vec<Named>, word: &str) {
     // `rundll32` takes a function after a comma; but a file's name may hold a comma, too.
     let before_comma = word.split_once(',').map(|(path, _)| path);
     for path in [Some(word), before_comma].into_iter().flatten() {
         let path = PathKey::new(path).or_anywhere();
-        if words.len() < MAX_NAMED && !words.contains(&path) {
-            words.push(path);
+        let named = Named {
+            stem: path.stem_hash(),
+            path,
+        };
+        if words.len() < MAX_NAMED && !words.contains(&named) {
+            words.push(named);
         }
     }
 }

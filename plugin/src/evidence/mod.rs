@@ -27,7 +27,7 @@ pub use needs::Needs;
 pub use own_addresses::OwnAddresses;
 pub use pipe::Pipe;
 pub use privileges::Privileges;
-pub use process_start::{Parent, ProcessStart};
+pub use process_start::{Named, Parent, ProcessStart};
 pub use service::{Change, Mark, ServiceMark, ServiceSet};
 pub use tracked::TrackedProcesses;
 

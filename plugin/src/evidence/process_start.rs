@@ -49,7 +49,7 @@ pub struct ProcessStart {
     /// The paths in its command line that can name what it runs; filled by `chain::service` before it is stored, where the
     /// interpreter's stack has room for it.
     #[serde(skip)]
-    pub named: OnceCell<Box<[PathKey]>>,
+    pub named: OnceCell<Box<[Named]>>,
     /// Its command line [normalized](command::normalize); worked out when first asked for.
     #[serde(skip)]
     normalized_line: OnceCell<Box<str>>,
@@ -59,6 +59,15 @@ pub struct ProcessStart {
     /// The [shape](cmd::shape) of its whole command line. Not worked out when it is needed, because that is where most of the
     /// interpreter's stack is in use.
     pub shape: Shape,
+}
+
+/// A path in a command line that can name what it runs.
+#[derive(Debug, PartialEq)]
+pub struct Named {
+    /// The path.
+    pub path: PathKey,
+    /// Its [`PathKey::stem_hash`].
+    pub stem: Option<u64>,
 }
 
 /// A command line of more than 1 KiB.

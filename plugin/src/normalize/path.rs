@@ -181,6 +181,13 @@ impl PathKey {
         }
     }
 
+    /// A hash of the file name without its extension. `None` where there may be a short name, which has others.
+    pub fn stem_hash(&self) -> Option<u64> {
+        let name = self.file_name();
+        let stem = name.rsplit_once('.').map_or(name, |(stem, _)| stem);
+        (!self.0.contains('~')).then(|| bytes::hash(stem.as_bytes()))
+    }
+
     /// The extension in lower case without the dot; empty if there is none.
     pub fn extension(&self) -> &str {
         match self.file_name().rsplit_once('.') {

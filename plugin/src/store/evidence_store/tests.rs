@@ -1,6 +1,5 @@
 use super::*;
 use crate::evidence::{Connection, Fact, FileWrite, Writer};
-use crate::normalize::path::PathKey;
 use crate::normalize::time::Timestamp;
 
 /// How much a host stores of all kinds together.
@@ -31,12 +30,7 @@ fn connection(ms: i64, last: u8) -> Rc<Evidence> {
 fn file(ms: i64, path: &str, writer: Writer) -> Rc<Evidence> {
     at(
         ms,
-        Fact::FileWrite(FileWrite {
-            path: path.into(),
-            key: PathKey::new(path),
-            writer,
-            is_executable: false,
-        }),
+        Fact::FileWrite(FileWrite::new(path.into(), writer, false)),
     )
 }
 
