@@ -339,7 +339,7 @@ impl Correlator {
         host: &mut Host,
         host_label: &str,
         table: &'static Table,
-        finding: Finding,
+        mut finding: Finding,
         work: &mut Work<'_>,
     ) -> Option<usize> {
         let (policy, counters) = (work.policy, &mut *work.counters);
@@ -357,7 +357,6 @@ impl Correlator {
             add(&mut counters.evicted_tracked_processes);
         }
         let rule = &table.rule;
-        let mut finding = finding;
         let of_one = |incident: &&Incident| {
             incident.rule.id == rule.id && incident.finding.is_of_one_execution(&finding)
         };

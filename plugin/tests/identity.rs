@@ -2,31 +2,15 @@
 
 mod common;
 
-use common::pass;
+use common::{incidents, pass};
 use psexec_filter_fixtures::{DELETED, Host, SERVICES, SMB_SERVER, SYSTEM};
 use psexec_filter_plugin::filter::Filter;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
 
 const TOOL: &str = r"C:\Windows\a.exe";
 const ATTACKER: &str = "10.55.1.77";
 const ADMIN: &str = "10.20.0.7";
 const CLIENT: &str = "10.0.0.9";
-
-/// The last alert of each incident, by its id.
-fn incidents(policy: &str, records: &[String]) -> Vec<Value> {
-    let mut filter = Filter::from_json(policy);
-    assert_eq!(filter.counters().policy_refused, 0, "{policy}");
-    let mut last = BTreeMap::new();
-    let mut keep = |alert: Value| last.insert(alert["id"].to_string(), alert);
-    for record in records {
-        pass(&mut filter, record).map(&mut keep);
-    }
-    while let Some(alert) = filter.flush() {
-        keep(serde_json::from_str(&alert).expect("JSON"));
-    }
-    last.into_values().collect()
-}
 
 /// As `chain severity`, in the order of the chains.
 fn levels(incidents: &[Value]) -> Vec<String> {

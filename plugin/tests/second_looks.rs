@@ -2,9 +2,7 @@
 
 mod common;
 
-use common::pass;
 use psexec_filter_fixtures::{DELETED, Host, PSEXESVC, SERVICES, SMB_SERVER, SVCHOST, SYSTEM};
-use psexec_filter_plugin::filter::Filter;
 use serde_json::Value;
 
 const ATTACKER: &str = "10.55.1.77";
@@ -14,16 +12,7 @@ const TOOL: &str = r"C:\Windows\a.exe";
 
 /// All alerts, in their order.
 fn alerts(policy: &str, records: &[String]) -> Vec<Value> {
-    let mut filter = Filter::from_json(policy);
-    assert_eq!(filter.counters().policy_refused, 0, "{policy}");
-    let mut alerts = Vec::new();
-    for record in records {
-        alerts.extend(pass(&mut filter, record));
-    }
-    while let Some(alert) = filter.flush() {
-        alerts.push(serde_json::from_str(&alert).expect("JSON"));
-    }
-    alerts
+    common::run(policy, records).1
 }
 
 /// Each alert as `chain severity source`.

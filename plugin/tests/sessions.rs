@@ -2,9 +2,7 @@
 
 mod common;
 
-use common::pass;
 use psexec_filter_fixtures::{CMD, Host, SMB_SERVER};
-use psexec_filter_plugin::filter::Filter;
 use serde_json::Value;
 
 const ATTACKER: &str = "10.55.1.77";
@@ -14,15 +12,7 @@ const HOUR: i64 = 3_600_000;
 
 /// The alerts, and how much evidence had to give way.
 fn run(policy: &str, records: &[String]) -> (Vec<Value>, u64) {
-    let mut filter = Filter::from_json(policy);
-    assert_eq!(filter.counters().policy_refused, 0, "{policy}");
-    let mut alerts = Vec::new();
-    for record in records {
-        alerts.extend(pass(&mut filter, record));
-    }
-    while let Some(alert) = filter.flush() {
-        alerts.push(serde_json::from_str(&alert).expect("JSON"));
-    }
+    let (filter, alerts) = common::run(policy, records);
     (alerts, filter.counters().evicted_evidence)
 }
 

@@ -3,11 +3,10 @@
 
 mod common;
 
-use common::pass;
+use common::{incidents, pass};
 use psexec_filter_fixtures::{CMD, Host, SERVICES, SMB_SERVER, SYSTEM};
 use psexec_filter_plugin::filter::Filter;
 use serde_json::Value;
-use std::collections::BTreeMap;
 
 const TOOL: &str = r"C:\Windows\kXyzAbcd.exe";
 const ATTACKER: &str = "10.55.1.77";
@@ -36,21 +35,6 @@ fn child(host: &Host) -> String {
 
 fn connection(host: &Host) -> String {
     host.connection(1_500, ATTACKER)
-}
-
-/// The last alert of each incident.
-fn incidents(policy: &str, records: &[String]) -> Vec<Value> {
-    let mut filter = Filter::from_json(policy);
-    assert_eq!(filter.counters().policy_refused, 0, "{policy}");
-    let mut last = BTreeMap::new();
-    let mut keep = |alert: Value| last.insert(alert["id"].to_string(), alert);
-    for record in records {
-        pass(&mut filter, record).map(&mut keep);
-    }
-    while let Some(alert) = filter.flush() {
-        keep(serde_json::from_str(&alert).expect("JSON"));
-    }
-    last.into_values().collect()
 }
 
 /// The only alert.

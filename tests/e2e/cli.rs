@@ -37,6 +37,24 @@ fn demo_log() -> Vec<Vec<u8>> {
         .collect()
 }
 
+/// Every command that reads a policy refuses `p.toml` with this message, and writes nothing.
+fn assert_refused(place: &Place, says: &str) {
+    for command in [
+        "pack --policy p.toml --out new.wasm",
+        "policy check p.toml",
+        "replay --policy p.toml",
+        "run --policy p.toml",
+    ] {
+        let ran = place.run(command, b"{}\n");
+        assert_eq!(
+            (ran.code, ran.out.as_slice(), place.get("new.wasm")),
+            (Some(1), b"".as_slice(), None),
+            "{command}: {says}"
+        );
+        assert!(ran.err.contains(says), "{command}: {}", ran.err);
+    }
+}
+
 fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     encoder.write_all(bytes).expect("to memory");
@@ -690,20 +708,7 @@ fn what_matches_nothing_or_everything_is_refused_by_every_command() {
     ] {
         let place = Place::new();
         place.put("p.toml", policy);
-        for command in [
-            "pack --policy p.toml --out new.wasm",
-            "policy check p.toml",
-            "replay --policy p.toml",
-            "run --policy p.toml",
-        ] {
-            let ran = place.run(command, b"{}\n");
-            assert_eq!(
-                (ran.code, ran.out.as_slice(), place.get("new.wasm")),
-                (Some(1), b"".as_slice(), None),
-                "{command}: {policy}"
-            );
-            assert!(ran.err.contains(says), "{command}: {}", ran.err);
-        }
+        assert_refused(&place, says);
     }
 }
 
@@ -756,20 +761,7 @@ fn a_policy_that_takes_too_much_room_is_refused() {
             "p.toml",
             format!("[[allow]]\nreason = 'x'\nuser = ['{patterns}']\n"),
         );
-        for command in [
-            "pack --policy p.toml --out new.wasm",
-            "policy check p.toml",
-            "replay --policy p.toml",
-            "run --policy p.toml",
-        ] {
-            let ran = place.run(command, b"{}\n");
-            assert_eq!(
-                (ran.code, ran.out.as_slice(), place.get("new.wasm")),
-                (Some(1), b"".as_slice(), None),
-                "{command}"
-            );
-            assert!(ran.err.contains(says), "{command}: {}", ran.err);
-        }
+        assert_refused(&place, says);
     }
 }
 

@@ -280,7 +280,7 @@ fn words_that_run(command: &str) -> Vec<Named> {
     let mut words = Vec::new();
     let Some(run) = cmd::innermost(command) else {
         let parts = command.split(['"', ' ', '\t', '&', '|', '>', '^']);
-        for word in parts.filter(|word| word.contains('\\') || has_drive(word)) {
+        for word in parts.filter(|word| names_folder(word)) {
             add_word(&mut words, word);
         }
         return words;
@@ -289,7 +289,7 @@ fn words_that_run(command: &str) -> Vec<Named> {
     for token in cmd::tokens(&run.command) {
         match token {
             cmd::Token::Word(word) => {
-                if is_first || word.contains('\\') || has_drive(&word) {
+                if is_first || names_folder(&word) {
                     add_word(&mut words, &word);
                 }
                 is_first = false;
@@ -301,10 +301,11 @@ fn words_that_run(command: &str) -> Vec<Named> {
     words
 }
 
-/// Whether a word begins with a drive, such as `C:/Windows/x.exe`: a slash alone may begin a switch.
-fn has_drive(word: &str) -> bool {
+/// Whether a word is a path with a folder in it: by a backslash, or by a slash after a drive, because a slash alone may begin a switch.
+fn names_folder(word: &str) -> bool {
     let bytes = word.trim_start_matches('"').as_bytes();
-    matches!(bytes, [letter, b':', b'/', ..] if letter.is_ascii_alphabetic())
+    let has_drive = matches!(bytes, [letter, b':', b'/', ..] if letter.is_ascii_alphabetic());
+    has_drive || word.contains('\\')
 }
 
 #[inline(never)]

@@ -288,15 +288,15 @@ impl Source {
         if self.rank() >= before.rank() {
             return false;
         }
-        self.ip = before.ip;
-        self.connection.clone_from(&before.connection);
-        self.logon.clone_from(&before.logon);
-        self.is_identified = before.is_identified;
-        self.is_session_known = before.is_session_known;
-        self.is_named_by_process = before.is_named_by_process;
-        self.machine.clone_from(&before.machine);
-        self.is_logon_near = before.is_logon_near;
-        self.is_user_certain = before.is_user_certain;
+        // Who else may have been there is what was just found.
+        *self = Source {
+            candidates: std::mem::take(&mut self.candidates),
+            at_work: std::mem::take(&mut self.at_work),
+            logged_on: std::mem::take(&mut self.logged_on),
+            is_incomplete: self.is_incomplete,
+            is_connection_tied: self.is_connection_tied,
+            ..before.clone()
+        };
         if let Some(ip) = before.ip.filter(|ip| !self.candidates.contains(ip)) {
             self.candidates.push(ip);
         }

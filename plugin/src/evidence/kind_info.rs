@@ -37,8 +37,13 @@ impl EvidenceKind {
 impl KindInfo {
     /// A kind with this share, and an eviction order.
     pub const fn shared(share: usize, eviction_order: u8) -> KindInfo {
+        KindInfo::with(Room::Share(share), eviction_order)
+    }
+
+    /// A kind with this room, and an eviction order.
+    pub const fn with(room: Room, eviction_order: u8) -> KindInfo {
         KindInfo {
-            room: Room::Share(share),
+            room,
             outlasts_windows: false,
             only_relates: false,
             eviction_order,

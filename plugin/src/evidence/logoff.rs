@@ -18,13 +18,12 @@ pub struct Logoff {
 
 /// It is kept in the logon that it ends.
 pub const KIND: KindInfo = KindInfo {
-    room: Room::None,
     related: Some(Related {
         kind: EvidenceKind::Logon,
         within: |_| i64::MAX,
     }),
     only_relates: true,
-    ..KindInfo::shared(0, 0)
+    ..KindInfo::with(Room::None, 0)
 };
 
 impl Evident for Logoff {
@@ -55,7 +54,7 @@ impl Evident for Logoff {
     }
 }
 
-/// Rejects the ends of sessions that did not come over the network, and of those of service accounts.
+/// Rejects the ends of sessions that did not come over the network.
 pub struct Prefilter;
 
 impl EventPrefilter for Prefilter {

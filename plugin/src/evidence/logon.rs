@@ -32,13 +32,12 @@ pub struct Logon {
 /// Storage of logons: a table of sessions, because a process may be started long after the logon in whose session it runs. When room
 /// is short, sessions that ended go first, then those of machines. 32 of some 400 bytes each.
 pub const KIND: KindInfo = KindInfo {
-    room: Room::Own(32),
     outlasts_windows: true,
     related: Some(Related {
         kind: EvidenceKind::Privileges,
         within: |windows| windows.clock_tolerance.0,
     }),
-    ..KindInfo::shared(0, 0)
+    ..KindInfo::with(Room::Own(32), 0)
 };
 
 /// Logon type of a 4624 or 4634 of a session that came over the network.

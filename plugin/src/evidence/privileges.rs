@@ -16,13 +16,12 @@ pub struct Privileges {
 
 /// A few are stored, because the logon may be logged after them; it then keeps what they show.
 pub const KIND: KindInfo = KindInfo {
-    room: Room::Own(4),
     related: Some(Related {
         kind: EvidenceKind::Logon,
         within: |windows| windows.clock_tolerance.0,
     }),
     only_relates: true,
-    ..KindInfo::shared(0, 0)
+    ..KindInfo::with(Room::Own(4), 0)
 };
 
 impl Evident for Privileges {
